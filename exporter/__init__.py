@@ -1,0 +1,1 @@
+"""Flask requests, measured for Prometheus."""
