@@ -1,0 +1,98 @@
+"""The programs that the stack runs, their versions, and how to tell that one is fit."""
+
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class UnavailableError(Exception):
+    """A source cannot give a package; the message is the reason, fit for one line of a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One release: what it is called in each source, and which versions are good enough.
+
+    `version` is the release that containers and archives use; any version in `at_least` ≤ v < `below`
+    is taken from elsewhere. `tree` says that the whole directory is needed, not just its executables.
+    """
+
+    name: str
+    version: str
+    executables: tuple[str, ...]
+    at_least: tuple[int, int]
+    below: tuple[int, int]
+    debian: tuple[str, ...] = ()
+    tree: bool = False
+
+    @property
+    def archive(self) -> str:
+        """Path of the release archive below its site's address."""
+        system = platform.system().lower()
+        file = f"{self.name}-{self.version}.{system}-{architecture()}.tar.gz"
+        if self.tree:
+            return f"oss/release/{file}"
+        return f"prometheus/{self.name}/releases/download/v{self.version}/{file}"
+
+    @property
+    def checksums(self) -> str:
+        """Path of the checksum file that the release publishes."""
+        if self.tree:
+            return f"{self.archive}.sha256"
+        return f"{self.archive.rpartition('/')[0]}/sha256sums.txt"
+
+    @property
+    def site(self) -> str:
+        """Address under which the project publishes its releases."""
+        return "https://dl.grafana.com" if self.tree else "https://github.com"
+
+
+PROMETHEUS = Package(
+    "prometheus", "3.13.2", ("prometheus", "promtool"), (3, 0), (4, 0), debian=("prometheus", "promtool")
+)
+ALERTMANAGER = Package(
+    "alertmanager", "0.34.0", ("alertmanager", "amtool"), (0, 33), (1, 0), debian=("prometheus-alertmanager",)
+)
+BLACKBOX = Package(
+    "blackbox_exporter",
+    "0.28.0",
+    ("blackbox_exporter",),
+    (0, 25),
+    (1, 0),
+    debian=("prometheus-blackbox-exporter",),
+)
+NODE = Package(
+    "node_exporter", "1.9.1", ("node_exporter",), (1, 8), (2, 0), debian=("prometheus-node-exporter",)
+)
+GRAFANA = Package("grafana", "13.2.3", ("grafana",), (12, 0), (14, 0), tree=True)
+
+REQUIRED = (PROMETHEUS, ALERTMANAGER, BLACKBOX, NODE)
+PACKAGES = (*REQUIRED, GRAFANA)
+
+
+def architecture() -> str:
+    """Name that Go and Debian use for this machine's processor: `amd64`, `arm64`."""
+    machine = platform.machine().lower()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+def check(package: Package, executable: Path) -> None:
+    """Run `executable --version`; raise UnavailableError unless it works here and is of a fit version."""
+    try:
+        answer = subprocess.run(
+            [executable, "--version"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(f"{executable} does not run here: {error}") from error
+    said = answer.stdout + answer.stderr
+    found = re.search(r"version v?(\d+)\.(\d+)", said, re.IGNORECASE)
+    if answer.returncode != 0 or found is None:
+        raise UnavailableError(f"{executable} --version failed: {said.strip() or answer.returncode}")
+    version = (int(found[1]), int(found[2]))
+    if not package.at_least <= version < package.below:
+        low, high = (".".join(map(str, bound)) for bound in (package.at_least, package.below))
+        raise UnavailableError(
+            f"{executable} is version {found[1]}.{found[2]}, needed is {low} or later, below {high}"
+        )
