@@ -1,0 +1,74 @@
+"""Latency and errors on demand, so that the way from a fault to its alert can be seen."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from typing import NoReturn
+
+from flask import Blueprint, Response, abort, request
+
+from app.errors import InvalidField
+
+SLOWEST = 10.0  # seconds
+CHUNKS = 10
+CHUNK_PAUSE = 0.1  # seconds
+
+blueprint = Blueprint("faults", __name__, url_prefix="/test")
+
+
+@blueprint.get("/normal")
+def normal() -> dict[str, str]:
+    """Answers at once."""
+    return {"status": "ok"}
+
+
+@blueprint.get("/slow")
+def slow() -> dict[str, float]:
+    """Answers after 1 to 3 seconds, or after ?seconds= from 0 to 10."""
+    seconds = _seconds(request.args.get("seconds"))
+    time.sleep(seconds)
+    return {"seconds": seconds}
+
+
+@blueprint.get("/error")
+def error() -> NoReturn:
+    """Raises a ValueError that nobody handles."""
+    raise ValueError("raised on demand by /test/error")
+
+
+@blueprint.get("/notfound")
+def notfound() -> NoReturn:
+    """Answers 404 from a route that exists."""
+    abort(404)
+
+
+@blueprint.get("/server-error")
+def server_error() -> NoReturn:
+    """Answers 500 without an exception of its own."""
+    abort(500)
+
+
+@blueprint.get("/stream")
+def stream() -> Response:
+    """Sends its answer in ten chunks over a second."""
+    return Response(_chunks(), mimetype="text/plain")
+
+
+def _seconds(given: str | None) -> float:
+    if given is None:
+        return random.uniform(1, 3)  # noqa: S311 -- nobody gains by guessing it
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= SLOWEST:  # NaN too
+        raise InvalidField("seconds", f"must be a number from 0 to {SLOWEST:g}, not {given[:20]!r}")
+    return seconds
+
+
+def _chunks() -> Iterator[str]:
+    for number in range(1, CHUNKS + 1):
+        time.sleep(CHUNK_PAUSE)
+        yield f"chunk {number} of {CHUNKS}\n"

@@ -1,0 +1,106 @@
+"""Orders in an SQLite file that any number of workers and threads share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+LARGEST_ID = 2**63 - 1  # SQLite's
+KEPT = 10_000  # the newest orders; the file stays at about a megabyte under any load
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS orders (
+    id INTEGER PRIMARY KEY,
+    item TEXT NOT NULL,
+    quantity INTEGER NOT NULL,
+    value_cents INTEGER NOT NULL,
+    placed_at TEXT NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order; ``placed_at`` is ISO 8601 in UTC."""
+
+    id: int
+    item: str
+    quantity: int
+    value_cents: int
+    placed_at: str
+
+
+class OrderBook:
+    """The newest orders, in a file.
+
+    Every call opens the file anew (0.1 ms), so there is no connection to share between threads or to
+    carry over a fork.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Make the file and its directory where they are missing.
+
+        Raises OSError, naming the path, where that is impossible.
+        """
+        file = Path(path).absolute()
+        self._address = f"{file.as_uri()}?mode=rw"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(file.parent), closing(sqlite3.connect(file)) as connection, connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(_TABLE)
+        except (OSError, sqlite3.Error) as error:
+            raise OSError(
+                f"cannot keep orders in {str(path)!r} ({error}): name a file in a writable directory"
+            ) from error
+
+    def add(self, item: str, quantity: int, value_cents: int) -> Order:
+        """Keep a new order, and let go of those that are no longer among the newest."""
+        placed_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        with self._connection() as connection:
+            connection.execute(
+                "INSERT INTO orders (item, quantity, value_cents, placed_at) VALUES (?, ?, ?, ?)",
+                (item, quantity, value_cents, placed_at),
+            )
+            (number,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+            connection.execute("DELETE FROM orders WHERE id <= ?", (number - KEPT,))
+        return Order(number, item, quantity, value_cents, placed_at)
+
+    def get(self, number: int) -> Order | None:
+        """Return the order with this id, or None."""
+        with self._connection() as connection:
+            row = connection.execute("SELECT * FROM orders WHERE id = ?", (number,)).fetchone()
+        return row and Order(*row)
+
+    def latest(self, limit: int, before: int = LARGEST_ID) -> list[Order]:
+        """Return at most ``limit`` orders with an id below ``before``, newest first."""
+        with self._connection() as connection:
+            rows = connection.execute(
+                "SELECT * FROM orders WHERE id < ? ORDER BY id DESC LIMIT ?", (before, limit)
+            ).fetchall()
+        return [Order(*row) for row in rows]
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        # mode=rw: a file that has vanished is an error, not an empty shop.
+        with closing(sqlite3.connect(self._address, uri=True)) as connection, connection:
+            # In WAL mode NORMAL loses at most the last orders, and only when the machine loses power.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            yield connection
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep other workers out: SQLite refuses to switch a file to WAL that another one is switching."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

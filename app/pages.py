@@ -1,0 +1,125 @@
+"""The page `/`: the way to every part of the stack, and a button for every fault."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, current_app, render_template
+from werkzeug.wrappers import Response
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A place in the stack and the question that it answers."""
+
+    path: str
+    name: str
+    answers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the stack; without an address it is not running."""
+
+    name: str
+    address: str | None
+    links: tuple[Link, ...]
+
+
+def blueprint(settings: Mapping[str, Any]) -> Blueprint:
+    """Make the page, with links to the addresses that the settings give.
+
+    Raises ValueError for an address that is no http address.
+    """
+    routes = Blueprint("pages", __name__)
+    parts = _parts(settings)
+
+    @routes.get("/")
+    def start() -> str:
+        return render_template("start.html", parts=parts, faults=_faults())
+
+    @routes.after_app_request
+    def secure(response: Response) -> Response:
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    return routes
+
+
+def _faults() -> list[tuple[str, str]]:
+    """Path and description of each fault, as its view gives them."""
+    return [
+        (rule.rule, inspect.getdoc(current_app.view_functions[rule.endpoint]) or "")
+        for rule in current_app.url_map.iter_rules()
+        if rule.endpoint.startswith("faults.")
+    ]
+
+
+def _address(settings: Mapping[str, Any], name: str) -> str | None:
+    address = str(settings[name])
+    if not address:
+        return None
+    if not (urlsplit(address).scheme in ("http", "https") and urlsplit(address).netloc):
+        raise ValueError(f"{name} is {address!r}: give an address such as http://127.0.0.1:9090, or nothing")
+    return address.rstrip("/")
+
+
+def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
+    return (
+        Part(
+            "Service",
+            "",  # this one
+            (
+                Link("/metrics", "/metrics", "What does Prometheus read?"),
+                Link("/health", "/health", "Is it healthy, and how many requests fail?"),
+                Link("/health/live", "/health/live", "Does the process answer?"),
+                Link("/health/ready", "/health/ready", "May traffic be sent here?"),
+                Link("/monitoring/stats", "/monitoring/stats", "What happened since the start?"),
+                Link("/monitoring/requests", "/monitoring/requests", "Which requests came last?"),
+                Link("/monitoring/endpoints", "/monitoring/endpoints", "Which endpoint is slow or fails?"),
+                Link("/orders", "/orders", "What has been ordered?"),
+            ),
+        ),
+        Part(
+            "Prometheus",
+            _address(settings, "PROMETHEUS_URL"),
+            (
+                Link("/query", "Query", "What does this expression say?"),
+                Link("/targets", "Targets", "Is everything scraped?"),
+                Link("/rules", "Rules", "What is computed and watched?"),
+                Link("/alerts", "Alerts", "What is about to fire?"),
+                Link("/api/v1/alerts", "Alerts as JSON", "The same, without the web interface"),
+            ),
+        ),
+        Part(
+            "Alertmanager",
+            _address(settings, "ALERTMANAGER_URL"),
+            (
+                Link("/#/alerts", "Alerts", "Who is being told what?"),
+                Link("/#/silences", "Silences", "What is being kept quiet?"),
+                Link("/api/v2/alerts", "Alerts as JSON", "The same, without the web interface"),
+            ),
+        ),
+        Part(
+            "Grafana",
+            _address(settings, "GRAFANA_URL"),
+            (
+                Link("/d/flask-service", "Service", "Is the service healthy?"),
+                Link("/dashboards", "All dashboards", "What else is there to ask?"),
+            ),
+        ),
+    )
