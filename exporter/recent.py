@@ -1,0 +1,240 @@
+"""Flight recorder: the last requests of every worker, in rings that all can read and that outlive their writers.
+
+A worker writes a memory-mapped ring of its own, `recent_<n>.ring`, whose number it holds by flock; the next
+worker takes over the ring of a dead one, so there are never more rings than there were workers at once. Readers
+do not map it: a file that is cut short would end them with SIGBUS. Each record carries a checksum, so one that is
+being overwritten, or whose writer was killed half-way, is never shown.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import mmap
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from exporter.middleware import Exchange
+
+_MAGIC = b"flight01"
+_HEADER = struct.Struct("<8sIId")  # magic, record size, records, time at which the writing began
+_HEADER_SIZE = 64
+_RECORD_SIZE = 512
+_CHECKSUM = 4
+# Lengths of text (bytes) and of url_rule (characters), sequence number, start, duration, request and response
+# size, status, disconnected. Then the text: it is last, so that a long path is cut and nothing else.
+_NUMBERS = struct.Struct("<HHQddqqH?")
+_TEXT_SIZE = _RECORD_SIZE - _CHECKSUM - _NUMBERS.size
+_RULE_LIMIT = 200
+_PATH_LIMIT = 256
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One recorded request: times in seconds (the start since the epoch), sizes in bytes, "" for unknown."""
+
+    start_time: float
+    duration: float
+    method: str
+    url_rule: str
+    endpoint: str
+    path: str
+    status: int
+    error_type: str
+    request_size: int
+    response_size: int
+    request_id: str
+    trace_id: str
+    disconnected: bool
+
+
+class FlightRecorder:
+    """Keeps the last `size` requests of this process; with a `directory`, those of all workers can be read.
+
+    Without a directory the ring is private memory. Nothing is opened before the first request, so that
+    workers forked from a master that has the application loaded get rings of their own.
+    """
+
+    _ring: _Ring | None
+    _lock: threading.Lock
+    _retry_at: float
+
+    def __init__(self, size: int, directory: str | None = None) -> None:
+        self._size = size
+        self._directory = None if directory is None else Path(directory)
+        self._born = time.time()
+        self._forget()
+        _instances.add(self)
+
+    def record(self, exchange: Exchange) -> None:
+        """Write one finished request: 1.6 µs. Raises OSError while the directory cannot be written."""
+        if self._size == 0:
+            return
+        ring = self._ring or self._claim()
+        sequence = next(ring.sequence)
+        path = exchange.environ.get("PATH_INFO", "")[:_PATH_LIMIT]
+        if not path.isascii():  # WSGI hands over the bytes as Latin-1
+            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
+        rule = exchange.rule[:_RULE_LIMIT]
+        text = (
+            f"{exchange.request_id}\0{exchange.trace_id}\0{exchange.method}\0{exchange.error_type}\0"
+            f"{exchange.endpoint}\0{rule}{path}"
+        ).encode("utf-8", "replace")[:_TEXT_SIZE]
+        body = (
+            _NUMBERS.pack(
+                len(text),
+                len(rule),
+                sequence,
+                exchange.start_time,
+                exchange.duration,
+                exchange.request_size,
+                exchange.response_size,
+                exchange.status,
+                exchange.disconnected,
+            )
+            + text
+        )
+        at = _HEADER_SIZE + sequence % self._size * _RECORD_SIZE
+        # One assignment: atomic among the threads of this process, which hold the interpreter lock for it.
+        ring.memory[at : at + _CHECKSUM + len(body)] = crc32(body).to_bytes(_CHECKSUM, "little") + body
+
+    def read(self) -> list[Request]:
+        """The recorded requests of all workers, living and dead: newest start first, each once."""
+        found = [request for content in self._contents() for _, request in _requests(content)]
+        found.sort(key=lambda request: request.start_time, reverse=True)
+        return found
+
+    def started(self) -> float:
+        """When the service started (seconds since the epoch), as the oldest ring or this process knows it."""
+        if self._size and self._ring is None:
+            with suppress(OSError):
+                self._claim()
+        beginnings: list[float] = [_HEADER.unpack_from(content)[3] for content in self._contents()]
+        return min([self._born, *beginnings])
+
+    def _contents(self) -> Iterator[bytes]:
+        if self._directory is None:
+            if self._ring is not None:
+                yield self._ring.memory[:]
+            return
+        for path in self._directory.glob("recent_*.ring"):
+            with suppress(OSError):
+                content = path.read_bytes()
+                if _valid(content):
+                    yield content
+
+    def _claim(self) -> _Ring:
+        with self._lock:
+            if self._ring is None:
+                now = time.monotonic()
+                if now < self._retry_at:  # a directory that cannot be written must not cost every request
+                    raise OSError(f"{self._directory}: no ring for the flight recorder")
+                self._retry_at = now + _RETRY_SECONDS
+                self._ring = _claimed(self._directory, self._size, self._born)
+            return self._ring
+
+    def _forget(self) -> None:
+        """No ring yet; also in a forked child, whose copy would be a second writer to the parent's."""
+        self._ring = None
+        self._lock = threading.Lock()
+        self._retry_at = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    memory: mmap.mmap
+    sequence: Iterator[int]  # of itertools.count: next() is atomic among threads
+
+
+def _claimed(directory: Path | None, size: int, born: float) -> _Ring:
+    """A ring that this process alone writes: the first one whose number nobody holds."""
+    length = _HEADER_SIZE + size * _RECORD_SIZE
+    header = _HEADER.pack(_MAGIC, _RECORD_SIZE, size, born)
+    if directory is None:
+        memory = mmap.mmap(-1, length)
+        memory[: len(header)] = header
+        return _Ring(memory, itertools.count())
+    for number in itertools.count():
+        path = directory / f"recent_{number}.ring"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            content = path.read_bytes()
+            if len(content) != length or not _valid(content):  # new, of another size, or garbage
+                os.ftruncate(file, 0)
+                os.posix_fallocate(file, 0, length)  # a full disk is an error here, not SIGBUS at a write
+                os.pwrite(file, header, 0)
+                content = header
+            following = max((sequence for sequence, _ in _requests(content)), default=-1) + 1
+            # The mapping keeps a duplicate of the descriptor, and with it the lock, until it is dropped.
+            return _Ring(mmap.mmap(file, length), itertools.count(following))
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(file)
+    raise AssertionError("itertools.count ended")
+
+
+def _valid(content: bytes) -> bool:
+    if len(content) < _HEADER_SIZE:
+        return False
+    magic, record_size, records, _ = _HEADER.unpack_from(content)
+    return (magic, record_size, len(content)) == (
+        _MAGIC,
+        _RECORD_SIZE,
+        _HEADER_SIZE + records * _RECORD_SIZE,
+    )
+
+
+def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
+    """The whole records of a ring with their sequence numbers, in no order."""
+    for at in range(_HEADER_SIZE, len(content), _RECORD_SIZE):
+        text_length, rule_length, sequence, start, duration, request, response, status, gone = (
+            _NUMBERS.unpack_from(content, at + _CHECKSUM)
+        )
+        end = at + _CHECKSUM + _NUMBERS.size + text_length
+        body = content[at + _CHECKSUM : end]
+        if text_length > _TEXT_SIZE or crc32(body) != int.from_bytes(content[at : at + _CHECKSUM], "little"):
+            continue
+        text = body[_NUMBERS.size :].decode("utf-8", "ignore")
+        request_id, trace_id, method, error_type, endpoint, names = text.split("\0", 5)
+        yield (
+            sequence,
+            Request(
+                start_time=start,
+                duration=duration,
+                method=method,
+                url_rule=names[:rule_length],
+                endpoint=endpoint,
+                path=names[rule_length:],
+                status=status,
+                error_type=error_type,
+                request_size=request,
+                response_size=response,
+                request_id=request_id,
+                trace_id=trace_id,
+                disconnected=gone,
+            ),
+        )
+
+
+_instances: WeakSet[FlightRecorder] = WeakSet()
+
+
+def _after_fork() -> None:
+    for recorder in _instances:
+        recorder._forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
