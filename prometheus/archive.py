@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +59,8 @@ class Archives:
 
     def _checksum(self, site: str, package: Package) -> str:
         name = package.archive.rpartition("/")[2]
-        for line in self._open(site, package.checksums).read(BLOCK).decode(errors="replace").splitlines():
+        published = b"".join(self._blocks(site, package.checksums)).decode(errors="replace")
+        for line in published.splitlines():
             fields = line.split()
             # Grafana publishes the digest alone, in a file of its own for each archive.
             if fields[1:] == [name] or (package.tree and len(fields) == 1):
@@ -68,19 +70,24 @@ class Archives:
     def _download(self, site: str, path: str, file: Path) -> str:
         """Fetch into `file` and return the SHA-256 of what came."""
         digest = hashlib.sha256()
+        with file.open("wb") as out:
+            for block in self._blocks(site, path):
+                digest.update(block)
+                out.write(block)
+        return digest.hexdigest()
+
+    def _blocks(self, site: str, path: str) -> Iterator[bytes]:
         size = 0
-        answer = self._open(site, path)
-        with answer, file.open("wb") as out:
+        with self._open(site, path) as answer:
             try:
                 while block := answer.read(BLOCK):
-                    digest.update(block)
-                    size += out.write(block)
+                    size += len(block)
+                    yield block
             except (OSError, http.client.HTTPException) as error:
                 raise UnavailableError(f"{site}/{path} broke off after {size} bytes: {error}") from error
-        expected = answer.headers.get("Content-Length")
+            expected = answer.headers.get("Content-Length")
         if expected is not None and size != int(expected):
             raise UnavailableError(f"{site}/{path} ended after {size} of {expected} bytes")
-        return digest.hexdigest()
 
     def _open(self, site: str, path: str) -> http.client.HTTPResponse:
         try:

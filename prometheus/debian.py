@@ -74,11 +74,14 @@ class Debian:
         for number, mirror in enumerate(_mirrors()):
             config = _configure(self.work / f"apt{number}", mirror)
             try:
-                _run(["apt-get", "-c", str(config), "-qq", "--error-on=any", "update"])
+                _run(["apt-get", "-c", str(config), "-qq", "update"])
             except UnavailableError as error:
                 failed.append(str(error))
-            else:
+                continue
+            # apt also succeeds, with a warning, where it got nothing.
+            if any((config.parent / "lists").glob("*_Packages*")):
                 return config
+            failed.append(f"{mirror} gave no package lists of unstable")
         raise UnavailableError("; ".join(failed) or "apt has no Debian mirror configured")
 
 
@@ -148,5 +151,7 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
         raise UnavailableError(str(error)) from error
     if answer.returncode != 0:
         lines = answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"]
-        raise UnavailableError(f"{command[0]}: {lines[-1]}")
+        # apt writes warnings before and after the error.
+        said = next((line for line in lines if line.startswith("E:")), lines[-1])
+        raise UnavailableError(f"{command[0]}: {said}")
     return answer.stdout

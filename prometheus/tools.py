@@ -142,8 +142,8 @@ def _from_path(package: Package, staging: Path) -> None:
             (staging / name).symlink_to(path)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Fill `.tools/` and print where each program is; 1 if one that the stack needs is missing."""
+def main(arguments: list[str] | None = None, tools: Path = TOOLS) -> int:
+    """Fill `tools` and print where each program is; 1 if one that the stack needs is missing."""
     names = {package.name: package for package in PACKAGES}
     parser = argparse.ArgumentParser(prog="python -m prometheus.tools", description=__doc__.splitlines()[0])
     parser.add_argument("packages", nargs="*", metavar="package", help=f"default: {', '.join(names)}")
@@ -151,14 +151,16 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = sorted(set(asked) - set(names))
     if unknown:
         parser.error(f"no package {', '.join(unknown)}: known are {', '.join(names)}")
-    wanted = [names[name] for name in asked] or [p for p in PACKAGES if p in REQUIRED or not gave_up(p)]
-    missing = fill(wanted)
+    wanted = [names[name] for name in asked] or [
+        p for p in PACKAGES if p in REQUIRED or not gave_up(p, tools)
+    ]
+    missing = fill(wanted, tools)
     for report in missing.values():
         print(report, file=sys.stderr)
     for package in wanted:
         if package not in missing:
             for name in package.executables:
-                print(f"{name}\t{executable(name)}")
+                print(f"{name}\t{executable(name, tools)}")
     return int(any(asked or package in REQUIRED for package in missing))
 
 
