@@ -1,9 +1,9 @@
-"""Flight recorder: the last requests of every worker, in rings that all can read and that outlive their writers.
+"""Flight recorder: the last requests of each worker, in rings that all can read and that outlive it.
 
 A worker writes a memory-mapped ring of its own, `recent_<n>.ring`, whose number it holds by flock; the next
-worker takes over the ring of a dead one, so there are never more rings than there were workers at once. Readers
-do not map it: a file that is cut short would end them with SIGBUS. Each record carries a checksum, so one that is
-being overwritten, or whose writer was killed half-way, is never shown.
+worker takes over the ring of a dead one, so there are never more rings than there were workers at once.
+Readers do not map it: a file that is cut short would end them with SIGBUS. Each record carries a checksum, so
+one that is being overwritten, or whose writer was killed half-way, is never shown.
 """
 
 from __future__ import annotations
@@ -208,7 +208,9 @@ def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
         if text_length > _TEXT_SIZE or crc32(body) != int.from_bytes(content[at : at + _CHECKSUM], "little"):
             continue
         text = body[_NUMBERS.size :].decode("utf-8", "ignore")
-        request_id, trace_id, method, error_type, endpoint, names = text.split("\0", 5)
+        fields = text.split("\0", 5)
+        fields += [""] * (6 - len(fields))  # names of hundreds of letters leave no room for the rest
+        request_id, trace_id, method, error_type, endpoint, names = fields
         yield (
             sequence,
             Request(
