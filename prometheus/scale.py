@@ -1,0 +1,164 @@
+"""The shipped configuration with every duration divided by a constant, so that hours pass in minutes.
+
+An alert that needs 2 minutes fires in 2 seconds at a factor of 60, in the real Prometheus and with the
+shipped rules. Seconds in expressions are written as durations (`rate * 5m`, not `rate * 300`): only so
+can they be told from thresholds, which stay.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# A range must hold this many scrapes, or rate() over it has nothing to say now and then.
+SCRAPES_PER_RANGE = 4
+
+UNITS = {
+    "ms": 1,
+    "s": 1_000,
+    "m": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+    "w": 604_800_000,
+    "y": 31_536_000_000,
+}
+
+# What Prometheus does by default, where the flags take no part in prometheus.yml.
+FLAGS = {"--query.lookback-delta": "5m", "--rules.alert.resend-delay": "1m"}
+
+INTERVALS = {"scrape_interval", "evaluation_interval", "interval"}
+RULE_TIMES = {"for", "keep_firing_for", "query_offset"}
+ALERTMANAGER_TIMES = {"group_wait", "group_interval", "repeat_interval", "resolve_timeout"}
+
+DURATION = r"(?:\d+(?:ms|[smhdwy]))+(?!\w)"
+TOKEN = re.compile(
+    r"""(?P<skip>"(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | `[^`]*` | \#[^\n]* | [a-zA-Z_][\w:]*)"""
+    rf"""| (?P<duration>{DURATION})"""
+    r"""| (?P<number>0[xX][\da-fA-F]+ | \d+(?:\.\d*)?(?:[eE][+-]?\d+)? | \.\d+)""",
+    re.VERBOSE,
+)
+
+
+def milliseconds(duration: str) -> int:
+    """Length of a Prometheus duration such as `1h30m`; ValueError if it is none."""
+    if duration == "0":
+        return 0
+    if not re.fullmatch(DURATION, duration):
+        raise ValueError(f"{duration!r} is no duration such as 30s, 5m or 1h30m")
+    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|[smhdwy])", duration))
+
+
+def written(length: float) -> str:
+    """The Prometheus duration of so many milliseconds, rounded up: nothing that lasted becomes nothing."""
+    rest = math.ceil(length)
+    parts = []
+    for unit in ("d", "h", "m", "s", "ms"):
+        number, rest = divmod(rest, UNITS[unit])
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"
+
+
+def divided(duration: str, factor: float) -> str:
+    """A duration divided by `factor`."""
+    return written(milliseconds(duration) / factor)
+
+
+def expression(promql: str, factor: float) -> str:
+    """A PromQL expression with each duration divided: ranges, offsets, and durations that stand as numbers.
+
+    Raises:
+        ValueError: a multiplication or division by whole minutes in bare seconds (`* 300`).
+    """
+
+    def scaled(token: re.Match[str]) -> str:
+        if token["duration"]:
+            return divided(token["duration"], factor)
+        if token["number"] and re.fullmatch(r"\d+", token["number"]) and _by_minutes(token):
+            seconds = int(token["number"])
+            raise ValueError(f"write the seconds {seconds} as {written(seconds * 1000)} in: {promql.strip()}")
+        return token[0]
+
+    return TOKEN.sub(scaled, promql)
+
+
+def _by_minutes(token: re.Match[str]) -> bool:
+    seconds = int(token["number"])
+    before, after = token.string[: token.start()].rstrip(), token.string[token.end() :].lstrip()
+    return seconds >= 60 and seconds % 60 == 0 and (before.endswith(("*", "/")) or after.startswith("*"))
+
+
+def shortest_range(promql: str) -> float:
+    """Milliseconds of the shortest range selector in an expression; infinity if it has none."""
+    bare = TOKEN.sub(lambda token: "" if token["skip"] else token[0], promql)
+    return min(map(milliseconds, re.findall(rf"\[\s*({DURATION})", bare)), default=math.inf)
+
+
+def flags(factor: float) -> list[str]:
+    """Command line of Prometheus for a configuration that was scaled by `factor`."""
+    return [f"{name}={divided(default, factor)}" for name, default in FLAGS.items()]
+
+
+def directory(configuration: Path, factor: float) -> None:
+    """Scale prometheus.yml, rules/*.yml and alertmanager/*.yml of a copy of the configuration, in place.
+
+    Scrapes and evaluations come at least a second apart, unless the shortest range needs them closer.
+    """
+    rules = {file: _load(file) for file in sorted((configuration / "rules").glob("*.yml"))}
+    most = min(map(_shortest, rules.values()), default=math.inf) / factor / SCRAPES_PER_RANGE
+
+    def interval(duration: str) -> str:
+        return written(math.floor(min(max(milliseconds(duration) / factor, 1000), most)))
+
+    def time(duration: str) -> str:
+        return divided(duration, factor)
+
+    for file, document in rules.items():
+        keys = {
+            **dict.fromkeys(INTERVALS, interval),
+            **dict.fromkeys(RULE_TIMES, time),
+            "expr": lambda promql: expression(promql, factor),
+        }
+        _dump(file, _walk(document, keys))
+    prometheus = configuration / "prometheus.yml"
+    _dump(prometheus, _without_timeouts(_walk(_load(prometheus), dict.fromkeys(INTERVALS, interval))))
+    for file in sorted((configuration / "alertmanager").glob("*.yml")):
+        _dump(file, _walk(_load(file), dict.fromkeys(ALERTMANAGER_TIMES, time)))
+
+
+def _shortest(rules: Any) -> float:
+    groups = rules.get("groups", [])
+    return min(
+        (shortest_range(str(rule["expr"])) for group in groups for rule in group["rules"]), default=math.inf
+    )
+
+
+def _walk(node: Any, keys: Mapping[str, Callable[[str], str]]) -> Any:
+    """The document with the text under each of `keys` replaced, at any depth."""
+    if isinstance(node, dict):
+        return {
+            key: keys[key](str(value))
+            if key in keys and not isinstance(value, dict | list)
+            else _walk(value, keys)
+            for key, value in node.items()
+        }
+    return [_walk(item, keys) for item in node] if isinstance(node, list) else node
+
+
+def _without_timeouts(prometheus: Any) -> Any:
+    """A scrape takes as long as it takes: its timeout becomes the interval, the most that is allowed."""
+    for section in (prometheus.get("global", {}), *prometheus.get("scrape_configs", [])):
+        section.pop("scrape_timeout", None)
+    prometheus["global"]["scrape_timeout"] = prometheus["global"]["scrape_interval"]
+    return prometheus
+
+
+def _load(file: Path) -> Any:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def _dump(file: Path, document: Any) -> None:
+    file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
