@@ -1,0 +1,63 @@
+"""The app factory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from app import __version__, create_app
+
+
+def build(tmp_path: Path, registry: CollectorRegistry, **config: object) -> None:
+    create_app({"DATABASE": tmp_path / "orders.db", **config}, registry)
+
+
+def test_version_is_told(tmp_path: Path) -> None:
+    """flask_app_info carries the service's own version, or the one given at deployment."""
+    shipped, deployed = CollectorRegistry(), CollectorRegistry()
+
+    build(tmp_path, shipped)
+    build(tmp_path, deployed, VERSION="2026-11-20.1")
+
+    assert shipped.get_sample_value("flask_app_info", {"version": __version__}) == 1
+    assert deployed.get_sample_value("flask_app_info", {"version": "2026-11-20.1"}) == 1
+
+
+def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """APP_<NAME> sets NAME, unless create_app() is given another value for it."""
+    monkeypatch.setenv("APP_DATABASE", str(tmp_path / "shop" / "orders.db"))
+    monkeypatch.setenv("APP_VERSION", "1.10")
+    monkeypatch.setenv("APP_GRAFANA_URL", "http://grafana.example")
+
+    app = create_app({"GRAFANA_URL": ""}, CollectorRegistry())
+
+    assert (tmp_path / "shop" / "orders.db").exists()
+    assert app.config["VERSION"] == "1.10"
+    assert app.config["GRAFANA_URL"] == ""
+
+
+@pytest.mark.parametrize("address", ["grafana:3000", "javascript:alert(1)", "http://"])
+def test_address_must_be_http(tmp_path: Path, address: str) -> None:
+    """A link that no browser could follow is refused at the start, by its setting's name."""
+    with pytest.raises(ValueError, match=r"^GRAFANA_URL is '.*': give an address"):
+        build(tmp_path, CollectorRegistry(), GRAFANA_URL=address)
+
+
+def test_database_must_be_writable(tmp_path: Path) -> None:
+    """A database whose directory cannot be made is refused at the start, by its path."""
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(OSError, match=r"cannot keep orders in '.*file/orders\.db'.*writable directory"):
+        create_app({"DATABASE": str(tmp_path / "file" / "orders.db")}, CollectorRegistry())
+
+
+def test_database_must_be_one(tmp_path: Path) -> None:
+    """A file that is no SQLite database is refused at the start, and left as it is."""
+    file = tmp_path / "orders.db"
+    file.write_text("my novel\n" * 1000)
+
+    with pytest.raises(OSError, match=r"cannot keep orders in .*file is not a database"):
+        create_app({"DATABASE": str(file)}, CollectorRegistry())
+    assert file.read_text() == "my novel\n" * 1000
