@@ -94,46 +94,49 @@ class Access:
         self._token = None if settings.token_file is None else _TokenFile(settings.token_file)
         if networks is None and self._token is None:
             networks = PRIVATE_NETWORKS
-        self._networks = None if networks is None else _plain(networks)
-        self._proxies = _plain(settings.trusted_proxies)
+        self._networks = None if networks is None else unmapped(networks)
+        self._proxies = unmapped(settings.trusted_proxies)
 
     def refusal(self, environ: Environ) -> Refusal | None:
         """None for an insider. The message says what is missing, never what is configured."""
         if self._token is not None and not self._token.opens(environ.get("HTTP_AUTHORIZATION", "")):
             return Refusal(401, "A token is needed here: send it as 'Authorization: Bearer <token>'.")
-        if self._networks is None or _within(self.client(environ), self._networks):
+        if self._networks is None or _within(client_address(environ, self._proxies), self._networks):
             return None
         return Refusal(403, "Your address may not read this page.")
 
-    def client(self, environ: Environ) -> Address | None:
-        """Where a request comes from; None if that cannot be told, which counts as outside.
 
-        A proxy that maintains one of the headers passes the others on as the client wrote them, so where two
-        headers name different strangers neither is believed.
-        """
-        # Werkzeug's ProxyFix overwrites REMOTE_ADDR with what a header says; whom we heard from is kept here.
-        original = environ.get("werkzeug.proxy_fix.orig") or environ
-        sender = _address(original.get("REMOTE_ADDR") or "")
-        named = [header for header in _ADDRESS_HEADERS if header in environ]
-        if not named and not any(header in environ for header in _PROXY_HEADERS):
-            return sender
-        if not _within(sender, self._proxies):
-            return None
-        clients = {self._rightmost_stranger(header, environ[header]) for header in named}
-        strangers = {client for client in clients if not _within(client, self._proxies)} or clients
-        return strangers.pop() if len(strangers) == 1 else None
+def client_address(environ: Environ, proxies: Iterable[Network]) -> Address | None:
+    """Where a request comes from; None if that cannot be told.
 
-    def _rightmost_stranger(self, header: str, value: str) -> Address | None:
-        """The client according to one header; what stands left of it may be the client's own invention."""
-        address = None
-        for hop in reversed(value.split(",")):
-            if header == "HTTP_FORWARDED":
-                node = _FORWARDED_FOR.search(hop)
-                hop = node[1] if node else ""
-            address = _address(hop)
-            if not _within(address, self._proxies):
-                break
-        return address
+    The headers in which proxies name the client count only where a declared proxy sent them. A proxy that
+    maintains one of them passes the others on as the client wrote them, so where two name different strangers
+    neither is believed.
+    """
+    # Werkzeug's ProxyFix overwrites REMOTE_ADDR with what a header says; whom we heard from is kept here.
+    original = environ.get("werkzeug.proxy_fix.orig") or environ
+    sender = _address(original.get("REMOTE_ADDR") or "")
+    named = [header for header in _ADDRESS_HEADERS if header in environ]
+    if not named and not any(header in environ for header in _PROXY_HEADERS):
+        return sender
+    if not _within(sender, proxies):
+        return None
+    clients = {_rightmost_stranger(header, environ[header], proxies) for header in named}
+    strangers = {client for client in clients if not _within(client, proxies)} or clients
+    return strangers.pop() if len(strangers) == 1 else None
+
+
+def _rightmost_stranger(header: str, value: str, proxies: Iterable[Network]) -> Address | None:
+    """The client according to one header; what stands left of it may be the client's own invention."""
+    address = None
+    for hop in reversed(value.split(",")):
+        if header == "HTTP_FORWARDED":
+            node = _FORWARDED_FOR.search(hop)
+            hop = node[1] if node else ""
+        address = _address(hop)
+        if not _within(address, proxies):
+            break
+    return address
 
 
 class _TokenFile:
@@ -201,7 +204,7 @@ def _address(text: str) -> Address | None:
     return (address.version == 6 and address.ipv4_mapped) or address
 
 
-def _plain(networks: Iterable[Network]) -> tuple[Network, ...]:
+def unmapped(networks: Iterable[Network]) -> tuple[Network, ...]:
     """IPv4-mapped networks as the IPv4 networks that they are."""
     plain: list[Network] = []
     for network in networks:

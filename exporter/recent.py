@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 from zlib import crc32
 
+from exporter.labels import UNMATCHED
+
 if TYPE_CHECKING:
     from exporter.middleware import Exchange
 
@@ -32,8 +34,8 @@ _HEADER_SIZE = 64
 _RECORD_SIZE = 512
 _CHECKSUM = 4
 # Lengths of text (bytes) and of url_rule (characters), sequence number, start, duration, request and response
-# size, status, disconnected. Then the text: it is last, so that a long path is cut and nothing else.
-_NUMBERS = struct.Struct("<HHQddqqH?")
+# size, status, failed, disconnected. Then the text: it is last, so that a long path is cut and nothing else.
+_NUMBERS = struct.Struct("<HHQddqqH??")
 _TEXT_SIZE = _RECORD_SIZE - _CHECKSUM - _NUMBERS.size
 _RULE_LIMIT = 200
 _PATH_LIMIT = 256
@@ -42,7 +44,10 @@ _RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One recorded request: times in seconds (the start since the epoch), sizes in bytes, "" for unknown."""
+    """One recorded request: times in seconds (the start since the epoch), sizes in bytes, "" for unknown.
+
+    `failed` is what error ratios count: a status of 500 or more, or an unhandled exception.
+    """
 
     start_time: float
     duration: float
@@ -51,6 +56,7 @@ class Request:
     endpoint: str
     path: str
     status: int
+    failed: bool
     error_type: str
     request_size: int
     response_size: int
@@ -86,7 +92,7 @@ class FlightRecorder:
         path = exchange.environ.get("PATH_INFO", "")[:_PATH_LIMIT]
         if not path.isascii():  # WSGI hands over the bytes as Latin-1
             path = path.encode("latin-1", "replace").decode("utf-8", "replace")
-        rule = exchange.rule[:_RULE_LIMIT]
+        rule = exchange.rule[:_RULE_LIMIT] or UNMATCHED
         text = (
             f"{exchange.request_id}\0{exchange.trace_id}\0{exchange.method}\0{exchange.error_type}\0"
             f"{exchange.endpoint}\0{rule}{path}"
@@ -101,6 +107,7 @@ class FlightRecorder:
                 exchange.request_size,
                 exchange.response_size,
                 exchange.status,
+                exchange.failed,
                 exchange.disconnected,
             )
             + text
@@ -200,7 +207,7 @@ def _valid(content: bytes) -> bool:
 def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
     """The whole records of a ring with their sequence numbers, in no order."""
     for at in range(_HEADER_SIZE, len(content), _RECORD_SIZE):
-        text_length, rule_length, sequence, start, duration, request, response, status, gone = (
+        text_length, rule_length, sequence, start, duration, request, response, status, failed, gone = (
             _NUMBERS.unpack_from(content, at + _CHECKSUM)
         )
         end = at + _CHECKSUM + _NUMBERS.size + text_length
@@ -221,6 +228,7 @@ def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
                 endpoint=endpoint,
                 path=names[rule_length:],
                 status=status,
+                failed=failed,
                 error_type=error_type,
                 request_size=request,
                 response_size=response,
