@@ -22,3 +22,7 @@ lint: $(VENV)/.installed ## ruff, mypy, rules and configurations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+.PHONY: dashboards
+dashboards: $(VENV)/.installed ## regenerate grafana/dashboards from grafana/*.py
+	$(BIN)/python -m grafana.build

@@ -1,0 +1,35 @@
+"""`make dashboards`: writes grafana/dashboards, where each directory is a folder of Grafana."""
+
+import json
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from grafana import service
+
+DASHBOARDS = Path(__file__).parent / "dashboards"
+
+
+def documents() -> dict[str, str]:
+    """The text of each file, by its path below grafana/dashboards."""
+    boards = {"Flask/service.json": service.dashboard()}
+    return {
+        path: json.dumps(board, cls=JSONEncoder, indent=2, ensure_ascii=False) + "\n"
+        for path, board in boards.items()
+    }
+
+
+def main() -> None:
+    """Bring grafana/dashboards up to date; a file that no dashboard makes any more goes."""
+    made = documents()
+    for path in DASHBOARDS.rglob("*.json"):
+        if path.relative_to(DASHBOARDS).as_posix() not in made:
+            path.unlink()
+    for name, text in made.items():
+        path = DASHBOARDS / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Panels in one look, over grafana-foundation-sdk: every kind that the dashboards use."""
+
+# Enums are called, not named: mypy sees the SDK's StrEnum members as plain strings below Python 3.11.
+
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
+from typing import Any, TypeAlias, TypeVar
+
+from grafana_foundation_sdk.builders import bargauge, common, heatmap, prometheus, stat, statetimeline, text
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.builders import table as tables
+from grafana_foundation_sdk.builders import timeseries as graphs
+from grafana_foundation_sdk.models import common as look
+from grafana_foundation_sdk.models import heatmap as heat
+from grafana_foundation_sdk.models.dashboard import (
+    DataSourceRef,
+    DynamicConfigValue,
+    FieldColorModeId,
+    MatcherConfig,
+    Threshold,
+    ThresholdsMode,
+    ValueMap,
+    ValueMappingResult,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from grafana_foundation_sdk.models.text import TextMode
+
+DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+NO_DATA = "No data in this time range"
+
+Panel: TypeAlias = (
+    bargauge.Panel
+    | graphs.Panel
+    | heatmap.Panel
+    | stat.Panel
+    | statetimeline.Panel
+    | tables.Panel
+    | text.Panel
+)
+P = TypeVar("P", bargauge.Panel, graphs.Panel, heatmap.Panel, stat.Panel, statetimeline.Panel, tables.Panel)
+Query: TypeAlias = prometheus.Dataquery
+Steps: TypeAlias = Sequence[tuple[float | None, str]]
+"""Lower limit and colour; the first has no limit, the others ascend."""
+
+
+def query(expression: str, legend: str = "", *, interval: str = "", exemplar: bool = False) -> Query:
+    """Over time. `interval` is the shortest step and so the shortest `$__interval`, as a duration."""
+    drawn = Query().expr(expression).legend_format(legend).range()
+    if exemplar:
+        drawn = drawn.exemplar(True)
+    return drawn.interval(interval) if interval else drawn
+
+
+def now(expression: str, legend: str = "") -> Query:
+    """At the end of the time range."""
+    return Query().expr(expression).legend_format(legend).instant()
+
+
+def limits(steps: Steps) -> build.ThresholdsConfig:
+    """Colours by value."""
+    return (
+        build.ThresholdsConfig()
+        .mode(ThresholdsMode("absolute"))
+        .steps([Threshold(value=value, color=color) for value, color in steps])
+    )
+
+
+def states(names: Mapping[int, tuple[str, str]]) -> ValueMap:
+    """Text and colour instead of a number."""
+    return ValueMap(
+        options={
+            str(value): ValueMappingResult(text=name, color=color, index=index)
+            for index, (value, (name, color)) in enumerate(names.items())
+        }
+    )
+
+
+def set_for(panel: P, names: str, **properties: Any) -> P:
+    """Overrides for the fields of this name. A `.` in a property's id is written `__`."""
+    return panel.override_by_name(
+        names, [DynamicConfigValue(key.replace("__", "."), value) for key, value in properties.items()]
+    )
+
+
+def link(title: str, url: str) -> dict[str, object]:
+    """A link of a value or a line, as Grafana's field configuration wants it."""
+    return {"title": title, "url": url, "targetBlank": False}
+
+
+def linked(panel: P, links: Sequence[Mapping[str, object]]) -> P:
+    """Every number of the panel leads somewhere."""
+    return panel.with_override(
+        MatcherConfig(id_val="byType", options="number"), [DynamicConfigValue("links", list(links))]
+    )
+
+
+def frame(panel: P, title: str, description: str, asked: Sequence[Query], width: int, height: int) -> P:
+    """What every panel has. Widths are in columns of 24, heights in units of 38 pixels."""
+    for letter, one in zip(ascii_uppercase, asked, strict=False):
+        panel = panel.with_target(one.ref_id(letter))
+    return panel.title(title).description(description).datasource(DATASOURCE).span(width).height(height)
+
+
+def number(
+    title: str,
+    description: str,
+    unit: str,
+    asked: Query,
+    *,
+    steps: Steps = ((None, "text"),),
+    names: Mapping[int, tuple[str, str]] | None = None,
+    decimals: int | None = None,
+    width: int = 3,
+    height: int = 4,
+    trend: bool = True,
+    no_data: str = NO_DATA,
+) -> stat.Panel:
+    """One big number, with its course behind it unless `trend` is false (then ask for `now`)."""
+    panel = (
+        frame(stat.Panel(), title, description, [asked], width, height)
+        .unit(unit)
+        .no_value(no_data)
+        .thresholds(limits(steps))
+        .color_scheme(build.FieldColor().mode(FieldColorModeId("thresholds")))
+        .color_mode(look.BigValueColorMode("value"))
+        .graph_mode(look.BigValueGraphMode("area" if trend else "none"))
+        .text_mode(look.BigValueTextMode("value"))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
+    )
+    if names:
+        panel = panel.mappings([states(names)]).color_mode(look.BigValueColorMode("background"))
+    return panel if decimals is None else panel.decimals(decimals)
+
+
+def lines(
+    title: str,
+    description: str,
+    unit: str,
+    asked: Sequence[Query],
+    *,
+    width: int = 12,
+    height: int = 9,
+    calcs: Sequence[str] = ("mean", "max"),
+    colors: Mapping[str, str] | None = None,
+    objective: Steps = (),
+    stacked: bool = False,
+    bars: bool = False,
+    logarithmic: bool = False,
+    lowest: float | None = 0,
+    highest: float | None = None,
+    decimals: int | None = None,
+    no_data: str = NO_DATA,
+) -> graphs.Panel:
+    """Lines (or bars) over time; `objective` draws its limits as dashed lines."""
+    panel = (
+        frame(graphs.Panel(), title, description, asked, width, height)
+        .unit(unit)
+        .no_value(no_data)
+        .draw_style(look.GraphDrawStyle("bars" if bars else "line"))
+        .line_width(1)
+        .fill_opacity(70 if bars else 25 if stacked else 8 if len(asked) == 1 else 0)
+        .show_points(look.VisibilityMode("never" if bars else "auto"))
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(look.LegendDisplayMode("table" if calcs else "list"))
+            .placement(look.LegendPlacement("bottom"))
+            .show_legend(True)
+            .calcs(list(calcs))
+        )
+        .tooltip(
+            common.VizTooltipOptions().mode(look.TooltipDisplayMode("multi")).sort(look.SortOrder("desc"))
+        )
+    )
+    if stacked:
+        panel = panel.stacking(common.StackingConfig().mode(look.StackingMode("normal")).group("A"))
+    if logarithmic:
+        log = common.ScaleDistributionConfig().type(look.ScaleDistribution("log")).log(10)
+        panel = panel.scale_distribution(log)
+    elif lowest is not None:
+        panel = panel.min(lowest)
+    if highest is not None:
+        panel = panel.axis_soft_max(highest)
+    if objective:
+        dashed = common.GraphThresholdsStyleConfig().mode(look.GraphThresholdsStyleMode("dashed"))
+        panel = panel.thresholds(limits(objective)).thresholds_style(dashed)
+    for name, color in (colors or {}).items():
+        panel = set_for(panel, name, color={"mode": "fixed", "fixedColor": color})
+    return panel if decimals is None else panel.decimals(decimals)
+
+
+def heat_map(title: str, description: str, asked: str, *, width: int = 12, height: int = 8) -> heatmap.Panel:
+    """Requests a second in each bucket of a duration histogram, over time; `asked` keeps the label `le`."""
+    buckets = query(asked, "{{le}}", interval="30s", exemplar=True).format(PromQueryFormat("heatmap"))
+    return (
+        frame(heatmap.Panel(), title, description, [buckets], width, height)
+        .calculate(False)
+        .color(
+            heatmap.HeatmapColorOptions()
+            .mode(heat.HeatmapColorMode("scheme"))
+            .scheme("Oranges")
+            .fill("dark-orange")
+            .scale(heat.HeatmapColorScale("exponential"))
+            .exponent(0.5)
+            .steps(64)
+        )
+        .filter_values(heatmap.FilterValueRange().le(1e-9))
+        .y_axis(heatmap.YAxisConfig().unit("s").axis_placement(look.AxisPlacement("left")))
+        .cell_values(heatmap.CellValues().unit("reqps").decimals(2))
+        .show_legend()
+        .exemplars_color("rgba(255,0,255,0.7)")
+    )
+
+
+def timeline(
+    title: str,
+    description: str,
+    asked: Sequence[Query],
+    names: Mapping[int, tuple[str, str]],
+    *,
+    width: int = 12,
+    height: int = 7,
+    no_data: str = NO_DATA,
+) -> statetimeline.Panel:
+    """One row a series, coloured by its state."""
+    return (
+        frame(statetimeline.Panel(), title, description, asked, width, height)
+        .unit("short")
+        .no_value(no_data)
+        .mappings([states(names)])
+        .color_scheme(build.FieldColor().mode(FieldColorModeId("thresholds")))
+        .thresholds(limits([(None, "text")]))
+        .merge_values(True)
+        .show_value(look.VisibilityMode("never"))
+        .row_height(0.8)
+        .fill_opacity(80)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(look.LegendDisplayMode("list"))
+            .placement(look.LegendPlacement("bottom"))
+            .show_legend(True)
+        )
+    )
+
+
+def note(title: str, markdown: str, *, width: int = 24, height: int = 4) -> text.Panel:
+    """Markdown."""
+    return text.Panel().title(title).mode(TextMode("markdown")).content(markdown).span(width).height(height)

@@ -1,0 +1,101 @@
+"""A table with one row for each label set and one column for each query."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Literal
+
+from grafana_foundation_sdk.builders import common, table
+from grafana_foundation_sdk.models.common import TableCellHeight
+from grafana_foundation_sdk.models.dashboard import DataTransformerConfig
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from grafana.panels import NO_DATA, Steps, frame, now, set_for
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of numbers: how the instant query behind it is shown."""
+
+    title: str
+    expression: str
+    unit: str
+    decimals: int | None = None
+    steps: Steps = ()
+    cell: Literal["plain", "bar", "colour"] = "plain"
+    highest: float | None = None
+    width: int = 92
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A column of a label's values, with the links of each cell."""
+
+    label: str
+    title: str
+    links: Sequence[Mapping[str, object]] = ()
+    width: int | None = None
+
+
+def rows(
+    title: str,
+    description: str,
+    keys: Sequence[Key],
+    columns: Sequence[Column],
+    *,
+    sort: str,
+    width: int = 24,
+    height: int = 10,
+    no_data: str = NO_DATA,
+) -> table.Panel:
+    """Columns that share their keys' labels, merged; sorted by the column `sort`, largest first."""
+    asked = [now(column.expression).format(PromQueryFormat("table")) for column in columns]
+    values = ["Value"] if len(columns) == 1 else [f"Value #{ascii_uppercase[i]}" for i in range(len(columns))]
+    titles = {key.label: key.title for key in keys} | dict(
+        zip(values, (c.title for c in columns), strict=True)
+    )
+    panel = (
+        frame(table.Panel(), title, description, asked, width, height)
+        .unit("short")
+        .no_value(no_data)
+        .cell_height(TableCellHeight("sm"))
+        .sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
+        .with_transformation(DataTransformerConfig(id_val="merge", options={}))
+        .with_transformation(
+            DataTransformerConfig(
+                id_val="organize",
+                options={
+                    "excludeByName": {"Time": True},
+                    "indexByName": {name: index for index, name in enumerate(titles)},
+                    "renameByName": titles,
+                },
+            )
+        )
+    )
+    for key in keys:
+        panel = set_for(panel, key.title, **_key_look(key))
+    for column in columns:
+        panel = set_for(panel, column.title, **_column_look(column))
+    return panel
+
+
+def _key_look(key: Key) -> dict[str, object]:
+    width = {"custom__width": key.width} if key.width else {}
+    return width | ({"links": list(key.links)} if key.links else {})
+
+
+def _column_look(column: Column) -> dict[str, object]:
+    look: dict[str, object] = {"unit": column.unit, "custom__width": column.width}
+    if column.decimals is not None:
+        look["decimals"] = column.decimals
+    if column.steps:
+        steps = [{"value": value, "color": color} for value, color in column.steps]
+        look["thresholds"] = {"mode": "absolute", "steps": steps}
+        look["color"] = {"mode": "thresholds"}
+    if column.cell == "bar":
+        look["custom__cellOptions"] = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
+        look["min"] = 0
+        look["max"] = column.highest
+    elif column.cell == "colour":
+        look["custom__cellOptions"] = {"type": "color-text"}
+    return look
