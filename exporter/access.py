@@ -105,6 +105,10 @@ class Access:
             return None
         return Refusal(403, "Your address may not read this page.")
 
+    def from_proxy(self, environ: Environ) -> bool:
+        """Whether a declared proxy sent this request, so that what it says in headers may be believed."""
+        return _within(_sender(environ), self._proxies)
+
 
 def client_address(environ: Environ, proxies: Iterable[Network]) -> Address | None:
     """Where a request comes from; None if that cannot be told.
@@ -113,9 +117,7 @@ def client_address(environ: Environ, proxies: Iterable[Network]) -> Address | No
     maintains one of them passes the others on as the client wrote them, so where two name different strangers
     neither is believed.
     """
-    # Werkzeug's ProxyFix overwrites REMOTE_ADDR with what a header says; whom we heard from is kept here.
-    original = environ.get("werkzeug.proxy_fix.orig") or environ
-    sender = _address(original.get("REMOTE_ADDR") or "")
+    sender = _sender(environ)
     named = [header for header in _ADDRESS_HEADERS if header in environ]
     if not named and not any(header in environ for header in _PROXY_HEADERS):
         return sender
@@ -124,6 +126,12 @@ def client_address(environ: Environ, proxies: Iterable[Network]) -> Address | No
     clients = {_rightmost_stranger(header, environ[header], proxies) for header in named}
     strangers = {client for client in clients if not _within(client, proxies)} or clients
     return strangers.pop() if len(strangers) == 1 else None
+
+
+def _sender(environ: Environ) -> Address | None:
+    # Werkzeug's ProxyFix overwrites REMOTE_ADDR with what a header says; whom we heard from is kept here.
+    original = environ.get("werkzeug.proxy_fix.orig") or environ
+    return _address(original.get("REMOTE_ADDR") or "")
 
 
 def _rightmost_stranger(header: str, value: str, proxies: Iterable[Network]) -> Address | None:

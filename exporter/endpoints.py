@@ -1,0 +1,51 @@
+"""The exporter's own endpoints on an application: they are no traffic, and they yield to the host's routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import Flask
+from werkzeug.routing import Rule
+
+
+class OwnEndpoints:
+    """Knows which rules of an application are the exporter's."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._rules: list[Rule] = []
+        self.paths: set[str] = set()
+        """Paths whose requests are answered by the exporter."""
+
+    @contextmanager
+    def registering(self) -> Iterator[None]:
+        """What is added to the application's routing map inside this context is the exporter's."""
+        before = set(map(id, self._app.url_map.iter_rules()))
+        yield
+        for rule in self._app.url_map.iter_rules():
+            if id(rule) not in before:
+                self._rules.append(rule)
+                self.paths.add(rule.rule)
+
+    def yield_to_host(self) -> None:
+        """Drop each rule whose path the application serves itself; catch-alls have another path and do not count.
+
+        Called when the routes are complete, that is at the first request: Werkzeug would serve the first of two
+        rules with the same path, which is ours.
+        """
+        own = set(map(id, self._rules))
+        taken = {rule.rule for rule in self._app.url_map.iter_rules() if id(rule) not in own}
+        for rule in self._rules:
+            if rule.rule in taken:
+                rule.methods = set()  # matches nothing any more, so the next rule is tried
+                self.paths.discard(rule.rule)
+
+    def host_rules(self) -> Iterator[tuple[str, str]]:
+        """(method, rule) of the application's own routes: GET where it is allowed, else each method of its own."""
+        for rule in self._app.url_map.iter_rules():
+            if rule.rule in self.paths or rule.methods is None:
+                continue
+            methods = {"GET"} if "GET" in rule.methods else rule.methods - {"HEAD", "OPTIONS"}
+            for method in sorted(methods):
+                yield method, rule.rule

@@ -1,0 +1,314 @@
+"""`FlaskExporter`: wires the measurements, the endpoints and the logs onto a Flask application."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, current_app, got_request_exception, jsonify, make_response, request
+from prometheus_client import CollectorRegistry
+from prometheus_flask_exporter import NO_PREFIX, PrometheusMetrics
+from werkzeug.exceptions import HTTPException
+
+from exporter.access import Access
+from exporter.endpoints import OwnEndpoints
+from exporter.exposition import Exposition
+from exporter.health import Health, Thresholds
+from exporter.instruments import Instruments
+from exporter.labels import group_of
+from exporter.live import Facts
+from exporter.middleware import EXCHANGE, Middleware
+from exporter.recent import FlightRecorder
+from exporter.settings import Settings
+from exporter.workers import Worker
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["NO_PREFIX", "FlaskExporter"]
+
+KEY = "flask_exporter"
+RESPONSE = "exporter.response"
+UNSHARED = """\
+Several workers serve this application and each counts for itself, so these numbers would be one worker's at random.
+Set PROMETHEUS_MULTIPROC_DIR to an empty directory before the server starts, or run gunicorn with
+-c python:exporter.gunicorn, which prepares one.
+"""
+
+_families: weakref.WeakKeyDictionary[CollectorRegistry, dict[str, Instruments]] = weakref.WeakKeyDictionary()
+
+
+class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
+    """Measures every request of a Flask application and serves what a person or Prometheus asks about it.
+
+    Takes everything that `prometheus_flask_exporter.PrometheusMetrics` takes; its decorators and methods work
+    unchanged. `group_by` is `url_rule` by default, because raw paths are unbounded. Every field of `Settings` is a
+    keyword argument too.
+
+    Raises:
+        SettingsError: an argument or an `EXPORTER_*` variable cannot be used.
+        RuntimeError: the application has an exporter already.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        path: str | None = "/metrics",
+        export_defaults: bool = True,
+        defaults_prefix: str = "flask",
+        group_by: str | Callable[..., Any] | None = None,
+        buckets: tuple[float, ...] | None = None,
+        default_latency_as_histogram: bool = True,
+        default_labels: Mapping[str, Any] | None = None,
+        response_converter: Callable[..., Any] | None = None,
+        excluded_paths: str | list[str] | None = None,
+        exclude_user_defaults: bool = True,
+        metrics_decorator: Callable[..., Any] | None = None,
+        registry: CollectorRegistry | None = None,
+        **settings: Any,
+    ) -> None:
+        inherited = {
+            name: settings.pop(name) for name in ("static_labels", "group_by_endpoint") if name in settings
+        }
+        if path != "/metrics":
+            settings["path"] = path
+        self.settings = Settings.load(group_by=group_by, buckets=buckets, **settings)
+        self._access = Access(self.settings)
+        super().__init__(
+            None,
+            path=self.settings.path,
+            export_defaults=export_defaults,
+            defaults_prefix=defaults_prefix,
+            group_by=self.settings.group_by,
+            buckets=self.settings.buckets,
+            default_latency_as_histogram=default_latency_as_histogram,
+            default_labels=default_labels,
+            response_converter=response_converter,
+            excluded_paths=excluded_paths,
+            exclude_user_defaults=exclude_user_defaults,
+            metrics_decorator=metrics_decorator,
+            registry=registry,
+            **inherited,
+        )
+        self.app = app
+        self._unshared = False
+        self.directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        self.worker = Worker.of(self.registry, self.directory)
+        self.recent = FlightRecorder(self.settings.recent if self.settings.extended else 0, self.directory)
+        self.health = Health(
+            Thresholds(
+                self.settings.health_warning, self.settings.health_degraded, self.settings.health_min_requests
+            ),
+            window=lambda: self.worker.slots.totals(time.monotonic()),
+            draining=lambda: False,
+            uptime=lambda: time.time() - self.recent.started(),
+        )
+        self.health_check = self.health.health_check
+        for live in (self.health, Facts(self.settings.app_version, None)):
+            self.worker.live.add(live)
+        self.exposition = Exposition(self.registry, self.directory, [self.worker.live])
+        if app is not None:
+            self.init_app(app)
+
+    @classmethod
+    def for_app_factory(cls, **kwargs: Any) -> FlaskExporter:
+        """An exporter without an application; call `init_app(app)` for each."""
+        return cls(None, **kwargs)
+
+    def init_app(self, app: Flask) -> None:
+        """Measure this application and register the endpoints on it.
+
+        Raises RuntimeError if it has an exporter already.
+        """
+        if KEY in app.extensions:
+            raise RuntimeError(
+                f"{app.name!r} has a FlaskExporter already: use app.extensions[{KEY!r}], or make the exporter once and "
+                "call init_app once for each application"
+            )
+        app.extensions[KEY] = self
+        own = app.extensions[f"{KEY}_endpoints"] = OwnEndpoints(app)
+        with own.registering():
+            if self.path:
+                self.register_endpoint(self.path, app)
+            if self.settings.health_path:
+                self._register_health(self.settings.health_path, app)
+        if self._export_defaults:
+            self.export_defaults(
+                self.buckets, self.group_by, self._default_latency_as_histogram, self._defaults_prefix, app
+            )
+
+    def register_endpoint(self, path: str, app: Flask | None = None) -> None:
+        """Serve the metrics on `path` of the application, for insiders."""
+        app = app or self.app or current_app
+
+        @self.do_not_track()
+        def prometheus_metrics() -> Any:
+            refusal = self._access.refusal(request.environ)
+            if refusal is not None:
+                return Response(
+                    refusal.message + "\n", refusal.status, refusal.headers, mimetype="text/plain"
+                )
+            if self._unshared:
+                return Response(UNSHARED, 500, mimetype="text/plain")
+            body, headers = self.exposition.render(
+                request.headers.get("Accept"),
+                request.args.getlist("name[]"),
+                request.headers.get("Accept-Encoding"),
+            )
+            return body, 200, headers
+
+        view = self._metrics_decorator(prometheus_metrics) if self._metrics_decorator else prometheus_metrics
+        app.route(path)(view)
+
+    def generate_metrics(
+        self, accept_header: str | None = None, names: list[str] | None = None
+    ) -> tuple[str, str]:
+        """The exposition and its content type, as in the parent."""
+        body, headers = self.exposition.render(accept_header, names or [], None)
+        return body.decode(), dict(headers)["Content-Type"]
+
+    def export_defaults(
+        self,
+        buckets: Sequence[float] | None = None,
+        group_by: str | Callable[..., Any] | None = None,
+        latency_as_histogram: bool = True,
+        prefix: str | None = "flask",
+        app: Flask | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Measure the requests of the application under the given prefix, or under none with `NO_PREFIX`."""
+        app = app or self.app or current_app
+        if kwargs.get("group_by_endpoint") is True:
+            warnings.warn(
+                "The `group_by_endpoint` argument of `PrometheusMetrics.export_defaults` is deprecated since 0.4.0, "
+                "please use the new `group_by` argument.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            group_by = "endpoint"
+        group_by = group_by or self.group_by
+        prefix = prefix or self._defaults_prefix
+        prefix = "" if prefix == NO_PREFIX else f"{prefix}_"
+        labels = self._get_combined_labels(None)
+        instruments = self._instruments(prefix, group_by, labels.keys(), buckets, latency_as_histogram)
+        own: OwnEndpoints = app.extensions[f"{KEY}_endpoints"]
+
+        def begin(environ: WSGIEnvironment) -> None:
+            self._unshared = bool(environ.get("wsgi.multiprocess")) and self.directory is None
+            own.yield_to_host()
+            self.worker.start()
+            if group_by == "url_rule" and not labels.has_keys():
+                instruments.prime(own.host_rules())
+
+        first = not isinstance(app.wsgi_app, Middleware)
+        app.wsgi_app = Middleware(  # type: ignore[method-assign]
+            app.wsgi_app,
+            instruments,
+            own_paths=own.paths,
+            begin=begin,
+            excluded=self.excluded_paths or (),
+            group_of=None if group_by == "url_rule" else group_of(group_by),
+            extra_of=_label_values(labels, app) if labels.has_keys() else None,
+            trusted=self._access.from_proxy if self.settings.trusted_proxies else None,
+            sinks=[("recent", self.recent.record)] if first and self.settings.recent else [],
+        )
+        if first:
+            app.extensions[f"{KEY}_errors"] = _ErrorWatch(app)
+
+    def _instruments(
+        self,
+        prefix: str,
+        group_by: str | Callable[..., Any],
+        extra: tuple[str, ...],
+        buckets: Sequence[float] | None,
+        as_histogram: bool,
+    ) -> Instruments:
+        """The families with this prefix; an application on a registry that has them shares them.
+
+        Raises ValueError if the registry has them with other labels, or from somebody else.
+        """
+        group = group_by.__name__ if callable(group_by) else group_by
+        known = _families.setdefault(self.registry, {})
+        if prefix not in known:
+            self.info(
+                f"{prefix}exporter_info",
+                "Information about the Prometheus Flask exporter",
+                version=self.version,
+            )
+            known[prefix] = made = Instruments(
+                self.worker, self.registry, prefix=prefix, group=group, extra=extra,
+                buckets=buckets or self.settings.buckets, as_histogram=as_histogram,
+                extended=self.settings.extended, max_series=self.settings.max_series,
+            )  # fmt: skip
+            if self.settings.extended:
+                self.worker.live.add(made.extremes)
+        shape = (group, extra)
+        if known[prefix].shape != shape:
+            raise ValueError(
+                f"the registry has {prefix}http_request_* with the labels {known[prefix].shape}, not {shape}: "
+                "give both applications the same group_by and default_labels, or one of them another defaults_prefix"
+            )
+        return known[prefix]
+
+    def _register_health(self, path: str, app: Flask) -> None:
+        insider = lambda: self._access.refusal(request.environ) is None  # noqa: E731
+        for suffix, answer in (
+            ("", lambda: self.health.report(insider())),
+            ("/live", self.health.live),
+            ("/ready", lambda: self.health.ready(insider())),
+        ):
+            app.add_url_rule(path + suffix, f"{KEY}_health{suffix.replace('/', '_')}", _json_view(answer))
+
+
+def _json_view(answer: Callable[[], tuple[dict[str, Any], int]]) -> Callable[[], Any]:
+    def view() -> Any:
+        body, status = answer()
+        return jsonify(body), status, {"Cache-Control": "no-store"}
+
+    return view
+
+
+def _label_values(labels: Any, app: Flask) -> Callable[[WSGIEnvironment], tuple[str, ...]]:
+    """The function from a request to the values of its default labels, which may be functions of the response."""
+    if labels.has_only_static_values():
+        constant = tuple(str(value) for value in labels.get_default_values())
+        return lambda environ: constant
+
+    @app.after_request
+    def keep(response: Response) -> Response:
+        request.environ[RESPONSE] = response
+        return response
+
+    def values(environ: WSGIEnvironment) -> tuple[str, ...]:
+        response = environ.get(RESPONSE) or make_response("Exception", 500)
+        return tuple(str(value) for value in labels.values_for(response).values())
+
+    return values
+
+
+class _ErrorWatch:
+    """Notes the exceptions of an application on their exchanges."""
+
+    def __init__(self, app: Flask) -> None:
+        self._handle = app.handle_user_exception
+        app.handle_user_exception = self.handled  # type: ignore[method-assign]
+        got_request_exception.connect(
+            self.unhandled, app
+        )  # a bound method: held weakly, and this object by the app
+
+    def handled(self, error: Exception) -> Any:
+        """An exception that the application may handle; redirects are not errors."""
+        exchange = request.environ.get(EXCHANGE)
+        if exchange is not None and not (isinstance(error, HTTPException) and (error.code or 0) < 400):
+            exchange.error_type = type(error).__name__
+        return self._handle(error)
+
+    def unhandled(self, sender: Flask, exception: Exception, **_: Any) -> None:  # noqa: ARG002  the signal's signature
+        """An exception that became a 500, or will leave the application."""
+        exchange = request.environ.get(EXCHANGE)
+        if exchange is not None:
+            exchange.raised(exception)

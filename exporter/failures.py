@@ -1,0 +1,47 @@
+"""The exporter watching itself: what fails inside it is counted, logged once a minute, and dropped."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from prometheus_client import CollectorRegistry, Counter
+
+STAGES = ("middleware", "labels", "instruments", "slots", "recent", "request_log", "scrape", "fold", "health")
+LOG_INTERVAL = 60.0
+
+logger = logging.getLogger("exporter")
+
+
+class Failures:
+    """Counts into `flask_exporter_failures_total{stage}`; its methods never raise."""
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self._family = Counter(
+            "flask_exporter_failures",
+            "Failures inside the exporter, by the stage in which they happened",
+            ["stage"],
+            registry=registry,
+        )
+        self._logged: dict[str, float] = {}
+        self._pending: dict[str, int] = {}
+        for stage in STAGES:
+            self._family.labels(stage)
+
+    def count(self, stage: str, error: BaseException) -> None:
+        """Count one failure. Where the counter itself cannot be written, it is kept and counted later."""
+        self._pending[stage] = self._pending.get(stage, 0) + 1
+        try:
+            for waiting in list(self._pending):
+                self._family.labels(waiting).inc(self._pending[waiting])
+                del self._pending[waiting]
+        except Exception as second:
+            error = error if isinstance(error, Exception) else second
+        now = time.monotonic()
+        if now - self._logged.get(stage, -LOG_INTERVAL) < LOG_INTERVAL:
+            return
+        self._logged[stage] = now
+        try:
+            logger.error("the exporter failed in %s; the request is not affected", stage, exc_info=error)
+        except Exception:  # noqa: S110  a broken log handler must not reach the response
+            pass

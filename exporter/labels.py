@@ -1,0 +1,66 @@
+"""Label values that no client can make unbounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from werkzeug.exceptions import HTTPException, default_exceptions
+
+UNMATCHED = "_unmatched"
+"""The url_rule of a request that matched no rule (404, 405 and slash redirects)."""
+
+OTHER = "_other"
+"""The group that takes what the series cap does not admit."""
+
+OTHER_METHOD = "_OTHER"
+
+# RFC 9110, section 9, and RFC 5789.
+METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])
+
+
+def group_of(group_by: str | Callable[[Any], Any]) -> Callable[[Any], str]:
+    """The function from a Flask request to its group label, as `PrometheusMetrics(group_by=…)` has it."""
+    if group_by == "url_rule":
+        return lambda request: request.url_rule.rule if request.url_rule else UNMATCHED
+    if callable(group_by):
+        return lambda request: str(group_by(request))
+    return lambda request: str(getattr(request, group_by))
+
+
+def error_type_of(status: int) -> str:
+    """The name of the HTTP error with this status, for errors that no exception led to."""
+    return default_exceptions.get(status, HTTPException).__name__
+
+
+class SeriesCap:
+    """Admits at most `limit` label sets to a family; what comes later is folded into few.
+
+    A label set is a tuple (method, [group,] status, …). Above the limit the method becomes
+    `_OTHER`, the status its class, every further value `_other`; the group stays if it is known to
+    the application and becomes `_other` if a client made it up. So no rule of the routing map is ever lost,
+    and a family has at most `limit` + 6 × (rules + 2) label sets.
+    """
+
+    __slots__ = ("_admitted", "_group", "_status", "limit")
+
+    def __init__(self, limit: int, group: int | None, status: int) -> None:
+        """`group` and `status` are the positions of these labels in the tuple."""
+        self.limit = limit
+        self._group = group
+        self._status = status
+        self._admitted: set[tuple[str, ...]] = set()
+
+    def admit(self, labels: tuple[str, ...], known: bool) -> tuple[str, ...]:
+        """The label set to use for `labels`; another one than `labels` where the cap is reached."""
+        if labels in self._admitted:
+            return labels
+        if len(self._admitted) < self.limit:
+            self._admitted.add(labels)
+            return labels
+        folded = [OTHER] * len(labels)
+        folded[0] = OTHER_METHOD
+        folded[self._status] = labels[self._status][:1] + "xx"
+        if self._group is not None and known:
+            folded[self._group] = labels[self._group]
+        return tuple(folded)

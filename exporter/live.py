@@ -1,0 +1,82 @@
+"""Families whose values are computed at the moment of a scrape, for every worker alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+class Live(Collector):
+    """The live collectors of one registry; applications that share the registry share the families."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._sources: list[Collector] = []
+
+    def add(self, source: Collector) -> None:
+        """Collect from `source` too. Raises ValueError if somebody else has registered a family of its name."""
+        if self._sources:
+            self._registry.unregister(self)
+        self._sources.append(source)
+        try:
+            self._registry.register(self)
+        except ValueError:
+            self._sources.remove(source)
+            if self._sources:
+                self._registry.register(self)
+            raise
+
+    def describe(self) -> Iterable[Metric]:
+        """The families without samples, so that a registry learns the names without computing anything."""
+        names: dict[str, Metric] = {}
+        for source in self._sources:
+            for family in source.describe():  # type: ignore[attr-defined]  every source here has it
+                names.setdefault(family.name, family)
+        return names.values()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families of all sources; where two give the same series, the first one counts."""
+        families: dict[str, Metric] = {}
+        for source in self._sources:
+            for family in source.collect():
+                known = families.setdefault(family.name, family)
+                if known is not family:
+                    seen = [sample.labels for sample in known.samples]
+                    known.samples += [sample for sample in family.samples if sample.labels not in seen]
+        return families.values()
+
+
+class Facts(Collector):
+    """What the exporter says of itself and of the application that it observes."""
+
+    def __init__(self, app_version: str, worker_files: Callable[[], Mapping[str, int]] | None) -> None:
+        """`worker_files` counts the worker files by state; None in single-process mode."""
+        self._app_version = app_version
+        self._worker_files = worker_files
+
+    def describe(self) -> Iterable[Metric]:
+        """The families, without samples."""
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families as they are now."""
+        version, mode, files = families = self._families()
+        version.add_metric([self._app_version], 1)
+        mode.add_metric(["multiprocess" if self._worker_files else "single"], 1)
+        counts = self._worker_files() if self._worker_files else {}
+        for state in ("live", "archive", "corrupt"):
+            files.add_metric([state], counts.get(state, 0))
+        return families
+
+    @staticmethod
+    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+        return (
+            GaugeMetricFamily("flask_app_info", "The observed application's own version", labels=["version"]),
+            GaugeMetricFamily("flask_exporter_mode", "Whether one process or several serve", labels=["mode"]),
+            GaugeMetricFamily(
+                "flask_exporter_worker_files", "Files in the worker directory", labels=["state"]
+            ),
+        )

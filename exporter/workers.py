@@ -1,0 +1,174 @@
+"""What a worker process keeps beside its requests: the lock, the slots, and `flask_worker_*`.
+
+`process_*` of prometheus_client vanish under several workers; these families are summed over them. A process
+refreshes its own once a second, with the first request that it finishes in that second.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+import weakref
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from exporter.failures import Failures
+from exporter.live import Live
+from exporter.slots import Slots
+
+# The number of threads that serve requests, where the server's hooks have told it.
+_threads = 0
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+_by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Worker] = weakref.WeakKeyDictionary()
+
+
+def set_threads(count: int) -> None:
+    """Tell how many threads of this process serve requests: its capacity."""
+    global _threads  # noqa: PLW0603  a fact about the process
+    _threads = count
+
+
+class Forked(Protocol):
+    """Something that must forget its parent process after a fork."""
+
+    def after_fork(self) -> None: ...
+
+
+class Worker:
+    """The state of this process for one registry, shared by every application on that registry."""
+
+    def __init__(self, registry: CollectorRegistry, directory: str | None) -> None:
+        self.lock = threading.Lock()
+        self.ticked = -1
+        self.failures = Failures(registry)
+        self.forks: list[Forked] = []
+        self._directory = directory
+        self._slots: Slots | None = None
+        self.dropped = Counter(
+            "flask_exporter_series_dropped",
+            'Observations that the series cap folded into url_rule="_other" or a coarser method and status',
+            registry=registry,
+        )
+        self._threads = Gauge(
+            "flask_worker_threads",
+            "Threads that serve requests",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.busy = Gauge(
+            "flask_worker_threads_busy",
+            "Threads that serve a request right now",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._memory = Gauge(
+            "flask_worker_resident_memory_bytes",
+            "Resident memory of the workers",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._cpu = Counter(
+            "flask_worker_cpu_seconds", "CPU time that the workers used, user and system", registry=registry
+        )
+        self._gc = Counter(
+            "flask_worker_gc_seconds",
+            "Time that the workers spent in Python's garbage collector",
+            registry=registry,
+        )
+        self._starts = Counter(
+            "flask_worker_starts", "Worker processes that began to serve requests", registry=registry
+        )
+        self.log_messages = Counter(
+            "flask_log_messages", "Log records, by level", ["level"], registry=registry
+        )
+        self.scrapes = Histogram(
+            "flask_exporter_scrape_seconds", "Time to merge and write one exposition", registry=registry
+        )
+        self.live = Live(registry)
+        self._started = False
+        self._cpu_counted = self._gc_seconds = self._gc_counted = self._gc_started = 0.0
+        _workers.add(self)
+
+    @staticmethod
+    def of(registry: CollectorRegistry, directory: str | None) -> Worker:
+        """The worker of this registry, made when first asked for."""
+        found = _by_registry.get(registry)
+        if found is None:
+            found = _by_registry[registry] = Worker(registry, directory)
+        return found
+
+    @property
+    def slots(self) -> Slots:
+        """This process's slots; raises OSError where none can be had."""
+        if self._slots is None:
+            self._slots = Slots(self._directory)
+        return self._slots
+
+    def start(self) -> None:
+        """Count this process; only the first call in each does something."""
+        with self.lock:
+            if self._started:
+                return
+            self._started = True
+        self._starts.inc()
+        gc.callbacks.append(self._on_gc)
+        self.tick(int(time.monotonic()))
+
+    def tick(self, second: int) -> None:
+        """Refresh the gauges and counters of this process; once a second is enough."""
+        with self.lock:
+            if self.ticked == second:
+                return
+            self.ticked = second
+        try:
+            self._threads.set(_threads or threading.active_count())
+            self._memory.set(_resident_bytes())
+            cpu = time.process_time()
+            self._cpu.inc(max(cpu - self._cpu_counted, 0.0))
+            self._cpu_counted = cpu
+            collected = self._gc_seconds
+            self._gc.inc(collected - self._gc_counted)
+            self._gc_counted = collected
+        except Exception as error:
+            self.failures.count("instruments", error)
+
+    def _on_gc(self, phase: str, info: dict[str, Any]) -> None:  # noqa: ARG002  the callback's signature
+        if phase == "start":
+            self._gc_started = time.perf_counter()
+        else:
+            self._gc_seconds += time.perf_counter() - self._gc_started
+
+    def after_fork(self) -> None:
+        """Forget what belongs to the parent process; its files go on without us."""
+        self.lock = threading.Lock()
+        self.ticked = -1
+        if self._slots is not None:
+            self._slots.close()
+            self._slots = None
+        self._started = False
+        self._cpu_counted = self._gc_seconds = self._gc_counted = 0.0
+        gc.callbacks[:] = [callback for callback in gc.callbacks if callback != self._on_gc]
+        for one in self.forks:
+            one.after_fork()
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:  # no Linux: the peak is the best that the standard library gives
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _after_fork() -> None:
+    for worker in _workers:
+        worker.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
