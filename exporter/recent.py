@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 from zlib import crc32
 
-from exporter.labels import UNMATCHED
-
 if TYPE_CHECKING:
     from exporter.middleware import Exchange
 
@@ -92,7 +90,7 @@ class FlightRecorder:
         path = exchange.environ.get("PATH_INFO", "")[:_PATH_LIMIT]
         if not path.isascii():  # WSGI hands over the bytes as Latin-1
             path = path.encode("latin-1", "replace").decode("utf-8", "replace")
-        rule = exchange.rule[:_RULE_LIMIT] or UNMATCHED
+        rule = exchange.rule[:_RULE_LIMIT]
         text = (
             f"{exchange.request_id}\0{exchange.trace_id}\0{exchange.method}\0{exchange.error_type}\0"
             f"{exchange.endpoint}\0{rule}{path}"

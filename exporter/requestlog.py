@@ -66,15 +66,14 @@ class RequestLog:
         if self._destination is None or level < self._level:
             return
         environ = exchange.environ
-        rule = exchange.rule or UNMATCHED
         query = "" if self._mask is None else f'"query":{quoted(self._query(environ))},'
         line = (
             f'{{"timestamp":"{self._clock.stamp(exchange.start_time + exchange.duration)}",'
             f'"level":"{name}","logger":"exporter.request",'
-            f'"message":{quoted(f"{exchange.method} {rule} {status}")},'
+            f'"message":{quoted(f"{exchange.method} {exchange.rule} {status}")},'
             f'"request_id":{quoted(exchange.request_id)},"trace_id":{quoted(exchange.trace_id)},'
             f'"method":{quoted(exchange.method)},"path":{quoted(_path(environ))},{query}'
-            f'"url_rule":{quoted(rule)},"endpoint":{quoted(exchange.endpoint)},"status":{status},'
+            f'"url_rule":{quoted(exchange.rule)},"endpoint":{quoted(exchange.endpoint)},"status":{status},'
             f'"duration_seconds":{exchange.duration:.6f},"request_bytes":{exchange.request_size},'
             f'"response_bytes":{exchange.response_size},"remote_addr":{quoted(self._remote(environ))},'
             f'"error_type":{quoted(exchange.error_type)}}}\n'

@@ -295,6 +295,17 @@ class TestClientAddress:
         assert inside == (_access().refusal({"REMOTE_ADDR": address}) is None)
 
 
+class TestFromProxy:
+    def test_a_declared_proxy_is_believed_and_nobody_else(self) -> None:
+        access = _access(trusted_proxies="10.0.0.1 fc00::/7")
+
+        assert access.from_proxy({"REMOTE_ADDR": "10.0.0.1"})
+        assert access.from_proxy({"REMOTE_ADDR": "::ffff:10.0.0.1"})
+        assert not access.from_proxy({"REMOTE_ADDR": "10.0.0.2", "HTTP_X_FORWARDED_FOR": "10.0.0.1"})
+        assert not access.from_proxy({"REMOTE_ADDR": ""})
+        assert not _access().from_proxy({"REMOTE_ADDR": "127.0.0.1"})
+
+
 class TestToken:
     def test_it_is_compared_in_constant_time_whatever_its_length(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
