@@ -38,8 +38,7 @@ def create_app(config: Mapping[str, Any] | None = None, registry: CollectorRegis
     app.config.update({name: os.environ.get(f"APP_{name}", default) for name, default in SETTINGS.items()})
     app.config.update(config or {})
 
-    exporter = FlaskExporter.for_app_factory(registry=registry)
-    exporter.info("flask_app_info", "The observed application", version=app.config["VERSION"])
+    exporter = FlaskExporter.for_app_factory(registry=registry, app_version=app.config["VERSION"])
     exporter.init_app(app)
 
     errors.init_app(app)

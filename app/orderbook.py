@@ -86,6 +86,12 @@ class OrderBook:
             ).fetchall()
         return [Order(*row) for row in rows]
 
+    def check(self) -> None:
+        """Raise sqlite3.Error unless an order could be read and written."""
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")  # the lock that a writer needs
+            connection.execute("SELECT id FROM orders LIMIT 1")
+
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         # mode=rw: a file that has vanished is an error, not an empty shop.

@@ -25,6 +25,7 @@ def blueprint(exporter: FlaskExporter, database: str) -> Blueprint:
     """
     routes = Blueprint("orders", __name__, url_prefix="/orders")
     book = OrderBook(database)
+    exporter.health_check("database", timeout=1.0)(book.check)
     count = exporter.counter(
         "orders_total",
         "Orders asked for, by the status of the answer",

@@ -17,7 +17,7 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import gevent
@@ -28,6 +28,8 @@ from locust.env import Environment
 BEAT = 5.0  # seconds
 
 log = logging.getLogger("traffic")
+
+Number = TypeVar("Number", int, float)
 
 
 class Customer(locust.FastHttpUser):
@@ -113,11 +115,11 @@ class Customer(locust.FastHttpUser):
         ask_too_slow: 0.3,
         stream: 0.2,
         hang_up: 0.2,
-        order_nonsense: 1,
+        order_nonsense: 0.9,
         look_for_missing: 1,
         follow_dead_link: 1,
-        scan: 0.8,
-        use_wrong_method: 0.2,
+        scan: 0.6,
+        use_wrong_method: 0.5,
     }
 
 
@@ -126,8 +128,8 @@ def main() -> None:
     target = os.environ.get("TARGET", "http://127.0.0.1:8000")
     if urlsplit(target).scheme not in ("http", "https") or not urlsplit(target).netloc:
         raise SystemExit(f"TARGET is {target!r}: give an address such as http://127.0.0.1:8000")
-    users = int(_number("TRAFFIC_USERS", 5, largest=1000))
-    Customer.error_ratio = _number("TRAFFIC_ERROR_RATIO", 0.0002, largest=1)
+    users = _number("TRAFFIC_USERS", 5, largest=1000)
+    Customer.error_ratio = _number("TRAFFIC_ERROR_RATIO", 0.0002, largest=1.0)
     heartbeat = os.environ.get("TRAFFIC_HEARTBEAT")
 
     stopped = Event()
@@ -157,14 +159,15 @@ def main() -> None:
     runner.quit()
 
 
-def _number(name: str, default: float, largest: float) -> float:
+def _number(name: str, default: Number, largest: Number) -> Number:
     given = os.environ.get(name, str(default))
     try:
-        number = float(given)
+        number = type(default)(given)
     except ValueError:
-        number = -1.0
+        number = type(default)(-1)
     if not 0 <= number <= largest:
-        raise SystemExit(f"{name} is {given!r}: give a number from 0 to {largest}")
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise SystemExit(f"{name} is {given!r}: give {kind} from 0 to {largest}")
     return number
 
 

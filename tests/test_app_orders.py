@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -178,6 +180,30 @@ def test_vanished_file_is_an_error(client: FlaskClient, tmp_path: Path) -> None:
 
     assert client.get("/orders").status_code == 500
     assert not (tmp_path / "orders.db").exists()
+
+
+def test_healthy_database(client: FlaskClient) -> None:
+    """The service is ready while orders can be kept."""
+    assert client.get("/health/ready").status_code == 200
+    assert client.get("/health").get_json()["checks"]["database"]["up"] is True
+
+
+def test_vanished_database_is_down(client: FlaskClient, tmp_path: Path) -> None:
+    """Without its database the service is not ready, and says which check fails."""
+    for file in tmp_path.glob("orders.db*"):
+        file.unlink()
+
+    assert client.get("/health/ready").status_code == 503
+    assert client.get("/health").get_json()["checks"]["database"]["up"] is False
+
+
+def test_locked_database_is_down(client: FlaskClient, tmp_path: Path) -> None:
+    """Readers alone do not make a service: where nothing can be written within a second, it is not ready."""
+    with closing(sqlite3.connect(tmp_path / "orders.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        assert client.get("/orders").status_code == 200
+        assert client.get("/health/ready").status_code == 503
 
 
 def work(path: Path, start: Barrier, orders: int) -> None:
