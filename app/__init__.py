@@ -15,13 +15,15 @@ from exporter import FlaskExporter
 __version__ = "1.0.0"
 
 # Each may come from the environment as APP_<NAME>. The addresses are the browser's way to the rest
-# of the stack; an empty one means that this part is not running.
+# of the stack; an empty one means that this part is not running. API_ONLY: Prometheus and Alertmanager
+# have no web interface (Debian's have none), so link to their APIs.
 SETTINGS = {
     "DATABASE": "data/orders.db",
     "VERSION": __version__,
     "PROMETHEUS_URL": "http://127.0.0.1:9090",
     "ALERTMANAGER_URL": "http://127.0.0.1:9093",
     "GRAFANA_URL": "http://127.0.0.1:3000",
+    "API_ONLY": "0",
 }
 
 
@@ -31,7 +33,7 @@ def create_app(config: Mapping[str, Any] | None = None, registry: CollectorRegis
     ``config`` overrides SETTINGS and takes any other Flask setting. Several apps in one process need
     a ``registry`` each, because each declares the shop's own metrics; left out, it is the process's.
 
-    Raises ValueError for an address that is no http address, and OSError for a database that cannot be made.
+    Raises ValueError for a setting that cannot be used, and OSError for a database that cannot be made.
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 16 * 1024

@@ -69,16 +69,8 @@ def _faults() -> list[tuple[str, str]]:
     ]
 
 
-def _address(settings: Mapping[str, Any], name: str) -> str | None:
-    address = str(settings[name])
-    if not address:
-        return None
-    if not (urlsplit(address).scheme in ("http", "https") and urlsplit(address).netloc):
-        raise ValueError(f"{name} is {address!r}: give an address such as http://127.0.0.1:9090, or nothing")
-    return address.rstrip("/")
-
-
 def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
+    web = not _flag(settings, "API_ONLY")
     return (
         Part(
             "Service",
@@ -98,20 +90,20 @@ def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
             "Prometheus",
             _address(settings, "PROMETHEUS_URL"),
             (
-                Link("/query", "Query", "What does this expression say?"),
-                Link("/targets", "Targets", "Is everything scraped?"),
-                Link("/rules", "Rules", "What is computed and watched?"),
-                Link("/alerts", "Alerts", "What is about to fire?"),
-                Link("/api/v1/alerts", "Alerts as JSON", "The same, without the web interface"),
+                Link(
+                    "/query" if web else "/api/v1/query?query=up", "Query", "What does this expression say?"
+                ),
+                Link("/targets" if web else "/api/v1/targets", "Targets", "Is everything scraped?"),
+                Link("/rules" if web else "/api/v1/rules", "Rules", "What is computed and watched?"),
+                Link("/alerts" if web else "/api/v1/alerts", "Alerts", "What fires, or is about to?"),
             ),
         ),
         Part(
             "Alertmanager",
             _address(settings, "ALERTMANAGER_URL"),
             (
-                Link("/#/alerts", "Alerts", "Who is being told what?"),
-                Link("/#/silences", "Silences", "What is being kept quiet?"),
-                Link("/api/v2/alerts", "Alerts as JSON", "The same, without the web interface"),
+                Link("/#/alerts" if web else "/api/v2/alerts", "Alerts", "Who is being told what?"),
+                Link("/#/silences" if web else "/api/v2/silences", "Silences", "What is being kept quiet?"),
             ),
         ),
         Part(
@@ -123,3 +115,18 @@ def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
             ),
         ),
     )
+
+
+def _address(settings: Mapping[str, Any], name: str) -> str | None:
+    address = str(settings[name])
+    if not address:
+        return None
+    if not (urlsplit(address).scheme in ("http", "https") and urlsplit(address).netloc):
+        raise ValueError(f"{name} is {address!r}: give an address such as http://127.0.0.1:9090, or nothing")
+    return address.rstrip("/")
+
+
+def _flag(settings: Mapping[str, Any], name: str) -> bool:
+    if settings[name] not in ("0", "1"):
+        raise ValueError(f"{name} is {settings[name]!r}: give 0 or 1")
+    return bool(settings[name] == "1")

@@ -45,6 +45,12 @@ def test_address_must_be_http(tmp_path: Path, address: str) -> None:
         build(tmp_path, CollectorRegistry(), GRAFANA_URL=address)
 
 
+def test_flag_must_be_clear(tmp_path: Path) -> None:
+    """A flag is 0 or 1, and nothing that has to be guessed."""
+    with pytest.raises(ValueError, match=r"^API_ONLY is 'maybe': give 0 or 1$"):
+        build(tmp_path, CollectorRegistry(), API_ONLY="maybe")
+
+
 def test_database_must_be_writable(tmp_path: Path) -> None:
     """A database whose directory cannot be made is refused at the start, by its path."""
     (tmp_path / "file").write_text("in the way")

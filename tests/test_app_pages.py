@@ -28,8 +28,10 @@ SERVICE = [
     "/monitoring/endpoints",
     "/orders",
 ]
-PROMETHEUS = ["/query", "/targets", "/rules", "/alerts", "/api/v1/alerts"]
-ALERTMANAGER = ["/#/alerts", "/#/silences", "/api/v2/alerts"]
+PROMETHEUS = ["/query", "/targets", "/rules", "/alerts"]
+PROMETHEUS_API = ["/api/v1/query?query=up", "/api/v1/targets", "/api/v1/rules", "/api/v1/alerts"]
+ALERTMANAGER = ["/#/alerts", "/#/silences"]
+ALERTMANAGER_API = ["/api/v2/alerts", "/api/v2/silences"]
 GRAFANA = ["/d/flask-service", "/dashboards"]
 
 
@@ -110,16 +112,17 @@ def test_links_lead_to_every_part(page: Page) -> None:
             "PROMETHEUS_URL": "https://ops.example/prometheus/",
             "ALERTMANAGER_URL": "https://alerts.example",
             "GRAFANA_URL": "",
+            "API_ONLY": "1",
         }
     ],
     indirect=True,
 )
 def test_links_follow_the_settings(page: Page) -> None:
-    """The settings move the links; a part without an address is said not to run."""
+    """The settings move the links, to the APIs as well; a part without an address is said not to run."""
     assert links(page) == [
         *SERVICE,
-        *(f"https://ops.example/prometheus{path}" for path in PROMETHEUS),
-        *(f"https://alerts.example{path}" for path in ALERTMANAGER),
+        *(f"https://ops.example/prometheus{path}" for path in PROMETHEUS_API),
+        *(f"https://alerts.example{path}" for path in ALERTMANAGER_API),
     ]
     expect(page.get_by_role("region", name="Grafana")).to_have_text(re.compile("Not running here"))
 
