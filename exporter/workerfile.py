@@ -1,0 +1,235 @@
+"""Worker files: what one process writes, in prometheus_client's own format, and how it is read.
+
+A file is a header (4 bytes used, 4 bytes that prometheus_client leaves alone) and entries: length of the
+key (4 bytes), key, padding to 8, value and timestamp (8 each). Entries are only ever appended.
+
+A file of ours says `lock` in the spare 4 bytes: its writer holds a lock on it for as long as it lives. The
+kernel drops the lock when the process ends, however it ends, and a lock is seen from every container that
+shares the directory, which a process id is not.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import re
+import struct
+import weakref
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
+
+NAME = re.compile(r"(counter|histogram|summary|gauge_(?:live)?(?:all|min|max|sum|mostrecent))_(\d+)\.db")
+
+# Linux has at most 2**22 process ids: numbers above are further files of the same process id.
+SAME_PID = 10_000_000
+
+_INITIAL = 1 << 16
+_HEADER = struct.Struct("=i4s")
+_LENGTH = struct.Struct("=i")
+_LOCKED = b"lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class CorruptFileError(ValueError):
+    """The content of a file cannot be what a worker wrote."""
+
+
+class WorkerFile(MmapedDict):
+    """The file of one kind of metric of this process; takes the place of prometheus_client's `MmapedDict`.
+
+    It reserves its space, so that a full disk is not a SIGBUS. While the disk is full the samples that find
+    no place stay in the process and are counted in `refused`; they are written whole with their first change
+    after there is space again.
+    """
+
+    refused = 0
+    """Writes of this process that found the disk full."""
+
+    _f: Any  # BinaryIO | None
+    _m: Any  # mmap | None
+    _lock: Any  # BinaryIO | None
+
+    def __init__(self, filename: str) -> None:
+        """`filename` is the wanted name; an existing file of that name is left to the compactor."""
+        self._fname = filename
+        self._f = self._m = self._lock = None
+        self._used = self._capacity = 0
+        self._positions: dict[str, int] = {}
+        try:
+            self._open()
+        except OSError as error:
+            _count_if_full(error)
+
+    def read_value(self, key: str) -> tuple[float, float]:
+        """The value and timestamp (seconds) of a key, which is added if it is new."""
+        try:
+            return super().read_value(key)  # type: ignore[no-any-return, no-untyped-call]
+        except OSError as error:
+            _count_if_full(error)
+            return 0.0, 0.0
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None:
+        """Set a key's value and timestamp (seconds)."""
+        try:
+            super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            _count_if_full(error)
+
+    def close(self) -> None:
+        """Close the file and give up its lock; from then on it counts as that of a dead process."""
+        # A view that somebody keeps of the memory makes mmap.close() raise; then it goes with the view.
+        with suppress(BufferError):
+            if self._m is not None:
+                self._m.close()
+        self._m = None
+        self.release()
+        if self._f is not None:
+            self._f.close()
+        self._f = None
+
+    def release(self) -> None:
+        """Give up the lock; for a forked child, whose copy would let the parent seem alive."""
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
+
+    def _init_value(self, key: str) -> None:
+        if self._m is None:
+            self._open()
+        encoded = key.encode("utf-8")
+        entry = _LENGTH.pack(len(encoded)) + encoded + b" " * (8 - (len(encoded) + 4) % 8) + bytes(16)
+        end = self._used + len(entry)
+        if end > self._capacity:
+            self._reserve(max(2 * self._capacity, 1 << end.bit_length()))
+        self._m[self._used : end] = entry
+        self._m[0:4] = _LENGTH.pack(end)
+        self._used = end
+        self._positions[key] = end - 16
+
+    def _open(self) -> None:
+        directory, base = os.path.split(self._fname)
+        stem, _, pid = base.removesuffix(".db").rpartition("_")
+        for number in count(int(pid), SAME_PID):
+            path = os.path.join(directory, f"{stem}_{number}.db")
+            with suppress(FileExistsError, FileNotFoundError):
+                if self._create(path):
+                    break
+        self._fname = path
+        self._used = 8
+        self._m[0:8] = _HEADER.pack(self._used, _LOCKED)
+        _open_files.add(self)
+
+    def _create(self, path: str) -> bool:
+        """Create the file and lock it; False if a compactor took the still empty file for a dead one."""
+        self._f = open(path, "x+b", buffering=0)  # noqa: SIM115  open for as long as the process lives
+        try:
+            self._lock = open(path, "rb", buffering=0)  # noqa: SIM115
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if os.path.samestat(os.stat(path), os.fstat(self._f.fileno())):
+                self._reserve(_INITIAL)
+                return True
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            self.close()
+            raise
+        self.close()
+        return False
+
+    def _reserve(self, capacity: int) -> None:
+        os.posix_fallocate(self._f.fileno(), 0, capacity)
+        self._m = mmap.mmap(self._f.fileno(), capacity)
+        self._capacity = capacity
+
+
+def install() -> None:
+    """Make prometheus_client write its values through WorkerFile from now on."""
+    vars(values)["MmapedDict"] = WorkerFile
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether a process holds the lock of this open file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def promises_lock(data: bytes) -> bool:
+    """Whether the writer of this content holds a lock while it lives."""
+    return data[4:8] == _LOCKED
+
+
+def read(descriptor: int, expected: int = 0) -> bytes:
+    """The used part of an open worker file, zeros if nothing is in it yet; `expected` is its likely length.
+
+    Raises:
+        CorruptFileError: its header is nonsense, or the file is shorter than its header says.
+    """
+    data = os.pread(descriptor, max(expected, 4096), 0)
+    if len(data) < 8:
+        if any(data):
+            raise CorruptFileError("shorter than its header")
+        return bytes(8)
+    used = int(_LENGTH.unpack_from(data)[0])
+    if used == 0:
+        return bytes(8)
+    if used < 8 or used % 8:
+        raise CorruptFileError(f"its header says {used} bytes")
+    if used > os.fstat(descriptor).st_size:
+        raise CorruptFileError(f"shorter than the {used} bytes that its header says")
+    while len(data) < used:
+        more = os.pread(descriptor, used - len(data), len(data))
+        if not more:
+            raise CorruptFileError(f"{len(data)} bytes of {used}")
+        data += more
+    return data[:used]
+
+
+def heads(data: bytes) -> list[bytes]:
+    """The length and key of each entry, as they stand in the file.
+
+    Raises:
+        CorruptFileError: an entry does not end where the next one or the file does.
+    """
+    found = []
+    position, used, unpack = 8, len(data), _LENGTH.unpack_from
+    while position < used:
+        length = unpack(data, position)[0]
+        end = position + 4 + length
+        if length < 0 or end + 16 > used:
+            raise CorruptFileError(f"the entry at {position} says {length} bytes")
+        found.append(data[position:end])
+        position = end + padding(length) + 16
+    if position > used:
+        raise CorruptFileError(f"the last entry ends at {position} of {used} bytes")
+    return found
+
+
+def padding(length: int) -> int:
+    """Bytes between a key of `length` bytes and its value."""
+    return 8 - (length + 4) % 8
+
+
+def _count_if_full(error: OSError) -> None:
+    if error.errno not in _FULL:
+        raise error
+    WorkerFile.refused += 1
+
+
+def _after_fork() -> None:
+    for file in list(_open_files):
+        file.release()
+    _open_files.clear()
+
+
+_open_files: weakref.WeakSet[WorkerFile] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)
