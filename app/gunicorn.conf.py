@@ -9,7 +9,7 @@ from exporter.gunicorn import *  # noqa: F403
 def _number(name: str, default: int) -> int:
     given = os.environ.get(name, str(default))
     if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"{name} is {given!r}: give a whole number from 1 on")
+        raise SystemExit(f"{name} is {given!r}: give a whole number from 1 on")
     return int(given)
 
 

@@ -56,7 +56,7 @@ def blueprint(exporter: FlaskExporter, database: str) -> Blueprint:
         return asdict(order)
 
     @routes.post("")
-    @count  # type: ignore[untyped-decorator]  the extension's parent is not typed
+    @count  # type: ignore[untyped-decorator]  # its parent is not typed
     def place() -> tuple[dict[str, Any], int, dict[str, str]]:
         item, quantity = _wanted()
         order = book.add(item, quantity, PRICES[item] * quantity)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, current_app, render_template
 from werkzeug.wrappers import Response
@@ -42,7 +42,7 @@ class Part:
 def blueprint(settings: Mapping[str, Any]) -> Blueprint:
     """Make the page, with links to the addresses that the settings give.
 
-    Raises ValueError for an address that is no http address.
+    Raises ValueError for a setting that cannot be used.
     """
     routes = Blueprint("pages", __name__)
     parts = _parts(settings)
@@ -121,7 +121,7 @@ def _address(settings: Mapping[str, Any], name: str) -> str | None:
     address = str(settings[name])
     if not address:
         return None
-    if not (urlsplit(address).scheme in ("http", "https") and urlsplit(address).netloc):
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
         raise ValueError(f"{name} is {address!r}: give an address such as http://127.0.0.1:9090, or nothing")
     return address.rstrip("/")
 

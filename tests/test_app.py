@@ -1,7 +1,10 @@
-"""The app factory."""
+"""The app factory, and how gunicorn is told to serve the app."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,7 +41,7 @@ def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
     assert app.config["GRAFANA_URL"] == ""
 
 
-@pytest.mark.parametrize("address", ["grafana:3000", "javascript:alert(1)", "http://"])
+@pytest.mark.parametrize("address", ["grafana:3000", "javascript:alert(1)", "http://", "http://a b"])
 def test_address_must_be_http(tmp_path: Path, address: str) -> None:
     """A link that no browser could follow is refused at the start, by its setting's name."""
     with pytest.raises(ValueError, match=r"^GRAFANA_URL is '.*': give an address"):
@@ -67,3 +70,22 @@ def test_database_must_be_one(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"cannot keep orders in .*file is not a database"):
         create_app({"DATABASE": str(file)}, CollectorRegistry())
     assert file.read_text() == "my novel\n" * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("APP_THREADS", "many"), ("APP_THREADS", "0"), ("WEB_CONCURRENCY", "0")]
+)
+def test_gunicorn_needs_numbers(tmp_path: Path, name: str, value: str) -> None:
+    """A number of threads or workers that cannot be used ends gunicorn with one line that names it."""
+    gunicorn = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--config=app/gunicorn.conf.py"],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), name: value},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert gunicorn.returncode == 1
+    assert gunicorn.stderr == f"{name} is {value!r}: give a whole number from 1 on\n"
