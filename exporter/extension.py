@@ -6,11 +6,12 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, got_request_exception, jsonify, make_response, request
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_flask_exporter import NO_PREFIX, PrometheusMetrics
 from werkzeug.exceptions import HTTPException
 
@@ -21,8 +22,10 @@ from exporter.health import Health, Thresholds
 from exporter.instruments import Instruments
 from exporter.labels import group_of
 from exporter.live import Facts
-from exporter.middleware import EXCHANGE, Middleware
+from exporter.middleware import EXCHANGE, Middleware, Sink
+from exporter.monitoring import Monitoring, Source
 from exporter.recent import FlightRecorder
+from exporter.requestlog import RequestLog
 from exporter.settings import Settings
 from exporter.workers import Worker
 
@@ -99,13 +102,14 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         self.directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self.worker = Worker.of(self.registry, self.directory)
         self.recent = FlightRecorder(self.settings.recent if self.settings.extended else 0, self.directory)
+        self.request_log = RequestLog(self.settings)
         self.health = Health(
             Thresholds(
                 self.settings.health_warning, self.settings.health_degraded, self.settings.health_min_requests
             ),
-            window=lambda: self.worker.slots.totals(time.monotonic()),
+            window=self._window,
             draining=lambda: False,
-            uptime=lambda: time.time() - self.recent.started(),
+            uptime=self._uptime,
         )
         self.health_check = self.health.health_check
         for live in (self.health, Facts(self.settings.app_version, None)):
@@ -136,6 +140,11 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
                 self.register_endpoint(self.path, app)
             if self.settings.health_path:
                 self._register_health(self.settings.health_path, app)
+            if self.settings.monitoring_path:
+                app.register_blueprint(
+                    self._monitoring().blueprint(), url_prefix=self.settings.monitoring_path
+                )
+        self.request_log.attach(app)
         if self._export_defaults:
             self.export_defaults(
                 self.buckets, self.group_by, self._default_latency_as_histogram, self._defaults_prefix, app
@@ -152,6 +161,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
                 return Response(
                     refusal.message + "\n", refusal.status, refusal.headers, mimetype="text/plain"
                 )
+            self.worker.count_logged()
             if self._unshared:
                 return Response(UNSHARED, 500, mimetype="text/plain")
             body, headers = self.exposition.render(
@@ -214,7 +224,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             group_of=None if group_by == "url_rule" else group_of(group_by),
             extra_of=_label_values(labels, app) if labels.has_keys() else None,
             trusted=self._access.from_proxy if self.settings.trusted_proxies else None,
-            sinks=[("recent", self.recent.record)] if first and self.settings.recent else [],
+            sinks=self._sinks() if first else [],
         )
         if first:
             app.extensions[f"{KEY}_errors"] = _ErrorWatch(app)
@@ -253,6 +263,40 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
                 "give both applications the same group_by and default_labels, or one of them another defaults_prefix"
             )
         return known[prefix]
+
+    def _sinks(self) -> list[Sink]:
+        sinks: list[Sink] = []
+        if self.settings.recent:
+            sinks.append(("recent", self.recent.record))
+        if self.request_log.on:
+            sinks.append(("request_log", self.request_log.write))
+        return sinks
+
+    def _monitoring(self) -> Monitoring:
+        group = self.settings.group_by
+        prefix = "" if self._defaults_prefix == NO_PREFIX else f"{self._defaults_prefix}_"
+
+        def families() -> Iterable[Metric]:
+            if self.directory is not None:
+                return MultiProcessCollector(CollectorRegistry(), self.directory).collect()
+            used = ("total", "errors_total", "duration_seconds_count")
+            found: Iterable[Metric] = self.registry.restricted_registry(
+                [f"{prefix}http_request_{name}" for name in used]
+            ).collect()
+            return found
+
+        return Monitoring(
+            Source(self.recent.read, families, self._window, self._uptime),
+            self._access,
+            prefix=prefix,
+            group=group.__name__ if callable(group) else group,
+        )
+
+    def _window(self) -> tuple[int, int]:
+        return self.worker.slots.totals(time.monotonic())
+
+    def _uptime(self) -> float:
+        return time.time() - self.recent.started()
 
     def _register_health(self, path: str, app: Flask) -> None:
         insider = lambda: self._access.refusal(request.environ) is None  # noqa: E731

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
 from http import HTTPStatus
 from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING, Any
@@ -53,6 +52,11 @@ class RequestLog:
             if self._destination is None
             else JsonHandler(self._destination, settings.request_log, self._level)
         )
+
+    @property
+    def on(self) -> bool:
+        """Whether there is a destination."""
+        return self._destination is not None
 
     def write(self, exchange: Exchange) -> None:
         """Write the line of one finished request: 6 µs into a file. Raises OSError where it was lost."""
@@ -163,19 +167,6 @@ class RequestContext(logging.Filter):
         record.request_id = fields.get("request_id", "")
         record.trace_id = fields.get("trace_id", "")
         return True
-
-
-class LogCounter(logging.Handler):
-    """Tells `count` the level of every record, a custom one as the standard one below it."""
-
-    def __init__(self, count: Callable[[str], None]) -> None:
-        super().__init__()
-        self._count = count
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Count one record."""
-        number = min(max(record.levelno // 10, 1), 5)
-        self._count(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")[number - 1])
 
 
 class _Clock:

@@ -11,10 +11,13 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
+from contextlib import suppress
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from exporter import logcounter
 from exporter.failures import Failures
 from exporter.live import Live
 from exporter.slots import Slots
@@ -28,7 +31,7 @@ _by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Worker] = weakref.Wea
 
 def set_threads(count: int) -> None:
     """Tell how many threads of this process serve requests: its capacity."""
-    global _threads  # noqa: PLW0603  a fact about the process
+    global _threads
     _threads = count
 
 
@@ -85,6 +88,10 @@ class Worker:
         self.log_messages = Counter(
             "flask_log_messages", "Log records, by level", ["level"], registry=registry
         )
+        for level in logcounter.LEVELS:
+            self.log_messages.labels(level)
+        self._logged: deque[str] = deque(maxlen=100_000)
+        logcounter.tell(self)
         self.scrapes = Histogram(
             "flask_exporter_scrape_seconds", "Time to merge and write one exposition", registry=registry
         )
@@ -133,8 +140,19 @@ class Worker:
             collected = self._gc_seconds
             self._gc.inc(collected - self._gc_counted)
             self._gc_counted = collected
+            self.count_logged()
         except Exception as error:
             self.failures.count("instruments", error)
+
+    def count_log(self, level: str) -> None:
+        """Note a log record; it is counted at the next tick or scrape, because this may take no lock."""
+        self._logged.append(level)
+
+    def count_logged(self) -> None:
+        """Count the log records that have been noted."""
+        with suppress(IndexError):
+            while True:
+                self.log_messages.labels(self._logged.popleft()).inc()
 
     def _on_gc(self, phase: str, info: dict[str, Any]) -> None:  # noqa: ARG002  the callback's signature
         if phase == "start":
@@ -150,6 +168,7 @@ class Worker:
             self._slots.close()
             self._slots = None
         self._started = False
+        self._logged.clear()
         self._cpu_counted = self._gc_seconds = self._gc_counted = 0.0
         gc.callbacks[:] = [callback for callback in gc.callbacks if callback != self._on_gc]
         for one in self.forks:
