@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from exporter.labels import SeriesCap
-from exporter.slots import Slots
+from exporter.slots import SLOT, WINDOW, Slots
 from exporter.workers import Worker
 
 if TYPE_CHECKING:
@@ -78,28 +78,26 @@ class Distribution:
 class Recorder:
     """Adds one request to every family, for the label set (method, group, status)."""
 
-    __slots__ = ("_duration", "_instruments", "_request_size", "_response_size", "_slot", "_total")
+    __slots__ = ("_duration", "_instruments", "_sizes", "_slot", "_total")
 
     def __init__(
         self,
         instruments: Instruments,
         duration: Distribution,
         total: Cell,
-        request_size: Distribution | None,
-        response_size: Distribution | None,
-        slot: int,
+        sizes: tuple[Distribution, Distribution] | None = None,
+        slot: int = 0,
     ) -> None:
         self._instruments = instruments
         self._duration = duration
         self._total = total.doubles, total.index
-        self._request_size = request_size
-        self._response_size = response_size
+        self._sizes = sizes
         self._slot = slot
 
     def record(self, exchange: Exchange, now: float) -> None:
         """Record a finished exchange; `now` is its end on the monotonic clock, in seconds.
 
-        Observations are written out here: a call of `Distribution.observe` costs 0.15 µs.
+        All is written out here: a call of a method for each observation would cost 0.15 µs more apiece.
         """
         instruments = self._instruments
         amount = exchange.duration
@@ -110,30 +108,41 @@ class Recorder:
             doubles[index] += 1.0
             doubles, index = self._total
             doubles[index] += 1.0
-            to = self._request_size  # type: ignore[assignment]
-            if to is None:
+            if self._sizes is None:
                 return
+            doubles, index = instruments.in_progress_at
+            doubles[index] -= 1.0
+            doubles, index = instruments.busy_at
+            doubles[index] -= 1.0
+            to, other = self._sizes
             size = exchange.request_size
             to.doubles[to.index] += size
             doubles, index = to.buckets[bisect_left(SIZE_BUCKETS, size)]
             doubles[index] += 1.0
-            to = self._response_size  # type: ignore[assignment]
             size = exchange.response_size
-            to.doubles[to.index] += size
-            doubles, index = to.buckets[bisect_left(SIZE_BUCKETS, size)]
+            other.doubles[other.index] += size
+            doubles, index = other.buckets[bisect_left(SIZE_BUCKETS, size)]
             doubles[index] += 1.0
             second = int(now)
-            slots = instruments.slots
-            doubles = slots.view
-            index = self._slot + 3 * (second % 60)
-            if doubles[index] != second:
+            doubles = instruments.slots.view
+            index = self._slot + SLOT * (second % WINDOW)
+            fresh = doubles[index] != second
+            if fresh:
+                # The second comes last: until then readers see a slot of a minute ago.
                 doubles[index + 1] = doubles[index + 2] = amount
+                doubles[index + 3] = 1.0
+                doubles[index + 4] = 0.0
                 doubles[index] = second
-            elif amount > doubles[index + 2]:
-                doubles[index + 2] = amount
-            elif amount < doubles[index + 1]:
-                doubles[index + 1] = amount
-            slots.count(second, exchange.failed)
+            else:
+                doubles[index + 3] += 1.0
+                if amount > doubles[index + 2]:
+                    doubles[index + 2] = amount
+                elif amount < doubles[index + 1]:
+                    doubles[index + 1] = amount
+            if exchange.failed:
+                doubles[index + 4] += 1.0
+        if fresh:
+            instruments.worker.tick(second)
 
 
 class Instruments:
@@ -242,8 +251,8 @@ class Instruments:
             self._cells(gauge, [gauge._value])[0] for gauge in (self._in_progress, self.worker.busy)
         )
         self._in_progress._value, self.worker.busy._value = cell, busy
-        self._in_progress_at = cell.doubles, cell.index
-        self._busy_at = busy.doubles, busy.index
+        self.in_progress_at = cell.doubles, cell.index
+        self.busy_at = busy.doubles, busy.index
         self.ready = True
 
     def enter(self) -> None:
@@ -251,9 +260,9 @@ class Instruments:
         if not self.extended:
             return
         with self.lock:
-            doubles, index = self._in_progress_at
+            doubles, index = self.in_progress_at
             doubles[index] += 1.0
-            doubles, index = self._busy_at
+            doubles, index = self.busy_at
             doubles[index] += 1.0
 
     def leave(self) -> None:
@@ -261,9 +270,9 @@ class Instruments:
         if not self.extended:
             return
         with self.lock:
-            doubles, index = self._in_progress_at
+            doubles, index = self.in_progress_at
             doubles[index] -= 1.0
-            doubles, index = self._busy_at
+            doubles, index = self.busy_at
             doubles[index] -= 1.0
 
     def recorder(self, key: tuple[str, ...], known: bool) -> Recorder:
@@ -348,15 +357,12 @@ class Instruments:
         counter._value = total = self._cells(counter, [counter._value])[0]
         duration = self._distribution(self._duration.labels(*labels))
         if self.slots is None:
-            return Recorder(self, duration, total, None, None, 0)
-        return Recorder(
-            self,
-            duration,
-            total,
+            return Recorder(self, duration, total)
+        sizes = (
             self._distribution(self._request_size.labels(*labels)),
             self._distribution(self._response_size.labels(*labels)),
-            self.slots.entry(labels[1]),
         )
+        return Recorder(self, duration, total, sizes, self.slots.entry(labels[1]))
 
     def _distribution(self, child: Any) -> Distribution:
         if isinstance(child, Histogram):

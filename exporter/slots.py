@@ -5,9 +5,9 @@ there is none. The number n is claimed with a lock on the file, which the kernel
 dies, so the next worker inherits the file with the last minute of the dead one, and there are never more files than
 there were workers at a time.
 
-Layout, native byte order: used bytes (8), then entries, each the length of its name in bytes (8), the name padded to
-8, and 60 slots of three doubles. A slot is (second, minimum, maximum) in a group's entry and (second, requests,
-errors) in the first entry, whose name is empty. Seconds are of the system-wide monotonic clock.
+Layout, native byte order: used bytes (8), then for each group the length of its name in bytes (8), the name padded to
+8, and 60 slots of five doubles: second, minimum, maximum, requests, errors. Seconds are of the system-wide monotonic
+clock.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 WINDOW = 60
-_SLOT = 3
-_SLOTS_BYTES = WINDOW * _SLOT * 8
+SLOT = 5
+_SLOTS_BYTES = WINDOW * SLOT * 8
 _INITIAL = 1 << 16
 _LENGTH = struct.Struct("q")
 
@@ -52,14 +52,9 @@ class Slots:
                 self._entries[name] = start >> 3
         except (ValueError, struct.error):
             self._entries.clear()
-        if "" not in self._entries:
-            self._entries.clear()
+        if not self._entries:
             self._used = 8
-            self.entry("")
-
-    def __len__(self) -> int:
-        """How many groups have an entry."""
-        return len(self._entries) - 1
+            self._map[:8] = _LENGTH.pack(8)
 
     def entry(self, name: str) -> int:
         """The index into `view` of the first slot of this group; makes the entry where there is none."""
@@ -78,19 +73,6 @@ class Slots:
         self._entries[name] = start >> 3
         return start >> 3
 
-    def count(self, second: int, is_error: bool) -> None:
-        """Count a request that ended in this second of the monotonic clock."""
-        view = self.view
-        index = self._entries[""] + _SLOT * (second % WINDOW)
-        if view[index] == second:
-            view[index + 1] += 1.0
-            if is_error:
-                view[index + 2] += 1.0
-        else:
-            view[index + 1] = 1.0
-            view[index + 2] = float(is_error)
-            view[index] = float(second)
-
     def close(self) -> None:
         """Give the file up; its content stays for the last minute's sake."""
         with suppress(BufferError):  # somebody still looks at the memory: it goes with the last of them
@@ -103,21 +85,17 @@ class Slots:
     def totals(self, now: float) -> tuple[int, int]:
         """Requests and errors of the last 60 seconds before `now` (monotonic seconds), over all workers."""
         requests = errors = 0.0
-        for name, slots in self._read():
-            if name == "":
-                for _, one, two in _fresh(slots, now):
-                    requests += one
-                    errors += two
+        for _, slots in self._read():
+            for _, _, _, some, wrong in _fresh(slots, now):
+                requests += some
+                errors += wrong
         return round(requests), round(errors)
 
     def extremes(self, now: float) -> dict[str, tuple[float, float]]:
         """Minimum and maximum duration of each group in the last 60 seconds, over all workers."""
         found: dict[str, tuple[float, float]] = {}
         for name, slots in self._read():
-            fresh = _fresh(slots, now) if name else []
-            if fresh:
-                low = min(slot[1] for slot in fresh)
-                high = max(slot[2] for slot in fresh)
+            for _, low, high, _, _ in _fresh(slots, now):
                 known = found.get(name, (low, high))
                 found[name] = min(low, known[0]), max(high, known[1])
         return found
@@ -191,11 +169,11 @@ def _walk(content: bytes) -> Iterator[tuple[str, int]]:
         position = start + _SLOTS_BYTES
 
 
-def _fresh(slots: array[float], now: float) -> list[tuple[float, float, float]]:
-    oldest = int(now) - WINDOW
+def _fresh(slots: array[float], now: float) -> list[tuple[float, ...]]:
     latest = int(now)
+    oldest = latest - WINDOW
     return [
-        slot
-        for slot in zip(slots[0::_SLOT], slots[1::_SLOT], slots[2::_SLOT], strict=True)
-        if oldest < slot[0] <= latest
+        tuple(slots[start : start + SLOT])
+        for start in range(0, len(slots), SLOT)
+        if oldest < slots[start] <= latest
     ]
