@@ -106,9 +106,10 @@ def check_configuration(plan: Plan) -> None:
         command = [str(executable(tool)), *arguments]
         answer = subprocess.run(command, cwd=plan.configuration, capture_output=True, text=True, check=False)
         if answer.returncode != 0:
-            said = (answer.stdout + answer.stderr).strip().splitlines()
-            wrong = [line.strip() for line in said if "SUCCESS" not in line and "Checking" not in line]
-            raise PlanError(f"{tool} refuses the configuration: {' '.join(wrong)}")
+            # promtool says what is wrong on standard error, amtool on standard output.
+            said = next((text for text in (answer.stdout, answer.stderr) if "FAILED:" in text), answer.stderr)
+            wrong = " ".join(said.partition("FAILED:")[2].split()) or said.strip()
+            raise PlanError(f"{tool} refuses the configuration: {wrong}")
 
 
 def worker_directory(plan: Plan) -> Path:

@@ -1,0 +1,133 @@
+"""`make run`'s own entry as a subprocess, on ports and in a directory of its own."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.request import urlopen
+
+from prometheus.plan import PORTS, TOP
+
+READY = "Ctrl-C stops everything."
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listened on a moment ago."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def settings(run: Path, **others: str) -> dict[str, str]:
+    """Environment for a run of its own in the directory `run`."""
+    ports = dict(zip(PORTS.values(), map(str, free_ports(len(PORTS))), strict=True))
+    return {**ports, "RUN_DIR": str(run), **others}
+
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T | None], seconds: float, what: str) -> T:
+    """The first result of `condition` that is neither None nor false; AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+class Run:
+    """A started stack; `output` is what it has printed up to the end of its table."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.process = start(environ)
+        self.output = ""
+
+    def url(self, setting: str, path: str = "") -> str:
+        """Address of the part whose port is `setting`."""
+        return f"http://127.0.0.1:{self.environ[setting]}{path}"
+
+    def wait_until_up(self, seconds: float = 90) -> None:
+        """Read the output until the table of addresses is complete."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + seconds
+        while READY not in self.output:
+            readable, _, _ = select.select(
+                [self.process.stdout], [], [], max(0.0, deadline - time.monotonic())
+            )
+            assert readable, f"not up within {seconds:g} s: {self.output}"
+            line = os.read(self.process.stdout.fileno(), 65536).decode()
+            assert line, f"ended while starting: {self.output}{self.process.communicate()[1]}"
+            self.output += line
+
+    def query(self, promql: str) -> dict[str, float]:
+        """Value of each series of an instant query, by its labels as JSON."""
+        path = f"/api/v1/query?query={urllib.parse.quote(promql)}"
+        result = get_json(self.url("PROMETHEUS_PORT", path))["data"]["result"]
+        return {json.dumps(series["metric"], sort_keys=True): float(series["value"][1]) for series in result}
+
+    def processes(self) -> dict[int, str]:
+        """Command line of each process of this run but the one that started the others."""
+        mark = f"RUN_DIR={self.environ['RUN_DIR']}\0".encode()
+        found = {}
+        for directory in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (directory / "environ").read_bytes() and int(directory.name) != self.process.pid:
+                    found[int(directory.name)] = (directory / "cmdline").read_text().replace("\0", " ")
+        return found
+
+    def end(self, number: int = signal.SIGINT) -> tuple[int, str]:
+        """Send a signal; the exit status and what came on standard error."""
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=40)
+        return self.process.returncode, errors
+
+
+def start(environ: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """Start the run without waiting for anything."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "prometheus.run"],
+        cwd=TOP,
+        env={**inherited, "PYTHONUNBUFFERED": "1", **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextlib.contextmanager
+def running(environ: Mapping[str, str]) -> Iterator[Run]:
+    """A run that is ended, if need be by force, with all that it started."""
+    run = Run(environ)
+    try:
+        yield run
+    finally:
+        if run.process.poll() is None:
+            run.end()
+        for pid in run.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for stream in (run.process.stdout, run.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def get_json(url: str) -> Any:
+    """The JSON document at `url`."""
+    with urlopen(url, timeout=10) as answer:
+        return json.load(answer)
