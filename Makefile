@@ -47,3 +47,7 @@ lint: $(VENV)/.installed tools ## ruff, mypy, rules and configurations
 .PHONY: dashboards
 dashboards: $(VENV)/.installed ## regenerate grafana/dashboards from grafana/*.py
 	$(BIN)/python -m grafana.build
+
+.PHONY: rules
+rules: $(VENV)/.installed ## regenerate prometheus/rules/slo.yml and its tests from prometheus/slo.yml
+	$(BIN)/python -m prometheus.rules

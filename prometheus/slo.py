@@ -1,0 +1,164 @@
+"""Read and check `slo.yml`: what is promised, and when somebody is told that it is in danger."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
+
+
+class SloError(ValueError):
+    """`slo.yml` cannot be used; the message names the value and what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """Somebody is told when `budget` percent of the period's budget is spent within `long`."""
+
+    long: str
+    short: str
+    budget: float
+    severity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """`percent` of the requests are good: without an error, or answered `within` seconds.
+
+    Without `service` it holds for every service but the `others` that have one of their own.
+    """
+
+    slo: str
+    percent: float
+    within: float | None = None
+    service: str | None = None
+    url_rule: str | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def budget(self) -> float:
+        """Share of the requests that may be bad, above 0 and below 1."""
+        return round(1 - self.percent / 100, 9)
+
+    @property
+    def alert(self) -> str:
+        """Name of the alerts that guard the objective."""
+        return "FlaskErrorBudgetBurn" if self.within is None else "FlaskLatencyBudgetBurn"
+
+    @property
+    def summary(self) -> str:
+        """What the alerts are about, in a sentence."""
+        bad = "fail" if self.within is None else "are slow"
+        return f"So many requests {bad} that the objective is in danger."
+
+    def promise(self, period: str) -> str:
+        """The objective in words, with the service as a template."""
+        what = "{{ $labels.url_rule }} of {{ $labels.service }}" if self.url_rule else "{{ $labels.service }}"
+        good = "end without an error" if self.within is None else f"take at most {self.within:g} seconds"
+        return f"Promised for {what}: {self.percent:g}% of requests {good}, over {period}."
+
+    @property
+    def services(self) -> str:
+        """PromQL matchers of the series of requests that the objective is about."""
+        if self.service is None:
+            return f"service!~{json.dumps('|'.join(map(re.escape, self.others)))}" if self.others else ""
+        rule = f", url_rule={json.dumps(self.url_rule)}" if self.url_rule else ""
+        return f"service={json.dumps(self.service)}{rule}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """All of `slo.yml`. `windows` are those of `burns`, shortest first, without the base of 5m."""
+
+    period: str
+    bad_at_least: int
+    burns: tuple[Burn, ...]
+    objectives: tuple[Objective, ...]
+    windows: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        used = {window for burn in self.burns for window in (burn.long, burn.short)} | {self.period}
+        object.__setattr__(self, "windows", tuple(sorted(used - {"5m"}, key=hours)))
+
+    def alerts(self) -> Iterator[tuple[Objective, Burn]]:
+        """Objectives with the burns that they can reach at all."""
+        return (
+            (objective, burn)
+            for objective in self.objectives
+            for burn in self.burns
+            if self.pace(burn) * objective.budget < 1
+        )
+
+    def pace(self, burn: Burn) -> float:
+        """How many times faster than sustainable the budget is spent when `burn` is reached."""
+        return round(burn.budget / 100 * hours(self.period) / hours(burn.long), 6)
+
+
+def hours(duration: str) -> float:
+    """Hours in a duration of one number and one unit (m, h, d); SloError for anything else."""
+    match = re.fullmatch(r"([1-9]\d*)([mhd])", str(duration))
+    if match is None:
+        raise SloError(f"{duration!r} is no duration: give a number and m, h or d, such as 30d")
+    return int(match[1]) * HOURS[match[2]]
+
+
+def load(file: Path) -> Slo:
+    """Read and check the file. Raises SloError for a value that cannot be used."""
+    try:
+        given: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+        burns = tuple(_burn(**entry) for entry in given.pop("burn"))
+        entries = [_objective(**entry) for entry in given.pop("objectives")]
+        own = {(o.slo, o.service) for o in entries if o.service and not o.url_rule}
+        objectives = tuple(
+            _with_others(objective, tuple(sorted(s for slo, s in own if s and slo == objective.slo)))
+            for objective in entries
+        )
+        slo = Slo(burns=burns, objectives=objectives, **given)
+    except (TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise SloError(f"{file}: {error}") from error
+    except SloError as error:
+        raise SloError(f"{file}: {error}") from None
+    keys = [(o.slo, o.service, o.url_rule) for o in objectives]
+    twice = {key for key in keys if keys.count(key) > 1}
+    if twice:
+        raise SloError(f"{file}: two objectives for {twice.pop()}: keep one")
+    return slo
+
+
+def _burn(long: str, short: str, budget: float, severity: str) -> Burn:
+    if hours(short) >= hours(long):
+        raise SloError(f"short: {short} is not shorter than long: {long}")
+    if not 0 < budget < 100:
+        raise SloError(f"budget: {budget} is no percentage above 0 and below 100")
+    if severity not in {"critical", "warning", "info"}:
+        raise SloError(f"severity: {severity!r} is none of critical, warning, info")
+    return Burn(long, short, budget, severity)
+
+
+def _objective(
+    slo: str,
+    percent: float,
+    within: float | None = None,
+    service: str | None = None,
+    url_rule: str | None = None,
+) -> Objective:
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", slo):
+        raise SloError(f"slo: {slo!r} is no name: use small letters, digits and -")
+    if not 0 < percent < 100:
+        raise SloError(f"percent: {percent} of {slo} is not above 0 and below 100")
+    if within is not None and not within > 0:
+        raise SloError(f"within: {within} of {slo} is no number of seconds above 0")
+    if url_rule and not service:
+        raise SloError(f"url_rule: {url_rule} of {slo} needs the service that it belongs to")
+    return Objective(slo, percent, within, service, url_rule)
+
+
+def _with_others(objective: Objective, others: tuple[str, ...]) -> Objective:
+    if objective.service is not None:
+        return objective
+    return Objective(objective.slo, objective.percent, objective.within, others=others)
