@@ -1,8 +1,8 @@
 """Registered metrics: from prometheus_client's own objects to families and values, in one process.
 
-`collect()` makes a sample object with a dict of labels for every value. Here labels become text once, and a
-scrape reads the numbers alone. Only the exact classes of prometheus_client are read so; anything else is asked
-to collect.
+`collect()` makes a sample object with a dict of labels for every value. Here labels become text once, and
+a scrape reads the numbers alone. Only the exact classes of prometheus_client are read so; anything else is
+asked to collect.
 """
 
 from __future__ import annotations
