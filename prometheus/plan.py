@@ -13,7 +13,7 @@ PORTS = {
     "prometheus:9090": "PROMETHEUS_PORT",
     "alertmanager:9093": "ALERTMANAGER_PORT",
     "blackbox:9115": "BLACKBOX_PORT",
-    "node:9100": "NODE_PORT",
+    "node-exporter:9100": "NODE_PORT",
     "grafana:3000": "GRAFANA_PORT",
 }
 

@@ -5,10 +5,12 @@ GRAFANA_PORT; RUN_DIR (data and logs; .run); TARGETS_DIR (what to scrape; promet
 (simulated customers; 5, and 0 for none); TIME_SCALE (divides every duration of the rules; 1).
 """
 
+import functools
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +27,7 @@ TITLES = {
     "prometheus": "Prometheus",
     "alertmanager": "Alertmanager",
     "blackbox": "blackbox exporter",
-    "node": "node exporter",
+    "node-exporter": "node exporter",
     "grafana": "Grafana",
 }
 
@@ -44,6 +46,15 @@ def get_tools() -> bool:
     return not gave_up(GRAFANA) and not fill([GRAFANA])
 
 
+@functools.cache
+def api_only(name: str) -> bool:
+    """Whether a part comes from Debian, which leaves out the web interfaces."""
+    if name not in ("prometheus", "alertmanager"):
+        return False
+    answer = subprocess.run([executable(name), "--version"], capture_output=True, text=True, check=True)
+    return "debian" in answer.stdout + answer.stderr
+
+
 def parts(plan: Plan, names: set[str], workers: Path) -> list[Part]:
     """The processes to start, by name: those of `names`."""
     configuration = plan.configuration
@@ -57,6 +68,7 @@ def parts(plan: Plan, names: set[str], workers: Path) -> list[Part]:
                 "APP_PROMETHEUS_URL": plan.url("prometheus"),
                 "APP_ALERTMANAGER_URL": plan.url("alertmanager"),
                 "APP_GRAFANA_URL": plan.url("grafana") if "grafana" in names else "",
+                "APP_API_ONLY": str(int(api_only("prometheus"))),
                 "PROMETHEUS_MULTIPROC_DIR": str(workers),
                 # Nothing stands before the app that would have to notice first that it goes.
                 "EXPORTER_DRAIN": os.environ.get("EXPORTER_DRAIN", "0"),
@@ -101,9 +113,9 @@ def parts(plan: Plan, names: set[str], workers: Path) -> list[Part]:
             health=f"{plan.url('blackbox')}/-/healthy",
         ),
         Part(
-            "node",
-            (str(executable("node_exporter")), f"--web.listen-address={plan.local('node')}"),
-            health=f"{plan.url('node')}/",
+            "node-exporter",
+            (str(executable("node_exporter")), f"--web.listen-address={plan.local('node-exporter')}"),
+            health=f"{plan.url('node-exporter')}/",
         ),
         Part(
             "grafana",
@@ -117,6 +129,7 @@ def parts(plan: Plan, names: set[str], workers: Path) -> list[Part]:
                 "PROMETHEUS_URL": plan.url("prometheus"),
                 "ALERTMANAGER_URL": plan.url("alertmanager"),
                 "DASHBOARDS_DIR": str(TOP / "grafana/dashboards"),
+                "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(TOP / "grafana/dashboards/home.json"),
                 "GF_PATHS_PROVISIONING": str(TOP / "grafana/provisioning"),
                 "GF_PATHS_DATA": str(plan.data("grafana")),
                 "GF_PATHS_LOGS": str(plan.data("grafana")),
@@ -217,7 +230,8 @@ def supervise(
         return
     print(f"Up after {time.monotonic() - began:.0f} s, all {len(own)} targets too:")
     for part in every:
-        print(f"  {TITLES[part.name]:18} {plan.url(part.name)}")
+        pages = "  (its API; Debian's build has no pages)" if api_only(part.name) else ""
+        print(f"  {TITLES[part.name]:18} {plan.url(part.name)}{pages}")
     if all(part.name != "grafana" for part in every):
         print(
             "  (no Grafana: none on the PATH and no archive of it to be had, see .tools/grafana.unavailable)"

@@ -29,8 +29,8 @@ UNITS = {
 # What Prometheus does by default, where the flags take no part in prometheus.yml.
 FLAGS = {"--query.lookback-delta": "5m", "--rules.alert.resend-delay": "1m"}
 
-INTERVALS = {"scrape_interval", "evaluation_interval", "interval"}
-RULE_TIMES = {"for", "keep_firing_for", "query_offset"}
+INTERVALS = {"scrape_interval", "evaluation_interval"}
+RULE_TIMES = {"interval", "for", "keep_firing_for", "query_offset"}
 ALERTMANAGER_TIMES = {"group_wait", "group_interval", "repeat_interval", "resolve_timeout"}
 
 DURATION = r"(?:\d+(?:ms|[smhdwy]))+(?!\w)"
@@ -71,7 +71,7 @@ def expression(promql: str, factor: float) -> str:
     """A PromQL expression with each duration divided: ranges, offsets, and durations that stand as numbers.
 
     Raises:
-        ValueError: a multiplication or division by whole minutes in bare seconds (`* 300`).
+        ValueError: a multiplication by whole minutes in bare seconds (`* 300`).
     """
 
     def scaled(token: re.Match[str]) -> str:
@@ -88,7 +88,7 @@ def expression(promql: str, factor: float) -> str:
 def _by_minutes(token: re.Match[str]) -> bool:
     seconds = int(token["number"])
     before, after = token.string[: token.start()].rstrip(), token.string[token.end() :].lstrip()
-    return seconds >= 60 and seconds % 60 == 0 and (before.endswith(("*", "/")) or after.startswith("*"))
+    return seconds >= 60 and seconds % 60 == 0 and (before.endswith("*") or after.startswith("*"))
 
 
 def shortest_range(promql: str) -> float:
@@ -118,7 +118,6 @@ def directory(configuration: Path, factor: float) -> None:
 
     for file, document in rules.items():
         keys = {
-            **dict.fromkeys(INTERVALS, interval),
             **dict.fromkeys(RULE_TIMES, time),
             "expr": lambda promql: expression(promql, factor),
         }

@@ -36,7 +36,7 @@ def test_up_and_down(tmp_path: Path) -> None:
         with urlopen(run.url("APP_PORT", "/test/normal"), timeout=5) as answer:
             assert answer.status == 200
         for setting in ("APP_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT"):
-            assert f"{run.url(setting)}\n" in run.output
+            assert run.url(setting) in run.output.split()
         processes = run.processes()
         gunicorn = [pid for pid, command in processes.items() if "app/gunicorn.conf.py" in command]
         assert len(gunicorn) == 3

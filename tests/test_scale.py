@@ -54,7 +54,8 @@ def test_no_duration(text: str) -> None:
         ("predict_linear(x[6h], 4h) < 0", "predict_linear(x[6m], 4m) < 0"),
         ("job:x:p95_5m > 0.5", "job:x:p95_5m > 0.5"),
         ("x > 14.4 * 0.001 and y < 1e3 or z == 0x5d", "x > 14.4 * 0.001 and y < 1e3 or z == 0x5d"),
-        ("100 * x > 60000", "100 * x > 60000"),
+        ("100 * x / 60000 > 1000 * 0.8", "100 * x / 60000 > 1000 * 0.8"),
+        ("30d / 1h / (x > 14.4)", "12h / 1m / (x > 14.4)"),
         ("x{window=\"5m\", le='10s', a=`1h`}", "x{window=\"5m\", le='10s', a=`1h`}"),
         (r'x{path="\"[5m]"}[5m]', r'x{path="\"[5m]"}[5s]'),
         ('{"a metric 5m", b5m="x"}', '{"a metric 5m", b5m="x"}'),
@@ -66,7 +67,9 @@ def test_expression(promql: str, scaled: str) -> None:
     assert expression(promql, 60) == scaled
 
 
-@pytest.mark.parametrize("promql", ["job:x:rate_5m * 300 >= 20", "300 * x", "x / 3600"])
+@pytest.mark.parametrize(
+    "promql", ["job:x:rate_5m * 300 >= 20", "300 * x", "predict_linear(x[1h], 4 * 3600)"]
+)
 def test_bare_seconds(promql: str) -> None:
     """Bare seconds cannot be told from a threshold: the remedy is in the message."""
     with pytest.raises(ValueError, match=r"write the seconds (300 as 5m|3600 as 1h) in: "):
