@@ -1,0 +1,35 @@
+"""Finished requests as the middleware hands them on, for the tests of what takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporter.middleware import Exchange
+
+
+def exchange(**changes: Any) -> Exchange:
+    """A request for an order, with what is given instead."""
+    fields: dict[str, Any] = {
+        "environ": {"PATH_INFO": "/orders/7", "QUERY_STRING": "", "REMOTE_ADDR": "192.0.2.7"},
+        "start_time": 1_767_225_600.25,
+        "duration": 0.0125,
+        "method": "GET",
+        "rule": "/orders/<int:id>",
+        "group": "/orders/<int:id>",
+        "endpoint": "orders.show",
+        "status": 200,
+        "failed": False,
+        "error_type": "",
+        "request_size": 0,
+        "response_size": 512,
+        "request_id": "5f2b7c1e9a3d4f60000003e8",
+        "trace_id": "",
+        "disconnected": False,
+    }
+    path = changes.pop("path", None)
+    if path is not None:
+        changes["environ"] = {**fields["environ"], **changes.get("environ", {}), "PATH_INFO": path}
+    made = Exchange.__new__(Exchange)
+    for name, value in {**fields, **changes}.items():
+        setattr(made, name, value)
+    return made
