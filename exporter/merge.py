@@ -52,9 +52,9 @@ class Layout:
         self._plan: Plan | None = None
         self._getters: list[Callable[[Row], Row]] = []
         value = "d8x" if self.added else "dd"
-        fields = [(len(head), workerfile.padding(len(head) - 4)) for head in heads]
-        self._heads = struct.Struct("=8x" + "".join(f"{length}s{gap + 16}x" for length, gap in fields))
-        self._values = struct.Struct("=8x" + "".join(f"{length + gap}x{value}" for length, gap in fields))
+        lengths = (len(head) + workerfile.padding(len(head) - 4) for head in heads)
+        self._heads: struct.Struct | None = None
+        self._values = struct.Struct("=8x" + "".join(f"{length}x{value}" for length in lengths))
 
     @property
     def size(self) -> int:
@@ -63,6 +63,9 @@ class Layout:
 
     def fits(self, data: bytes) -> bool:
         """Whether the keys of this content are those of the layout."""
+        if self._heads is None:
+            fields = ((len(head), workerfile.padding(len(head) - 4) + 16) for head in self.heads)
+            self._heads = struct.Struct("=8x" + "".join(f"{length}s{rest}x" for length, rest in fields))
         return len(data) == self.size and self._heads.unpack(data) == self.heads
 
     def values(self, data: bytes) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from prometheus_client.openmetrics.exposition import escape_label_name
@@ -47,8 +48,7 @@ def parse(stem: str, key: bytes) -> tuple[Series, str]:
         suffix = name.removeprefix(family)
         if not family or family + suffix != name or suffix not in _SUFFIXES[kind]:
             raise ValueError(f"{name!r} is no sample of the {kind} {family!r}")
-        if "" in labels or len({escape_label_name(label) for label in labels}) < len(labels):
-            raise ValueError(f"labels {list(labels)} cannot be exposed")
+        _check_names(tuple(labels))
         documentation.strip()
         le = None
         if suffix == "_bucket":
@@ -58,3 +58,10 @@ def parse(stem: str, key: bytes) -> tuple[Series, str]:
         return Series(kind, mode, family, tuple(sorted(labels.items())), suffix, le), documentation
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptFileError(f"the key {key[:200]!r}: {error}") from None
+
+
+@lru_cache(maxsize=1000)
+def _check_names(labels: tuple[str, ...]) -> None:
+    """Raises ValueError if these labels could not stand beside each other in an exposition."""
+    if "" in labels or len({escape_label_name(label) for label in labels}) < len(labels):
+        raise ValueError(f"labels {list(labels)} cannot be exposed")
