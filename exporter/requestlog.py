@@ -21,7 +21,7 @@ from flask.logging import default_handler
 from exporter.access import client_address, unmapped
 from exporter.destinations import Destination, destination
 from exporter.labels import UNMATCHED
-from exporter.middleware import EXCHANGE
+from exporter.middleware import _TRACEPARENT, EXCHANGE
 from exporter.settings import Settings
 
 if TYPE_CHECKING:
@@ -191,9 +191,10 @@ def _request_fields() -> dict[str, str]:
     if exchange is None:
         return {}
     rule = request.url_rule
+    parent = _TRACEPARENT(request.environ.get("HTTP_TRACEPARENT", ""))
     return {
         "request_id": exchange.request_id,
-        "trace_id": exchange.trace_id,
+        "trace_id": parent[1] if parent else "",
         "method": request.method[:_PATH_LIMIT],
         "path": _path(request.environ),
         "url_rule": rule.rule if rule else UNMATCHED,
