@@ -82,6 +82,10 @@ class Exposition:
 
         return self._turns.share((form.content_type, wanted, compressed), produce), headers
 
+    def worker_files(self) -> dict[str, int]:
+        """How many worker files are live, archive and corrupt; none in single-process mode."""
+        return {} if self.directory is None else self.directory.counts()
+
     def _texts(self, form: Format, wanted: frozenset[str]) -> Iterator[str]:
         exemplars: Mapping[str, list[Observed]] = by_family(self._observed()) if form.openmetrics else {}
         for part in self._parts():

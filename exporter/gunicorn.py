@@ -1,0 +1,174 @@
+"""gunicorn: `gunicorn -c python:exporter.gunicorn app:app`, or in a configuration of one's own
+
+    from exporter.gunicorn import *
+
+A configuration that has a hook of its own calls ours from it:
+
+    from exporter import gunicorn as exporter_hooks
+
+    def child_exit(server, worker):
+        exporter_hooks.child_exit(server, worker)
+        ...
+
+The worker directory is prepared before the first worker starts, and a worker's files are folded when it ends.
+At SIGTERM readiness turns to 503 while requests are accepted for `EXPORTER_DRAIN` more seconds; a second
+SIGTERM ends the wait. With `EXPORTER_LISTEN` a child of the master serves the metrics.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from exporter import drain, prefork
+
+if TYPE_CHECKING:
+    from exporter.listener import Listener
+    from exporter.multiprocess import WorkerDirectory
+    from exporter.settings import Settings
+
+# Nothing at the top of this module may import prometheus_client: `raw_env` may yet name the directory.
+
+__all__ = [
+    "child_exit",
+    "nworkers_changed",
+    "on_exit",
+    "on_starting",
+    "post_fork",
+    "post_worker_init",
+    "when_ready",
+]
+
+# A child that ends sooner than this (s) would end again.
+_LISTENER_MINIMUM = 1.0
+
+
+class _Master:
+    """What the master process keeps between its hooks."""
+
+    def __init__(self) -> None:
+        self.settings: Settings | None = None
+        self.directory: WorkerDirectory | None = None
+        self.listener: Listener | None = None
+        self.listener_pid = 0
+        self.listener_started = 0.0
+
+
+_master = _Master()
+
+
+def on_starting(server: Any) -> None:
+    """Prepare the worker directory; gunicorn prints a RuntimeError and ends."""
+    upgrade = server.master_pid != 0
+    directory = prefork.start(server.num_workers, keep=upgrade, owner=(server.cfg.uid, server.cfg.gid))
+    from exporter.settings import Settings, SettingsError
+
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        raise RuntimeError(str(error)) from None
+    if settings.listen:
+        _master.listener = _listener(settings, directory, bind=not upgrade)
+    _master.settings, _master.directory = settings, directory
+
+
+def when_ready(server: Any) -> None:
+    """Have SIGTERM drain first, and start the listener."""
+    server.handle_term = partial(_drain, server, server.handle_term)
+    if _master.listener is not None:
+        _start_listener(server)
+        # The signal has two names, and gunicorn looks for the handler of either.
+        server.handle_chld = server.handle_cld = partial(_reap, server, server.handle_chld)
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001  gunicorn's signature
+    """Leave the listener's address to the listener."""
+    if _master.listener is not None:
+        _master.listener.close()
+
+
+def post_worker_init(worker: Any) -> None:
+    """Tell how many requests this worker can serve at once."""
+    from exporter.workers import set_threads
+
+    greenlets = worker.cfg.worker_class_str in ("gevent", "eventlet")
+    set_threads(worker.cfg.worker_connections if greenlets else worker.cfg.threads)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Fold the files of a worker that has ended, by whatever signal."""
+    if _master.directory is not None:
+        try:
+            _master.directory.fold(worker.pid)
+        except Exception:  # the master must live on; the next scrape tries again
+            server.log.exception("The metrics of worker %s are not folded yet", worker.pid)
+
+
+def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
+    """Say so if a second worker comes (SIGTTIN) where there is no directory to share."""
+    if old_value is not None and new_value > 1 and not os.environ.get(prefork.VARIABLE):
+        server.log.error("%s workers each count for themselves: set %s", new_value, prefork.VARIABLE)
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001  gunicorn's signature
+    """Stop the listener, whose last scrapes saw the drain."""
+    if _master.listener_pid:
+        os.kill(_master.listener_pid, signal.SIGTERM)
+        os.waitpid(_master.listener_pid, 0)
+        _master.listener_pid = 0
+
+
+def _listener(settings: Settings, directory: WorkerDirectory | None, *, bind: bool) -> Listener:
+    if directory is None:
+        raise RuntimeError(
+            f"EXPORTER_LISTEN is served by a process that reads the worker files: set {prefork.VARIABLE} too"
+        )
+    from exporter.listener import Listener
+
+    listener = Listener(settings, directory.path)
+    if bind:
+        try:
+            listener.bind()
+        except OSError as error:
+            raise RuntimeError(f"EXPORTER_LISTEN={settings.listen}: {error.strerror}") from error
+    return listener
+
+
+def _start_listener(server: Any) -> None:
+    assert _master.listener is not None  # noqa: S101  the callers have checked
+    _master.listener_pid = _master.listener.fork(listener.sock for listener in server.LISTENERS)
+    _master.listener_started = time.monotonic()
+
+
+def _reap(server: Any, reap_workers: Callable[[], None]) -> None:
+    """Start another listener in the place of one that has died, then look after the workers."""
+    try:
+        ended = _master.listener_pid and os.waitpid(_master.listener_pid, os.WNOHANG)[0]
+    except ChildProcessError:  # gunicorn has waited for it
+        ended = _master.listener_pid
+    if ended:
+        _master.listener_pid = 0
+        if time.monotonic() - _master.listener_started > _LISTENER_MINIMUM:
+            server.log.error("The process for EXPORTER_LISTEN has died; starting another")
+            _start_listener(server)
+        else:
+            server.log.error("The process for EXPORTER_LISTEN died as it started; there will be none")
+    reap_workers()
+
+
+def _drain(server: Any, stop: Callable[[], None]) -> None:
+    """Let balancers and probes see that the end is near, and only then close the door."""
+    seconds = _master.settings.drain if _master.settings is not None else 0.0
+    # After SIGUSR2 another master accepts on the same sockets: there is nothing to wait for.
+    if seconds == 0.0 or drain.draining() or server.reexec_pid:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        stop()
+        return
+    drain.begin()
+    server.log.info("Not ready any more; stopping in %g s", seconds)
+    signal.signal(signal.SIGALRM, lambda *_: server.signal(signal.SIGTERM, None))
+    signal.setitimer(signal.ITIMER_REAL, seconds)

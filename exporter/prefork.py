@@ -1,0 +1,55 @@
+"""Servers that fork workers: what their master does before, for any of them.
+
+A master of one's own calls `start` before it forks and before it imports the application, and tells the
+directory of each worker that has ended:
+
+    from exporter import prefork
+
+    directory = prefork.start(workers=4)
+    ...                                   # fork the workers
+    pid, _ = os.wait()
+    directory.fold(pid)
+
+Without the last two lines the dead are folded by the next scrape. `exporter.gunicorn` and `exporter.uwsgi` do
+all of this for those two servers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.multiprocess import WorkerDirectory
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def start(
+    workers: int, *, keep: bool = False, owner: tuple[int, int] | None = None
+) -> WorkerDirectory | None:
+    """Prepare the worker directory for a master of `workers` processes; None where one worker has none.
+
+    `keep` and `owner` are as in `WorkerDirectory.prepare`. Call it in the process that forks.
+
+    Raises:
+        RuntimeError: several workers have no directory, another master is using it, or it cannot be made.
+    """
+    path = os.environ.get(VARIABLE)
+    if not path:
+        if workers > 1:
+            raise RuntimeError(
+                f"{workers} workers each count for themselves: set {VARIABLE} to a directory for them to "
+                "share, on tmpfs if possible, for example /dev/shm/my-service"
+            )
+        return None
+    # Not before the variable is known to be there: prometheus_client looks for it when it is first imported.
+    from exporter.multiprocess import WorkerDirectory, install
+
+    install()
+    directory = WorkerDirectory(path)
+    try:
+        directory.prepare(keep=keep, owner=owner)
+    except OSError as error:
+        raise RuntimeError(f"{VARIABLE}={path} cannot be used: {error}") from error
+    return directory

@@ -1,0 +1,19 @@
+"""uWSGI: prepares the worker directory in the master. In uWSGI's configuration:
+
+    env = PROMETHEUS_MULTIPROC_DIR=/dev/shm/my-service
+    master = true
+    enable-threads = true
+    shared-import = exporter.uwsgi
+
+uWSGI tells nobody in the master of a worker's end, so the dead are folded by the next scrape.
+"""
+
+from __future__ import annotations
+
+import uwsgi  # type: ignore[import-untyped]
+
+from exporter import prefork
+
+# The master imports this before it forks; each worker of `lazy-apps` could do so again.
+if uwsgi.worker_id() == 0:
+    prefork.start(uwsgi.numproc)
