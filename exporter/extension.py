@@ -214,7 +214,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             if group_by == "url_rule" and not labels.has_keys():
                 instruments.prime(own.host_rules())
 
-        first = not isinstance(app.wsgi_app, Middleware)
+        first = f"{KEY}_errors" not in app.extensions
         app.wsgi_app = Middleware(  # type: ignore[method-assign]
             app.wsgi_app,
             instruments,
@@ -225,7 +225,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             extra_of=_label_values(labels, app) if labels.has_keys() else None,
             trusted=self._access.from_proxy if self.settings.trusted_proxies else None,
             sinks=self._sinks() if first else [],
-        )
+        ).measured
         if first:
             app.extensions[f"{KEY}_errors"] = _ErrorWatch(app)
 

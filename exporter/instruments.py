@@ -11,9 +11,9 @@ import threading
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from mmap import mmap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -57,75 +57,84 @@ class Cell:
         """Exemplars come from the flight recorder, for all workers alike."""
 
 
-class Distribution:
+class Distribution(NamedTuple):
     """Where a histogram's or summary's child keeps its sum and its buckets."""
 
-    __slots__ = ("bounds", "buckets", "doubles", "index")
-
-    def __init__(self, total: Cell, counts: Sequence[Cell], bounds: tuple[float, ...]) -> None:
-        self.doubles = total.doubles
-        self.index = total.index
-        self.buckets = tuple((cell.doubles, cell.index) for cell in counts)
-        self.bounds = bounds
-
-    def observe(self, amount: float) -> None:
-        """Add one observation; the caller holds the lock."""
-        self.doubles[self.index] += amount
-        doubles, index = self.buckets[bisect_left(self.bounds, amount)]
-        doubles[index] += 1.0
+    sums: Doubles
+    sum_at: int
+    buckets: tuple[tuple[Doubles, int], ...]
+    bounds: tuple[float, ...]
 
 
-class Recorder:
-    """Adds one request to every family, for the label set (method, group, status)."""
+Recorder = Callable[["Exchange", float], None]
+"""Adds one finished exchange, whose end on the monotonic clock is given in seconds, to every family."""
 
-    __slots__ = ("_duration", "_instruments", "_sizes", "_slot", "_total")
 
-    def __init__(
-        self,
-        instruments: Instruments,
-        duration: Distribution,
-        total: Cell,
-        sizes: tuple[Distribution, Distribution] | None = None,
-        slot: int = 0,
-    ) -> None:
-        self._instruments = instruments
-        self._duration = duration
-        self._total = total.doubles, total.index
-        self._sizes = sizes
-        self._slot = slot
+def _parents_recorder(lock: threading.Lock, duration: Distribution, total: Cell) -> Recorder:
+    """A recorder of prometheus_flask_exporter's families alone.
 
-    def record(self, exchange: Exchange, now: float) -> None:
-        """Record a finished exchange; `now` is its end on the monotonic clock, in seconds.
+    Closures, and every addition written out: a method for each, on an object, doubled the cost (2.4 → 4.8 µs).
+    """
+    sums, sum_at, buckets, bounds = duration
+    totals, total_at = total.doubles, total.index
 
-        All is written out here: a call of a method for each observation would cost 0.15 µs more apiece.
-        """
-        instruments = self._instruments
+    def record(exchange: Exchange, now: float) -> None:  # noqa: ARG001  a Recorder
         amount = exchange.duration
-        with instruments.lock:
-            to = self._duration
-            to.doubles[to.index] += amount
-            doubles, index = to.buckets[bisect_left(to.bounds, amount)]
+        with lock:
+            sums[sum_at] += amount
+            doubles, index = buckets[bisect_left(bounds, amount)]
             doubles[index] += 1.0
-            doubles, index = self._total
+            totals[total_at] += 1.0
+
+    return record
+
+
+def _full_recorder(
+    instruments: Instruments,
+    duration: Distribution,
+    total: Cell,
+    request_size: Distribution,
+    response_size: Distribution,
+    slot: int,
+) -> Recorder:
+    """A recorder of all families; `slot` is where the group's one-second slots begin."""
+    lock = instruments.lock
+    slots = instruments.slots
+    worker = instruments.worker
+    sums, sum_at, buckets, bounds = duration
+    totals, total_at = total.doubles, total.index
+    in_progress, in_progress_at, busy, busy_at = instruments.gauges
+    requests, request_at, request_buckets, _ = request_size
+    responses, response_at, response_buckets, _ = response_size
+    smallest, smallest_at = request_buckets[0]
+
+    def record(exchange: Exchange, now: float) -> None:
+        amount = exchange.duration
+        length = exchange.environ.get("CONTENT_LENGTH")
+        if length and length.isdecimal():
+            # A length is the client's word; more than a terabyte would only blur the sum.
+            exchange.request_size = min(int(length), 1 << 40)
+        size = exchange.response_size
+        second = int(now)
+        with lock:
+            in_progress[in_progress_at] -= 1.0
+            busy[busy_at] -= 1.0
+            sums[sum_at] += amount
+            doubles, index = buckets[bisect_left(bounds, amount)]
             doubles[index] += 1.0
-            if self._sizes is None:
-                return
-            doubles, index = instruments.in_progress_at
-            doubles[index] -= 1.0
-            doubles, index = instruments.busy_at
-            doubles[index] -= 1.0
-            to, other = self._sizes
-            size = exchange.request_size
-            to.doubles[to.index] += size
-            doubles, index = to.buckets[bisect_left(SIZE_BUCKETS, size)]
+            totals[total_at] += 1.0
+            responses[response_at] += size
+            doubles, index = response_buckets[bisect_left(SIZE_BUCKETS, size)]
             doubles[index] += 1.0
-            size = exchange.response_size
-            other.doubles[other.index] += size
-            doubles, index = other.buckets[bisect_left(SIZE_BUCKETS, size)]
-            doubles[index] += 1.0
-            second = int(now)
-            doubles = instruments.slots.view
-            index = self._slot + SLOT * (second % WINDOW)
+            if exchange.request_size:
+                size = exchange.request_size
+                requests[request_at] += size
+                doubles, index = request_buckets[bisect_left(SIZE_BUCKETS, size)]
+                doubles[index] += 1.0
+            else:
+                smallest[smallest_at] += 1.0
+            doubles = slots.view
+            index = slot + SLOT * (second % WINDOW)
             fresh = doubles[index] != second
             if fresh:
                 # The second comes last: until then readers see a slot of a minute ago.
@@ -142,7 +151,9 @@ class Recorder:
             if exchange.failed:
                 doubles[index + 4] += 1.0
         if fresh:
-            instruments.worker.tick(second)
+            worker.tick(second)
+
+    return record
 
 
 class Instruments:
@@ -166,7 +177,7 @@ class Instruments:
         self.shape = (group, extra)
         self.extended = extended
         self.lock = worker.lock
-        self.slots: Slots | None = None
+        self.slots: Slots
         self.ready = False
         self.recorders: dict[tuple[str, ...], Recorder] = {}
         self._folded: dict[tuple[str, ...], Recorder] = {}
@@ -251,29 +262,24 @@ class Instruments:
             self._cells(gauge, [gauge._value])[0] for gauge in (self._in_progress, self.worker.busy)
         )
         self._in_progress._value, self.worker.busy._value = cell, busy
-        self.in_progress_at = cell.doubles, cell.index
-        self.busy_at = busy.doubles, busy.index
+        self.gauges = cell.doubles, cell.index, busy.doubles, busy.index
         self.ready = True
 
     def enter(self) -> None:
-        """A request came in."""
-        if not self.extended:
-            return
+        """A request came in; only with the extended families."""
         with self.lock:
-            doubles, index = self.in_progress_at
-            doubles[index] += 1.0
-            doubles, index = self.busy_at
-            doubles[index] += 1.0
+            in_progress, in_progress_at, busy, busy_at = self.gauges
+            in_progress[in_progress_at] += 1.0
+            busy[busy_at] += 1.0
 
     def leave(self) -> None:
         """A request that came in has been answered."""
         if not self.extended:
             return
         with self.lock:
-            doubles, index = self.in_progress_at
-            doubles[index] -= 1.0
-            doubles, index = self.busy_at
-            doubles[index] -= 1.0
+            in_progress, in_progress_at, busy, busy_at = self.gauges
+            in_progress[in_progress_at] -= 1.0
+            busy[busy_at] -= 1.0
 
     def recorder(self, key: tuple[str, ...], known: bool) -> Recorder:
         """The recorder of the label set (method, group, status, …); a coarser one above the series cap.
@@ -294,9 +300,9 @@ class Instruments:
                 found = self._folded[labels] = self._build(labels)
             return found
 
-    def error(self, exchange: Exchange) -> None:
+    def error(self, exchange: Exchange, group: str) -> None:
         """Count what went wrong with a recorded exchange: an error, an unhandled exception, a client that left."""
-        method, status = exchange.method, str(exchange.status)
+        method, status = exchange.method, exchange.code
         if exchange.exception is not None:
             # The status is 500, as in prometheus_flask_exporter, also where the body broke after a 200.
             labels = self._total_cap.admit((method, "500", *exchange.extra), known=True)
@@ -304,12 +310,10 @@ class Instruments:
         if not self.extended:
             return
         if exchange.disconnected:
-            group = self._duration_cap.admit(
-                (method, exchange.group, status, *exchange.extra), exchange.known
-            )[1]
-            self._disconnects.labels(group).inc()
+            group_label = self._duration_cap.admit((method, group, status, *exchange.extra), exchange.known)[1]
+            self._disconnects.labels(group_label).inc()
         if exchange.error_type:
-            key = (method, exchange.group, status, exchange.error_type, *exchange.extra)
+            key = (method, group, status, exchange.error_type, *exchange.extra)
             cell = self._errors_cells.get(key) or self._errors_cell(key, exchange.known)
             with self.lock:
                 cell.doubles[cell.index] += 1.0
@@ -344,7 +348,6 @@ class Instruments:
         """Forget where the parent process keeps its values."""
         self.lock = self.worker.lock
         self._building = threading.RLock()
-        self.slots = None
         self.ready = False
         for child in self._children:
             _restore(child)
@@ -356,20 +359,26 @@ class Instruments:
         counter = self._total.labels(*self._total_cap.admit((method, status, *extra), known=True))
         counter._value = total = self._cells(counter, [counter._value])[0]
         duration = self._distribution(self._duration.labels(*labels))
-        if self.slots is None:
-            return Recorder(self, duration, total)
-        sizes = (
+        if not self.extended:
+            return _parents_recorder(self.lock, duration, total)
+        return _full_recorder(
+            self,
+            duration,
+            total,
             self._distribution(self._request_size.labels(*labels)),
             self._distribution(self._response_size.labels(*labels)),
+            self.slots.entry(labels[1]),
         )
-        return Recorder(self, duration, total, sizes, self.slots.entry(labels[1]))
 
     def _distribution(self, child: Any) -> Distribution:
         if isinstance(child, Histogram):
             child._sum, *child._buckets = cells = self._cells(child, [child._sum, *child._buckets])
-            return Distribution(cells[0], cells[1:], tuple(child._upper_bounds[:-1]))
-        child._sum, child._count = cells = self._cells(child, [child._sum, child._count])
-        return Distribution(cells[0], cells[1:], ())
+            bounds = tuple(child._upper_bounds[:-1])
+        else:
+            child._sum, child._count = cells = self._cells(child, [child._sum, child._count])
+            bounds = ()
+        counts = tuple((cell.doubles, cell.index) for cell in cells[1:])
+        return Distribution(cells[0].doubles, cells[0].index, counts, bounds)
 
     def _cells(self, child: Any, values: list[Any]) -> list[Cell]:
         """Cells in the place of this child's values."""

@@ -14,23 +14,26 @@ from exporter.labels import METHODS, OTHER_METHOD, UNMATCHED, error_type_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from werkzeug.routing import Rule
 
     from exporter.instruments import Instruments, Recorder
 
 EXCHANGE = "exporter.exchange"
 REQUEST_ID = "exporter.request_id"
+BODILESS = frozenset(["204", "304"])
 
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?").fullmatch
+_REQUEST_START = re.compile(r"(?:t=)?(\d{9,17}(?:\.\d{1,9})?)").fullmatch
 
-# A request id is unique by the process's random half and a count; 16 random bytes a request would cost 1 µs.
+# A request id is the random half of this process and a count; 16 random bytes for each would cost 1 µs.
 _id_half = os.urandom(8).hex()
 _id_count = count()
 
 
 def _new_id_half() -> None:
-    global _id_half  # noqa: PLW0603  a fact about the process
+    global _id_half
     _id_half = os.urandom(8).hex()
 
 
@@ -40,46 +43,71 @@ os.register_at_fork(after_in_child=_new_id_half)
 class Exchange:
     """One request on its way: the `start_response` and the body of its answer at once.
 
-    When it is recorded it has: `start_time` (s since the epoch), `duration` (s), `method` (label value), `rule` (label
-    value), `group` (what the families are grouped by; the rule by default), `endpoint` ("" where none matched), `status`,
-    `error_type` ("" where there was no error), `request_size` and `response_size` (bytes), `request_id`, `trace_id` (32
-    hex digits or ""), `disconnected`, and `failed`: an error for health and error ratios, that is a status of 500 or
-    more, or an unhandled exception.
-
-    A request sets few of them, so the defaults live on the class; the middleware sets the first ones, because an
-    `__init__` costs 0.2 µs.
+    What each request touches is in slots, which the middleware fills (an `__init__` costs 0.2 µs); what few
+    requests touch has its default on the class.
     """
+
+    __slots__ = (
+        "__dict__", "body", "code", "duration", "environ", "error_type", "expected", "matched", "middleware",
+        "recorded", "recorder", "request_id", "response_size", "start_response", "start_time", "started",
+    )  # fmt: skip
 
     middleware: Middleware
     environ: WSGIEnvironment
     start_response: StartResponse
     started: float
-    recorder: Recorder | None = None
+    body: Iterable[bytes]
+    expected: int | None
+    """The Content-Length, in bytes."""
+    code: str
+    """The status as three digits; "" before there is one."""
+    matched: Rule | None
+    recorder: Recorder | None
+    recorded: bool
+    exception: BaseException | None = None
+    group = ""
+    """What the families are grouped by, where that is not the rule."""
     extra: tuple[str, ...] = ()
     known = True
     skip = False
-    exception: BaseException | None = None
 
-    method = rule = group = endpoint = error_type = request_id = trace_id = ""
-    start_time = duration = 0.0
-    status = request_size = response_size = 0
-    disconnected = failed = False
+    # What the sinks read, besides the labels that `name` fills in.
+    start_time: float
+    """Seconds since the epoch."""
+    duration: float
+    """Seconds until the body had been handed to the server."""
+    error_type: str
+    """The class of the exception or HTTP error; "" where there was none."""
+    request_id: str
+    response_size: int
+    """Bytes that were handed to the server."""
+    request_size = 0
+    """Bytes, as announced by the client."""
+    trace_id = ""
+    """32 hex digits or ""."""
+    disconnected = False
+    failed = False
+    """An error for health and error ratios: a status of 500 or more, or an unhandled exception."""
+    method = ""
+    rule = UNMATCHED
+    endpoint = ""
+    status = 0
 
-    _body: Iterable[bytes]
-    _expected: int | None = None
-    _recorded = False
-
-    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """The `start_response` of the application: labels are read while the request context is there."""
         try:
-            self.middleware.resolve(self, status[:3])
+            self.code = code = status[:3]
+            environ = self.environ
+            self.middleware.resolve(self, environ, code)
             request_id = self.request_id
             for name, value in headers:
-                length = len(name)
-                if length == 14 and name.lower() == "content-length":
-                    self._expected = int(value)
-                elif length == 12 and name.lower() == "x-request-id":
+                # Werkzeug writes it so; where another spelling hides it, the end of the body tells the same.
+                if name == "Content-Length":
+                    self.expected = int(value)
+                elif request_id and name.lower() == "x-request-id":
                     request_id = ""
+            if code in BODILESS or environ["REQUEST_METHOD"] == "HEAD":
+                self.expected = 0
             if request_id:
                 headers.append(("X-Request-ID", request_id))
         except Exception as error:
@@ -88,78 +116,94 @@ class Exchange:
             return self.start_response(status, headers)
         return self.start_response(status, headers, exc_info)
 
-    def hand_over(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Take the application's body; returns what the server gets in its place."""
-        wrapper = self.environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and isinstance(body, wrapper):
-            return self._watch_close(body)
-        self._body = body
-        if not self._expected and (self._expected == 0 or self.status in (204, 304)):
-            self.record()
-        elif self.environ["REQUEST_METHOD"] == "HEAD":
-            self.record()
-        return self
-
     def __iter__(self) -> Iterator[bytes]:
-        expected = self._expected
-        sent = 0
+        expected = self.expected
         try:
-            for chunk in self._body:
-                sent += len(chunk)
-                if sent == expected:
-                    self.response_size = sent
-                    self.record()
-                elif not self._recorded:
-                    self.response_size = sent
+            for chunk in self.body:
+                if not self.recorded:
+                    self.response_size += len(chunk)
+                    if self.response_size == expected:
+                        self.record()
                 yield chunk
         except GeneratorExit:
             raise
         except BaseException as error:
             self.fail(error)
             raise
-        self.record()
+        if not self.recorded:
+            self.record()
 
     def close(self) -> None:
         """The server is done with the body, whether it took all of it or not."""
         try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
+            if hasattr(self.body, "close"):
+                self.body.close()
         finally:
-            if not self._recorded:
+            if not self.recorded:
                 self.disconnected = True
+                self.recorder = None
                 self.record()
 
     def fail(self, error: BaseException) -> None:
         """The application, or its body half-way, raised."""
-        if not self._recorded:
+        if not self.recorded:
             self.raised(error)
             self.record()
 
     def raised(self, error: BaseException) -> None:
         """The application raised what it does not handle; it may still answer with an error page."""
-        if self.exception is None:
-            self.exception = error
-            self.error_type = type(error).__name__
-            if not self.rule:
-                try:
-                    self.middleware.resolve(self, "500")
-                except Exception as second:
-                    self.middleware.failures.count("labels", second)
+        if self.exception is not None:
+            return
+        self.exception = error
+        self.error_type = type(error).__name__
+        self.recorder = None
+        if not self.code:
+            try:
+                self.code = "500"
+                self.middleware.resolve(self, self.environ, "500")
+            except Exception as second:
+                self.middleware.failures.count("labels", second)
 
     def record(self) -> None:
-        """Record the exchange, once."""
-        if not self._recorded:
-            self._recorded = True
-            now = perf_counter()
-            self.duration = now - self.started
-            # A cycle would leave every request to the garbage collector.
-            self.environ.pop(EXCHANGE, None)
-            self.middleware.record(self, now)
+        """Record the exchange; the caller has seen that it is not recorded yet."""
+        self.recorded = True
+        now = perf_counter()
+        self.duration = now - self.started
+        middleware = self.middleware
+        try:
+            recorder = self.recorder
+            if recorder is None:
+                middleware.record_unusual(self, now)
+            else:
+                recorder(self, now)
+        except Exception as error:
+            middleware.failures.count("instruments", error)
+        if middleware.sinks and not self.skip:
+            self.start_time = time() - self.duration
+            if "HTTP_TRACEPARENT" in self.environ:
+                found = _TRACEPARENT(self.environ["HTTP_TRACEPARENT"])
+                self.trace_id = found[1] if found else ""
+            for stage, sink in middleware.sinks:
+                try:
+                    sink(self)
+                except Exception as error:
+                    middleware.failures.count(stage, error)
+        # environ → exchange → environ would leave every request to the garbage collector.
+        del self.environ
 
-    def _watch_close(self, body: Any) -> Iterable[bytes]:
-        """The body as it is, or the server would not see that it can call sendfile."""
-        self.response_size = self._expected or 0
+    def name(self) -> None:
+        """Fill in `method` (a registered one or `_OTHER`), `rule`, `endpoint` ("" for none) and `status`."""
+        if not self.status:
+            self.status = int(self.code)
+            method = self.environ["REQUEST_METHOD"]
+            self.method = method if method in METHODS else OTHER_METHOD
+            if self.matched is not None:
+                self.rule = self.matched.rule
+                self.endpoint = self.matched.endpoint
+
+    def watch_close(self, body: Any) -> Iterable[bytes]:
+        """The body as it is, recorded when it is closed: wrapped, the server would not see that it can call sendfile."""
+        self.response_size = self.expected or 0
         close = getattr(body, "close", None)
 
         def close_and_record() -> None:
@@ -167,7 +211,8 @@ class Exchange:
                 if close is not None:
                     close()
             finally:
-                self.record()
+                if not self.recorded:
+                    self.record()
 
         try:
             body.close = close_and_record
@@ -198,27 +243,29 @@ class Middleware:
         trusted: Callable[[WSGIEnvironment], bool] | None = None,
         sinks: Sequence[Sink] = (),
     ) -> None:
-        """`begin` is called before the first request of each process; `group_of` gives another group than the rule;
-        `extra_of` the values of default labels; `trusted` says whether X-Request-Start comes from a declared proxy;
-        `sinks` take each recorded exchange, with the stage that their failures count for.
+        """`begin` is called before the first request of each process; `group_of` gives another group than the
+        rule; `extra_of` the values of default labels; `trusted` says whether X-Request-Start comes from a declared
+        proxy; `sinks` take each recorded exchange, with the stage that their failures count for.
         """
         self._wsgi_app = wsgi_app
         self._instruments = instruments
+        self._recorders = instruments.recorders
+        self._extended = instruments.extended
         self._own_paths = own_paths
         self._begin = begin
         self._beginning = threading.Lock()
         self._ready = False
-        self._extended = instruments.extended
         self._excluded = excluded
         self._group_of = group_of
         self._extra_of = extra_of
         self._by_rule = group_of is None and extra_of is None
         self._trusted = trusted
-        self._sinks = sinks
+        self.sinks = sinks
         self.failures = instruments.worker.failures
         instruments.worker.forks.append(self)
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def measured(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """The WSGI application in the place of the wrapped one."""
         if not self._ready and not self._start(environ):
             return self._wsgi_app(environ, start_response)
         path = environ.get("PATH_INFO", "")
@@ -229,6 +276,10 @@ class Middleware:
         exchange.middleware = self
         exchange.environ = environ
         exchange.start_response = start_response
+        exchange.code = exchange.error_type = exchange.request_id = ""
+        exchange.expected = exchange.matched = exchange.recorder = None
+        exchange.recorded = False
+        exchange.response_size = 0
         if self._extended:
             given = environ.get("HTTP_X_REQUEST_ID")
             environ[REQUEST_ID] = exchange.request_id = (
@@ -238,90 +289,65 @@ class Middleware:
             if self._trusted is not None and "HTTP_X_REQUEST_START" in environ and self._trusted(environ):
                 self._queued(environ["HTTP_X_REQUEST_START"])
         try:
-            body = self._wsgi_app(environ, exchange)
+            exchange.body = body = self._wsgi_app(environ, exchange.start)
         except BaseException as error:
             exchange.fail(error)
             raise
-        return exchange.hand_over(body)
+        if type(body) is environ.get("wsgi.file_wrapper"):
+            return exchange.watch_close(body)
+        if exchange.expected == 0 and not exchange.recorded:
+            exchange.record()
+        return exchange
 
-    def resolve(self, exchange: Exchange, status: str) -> None:
-        """Read the labels that need the request context, which is gone when the body is sent."""
-        environ = exchange.environ
+    def resolve(self, exchange: Exchange, environ: WSGIEnvironment, code: str) -> None:
+        """Read the labels that need the request context, which is gone when the body is sent.
+
+        Where nothing is wrong, an endpoint and status that were seen before lead to their recorder at once.
+        """
         request = environ.get("werkzeug.request")
-        rule = None
-        if request is not None:
-            rule = request.url_rule
-            if hasattr(request, "prom_do_not_track") or hasattr(request, "prom_exclude_all"):
-                exchange.skip = True
-        if rule is None:
-            exchange.rule = UNMATCHED
+        if request is None:
+            return
+        exchange.matched = rule = request.url_rule
+        if hasattr(request, "prom_do_not_track") or hasattr(request, "prom_exclude_all"):
+            exchange.skip = True
+            exchange.recorder = None
+        elif self._by_rule:
+            if rule is not None and not exchange.error_type:
+                exchange.recorder = self._recorders.get((environ["REQUEST_METHOD"], rule.rule, code))
         else:
-            exchange.rule = rule.rule
-            exchange.endpoint = rule.endpoint
-        exchange.method = method = environ["REQUEST_METHOD"]
-        if method not in METHODS:
-            exchange.method = OTHER_METHOD
-        exchange.status = int(status)
-        if self._by_rule:
-            exchange.recorder = self._instruments.recorders.get((method, exchange.rule, status))
-            exchange.group = exchange.rule
-            return
-        if self._extra_of is not None:
-            exchange.extra = self._extra_of(environ)
-        exchange.group = exchange.rule if self._group_of is None or request is None else self._group_of(request)
-        exchange.known = exchange.group in (exchange.rule, exchange.endpoint)
+            if self._extra_of is not None:
+                exchange.extra = self._extra_of(environ)
+            if self._group_of is not None:
+                exchange.group = self._group_of(request)
+                exchange.known = rule is not None and exchange.group in (rule.rule, rule.endpoint)
 
-    def record(self, exchange: Exchange, now: float) -> None:
-        """Give a finished exchange to the families and the sinks; `now` is its end, monotonic seconds."""
+    def record_unusual(self, exchange: Exchange, now: float) -> None:
+        """Record what has no recorder yet, or went wrong; `now` is its end, monotonic seconds."""
+        instruments = self._instruments
         if exchange.skip:
-            self._instruments.leave()
+            instruments.leave()
             return
         try:
-            recorder = exchange.recorder
-            if recorder is None or exchange.exception is not None:
-                recorder = self._find_recorder(exchange)
-            length = exchange.environ.get("CONTENT_LENGTH")
-            if length and length.isdecimal():
-                # A length is the client's word; more than a terabyte would only blur the sum.
-                exchange.request_size = min(int(length), 1 << 40)
-            wrong = exchange.status >= 400 or exchange.error_type or exchange.disconnected
-            if wrong:
-                exchange.failed = exchange.status >= 500 or exchange.exception is not None
-                if exchange.status >= 400 and not exchange.error_type:
-                    exchange.error_type = error_type_of(exchange.status)
-        except Exception as error:
-            self._instruments.leave()
-            self.failures.count("labels", error)
-            return
-        try:
-            recorder.record(exchange, now)
-            if wrong:
-                self._instruments.error(exchange)
-        except Exception as error:
-            self.failures.count("instruments", error)
-        if self._sinks:
-            exchange.start_time = time() - exchange.duration
-            if "HTTP_TRACEPARENT" in exchange.environ:
-                found = _TRACEPARENT(exchange.environ["HTTP_TRACEPARENT"])
-                exchange.trace_id = found[1] if found else ""
-            for stage, sink in self._sinks:
-                try:
-                    sink(exchange)
-                except Exception as error:
-                    self.failures.count(stage, error)
+            if not exchange.code:  # no start_response: a server's connection was taken over, or nothing was answered
+                exchange.code = "101" if "HTTP_UPGRADE" in exchange.environ else "500"
+            exchange.name()
+            group = exchange.group or exchange.rule
+            exchange.failed = exchange.status >= 500 or exchange.exception is not None
+            if exchange.status >= 400 and not exchange.error_type:
+                exchange.error_type = error_type_of(exchange.status)
+            key = (exchange.method, group, exchange.code, *exchange.extra)
+            recorder = instruments.recorder(key, exchange.known)
+        except BaseException:
+            instruments.leave()
+            raise
+        recorder(exchange, now)
+        if exchange.error_type or exchange.disconnected:
+            instruments.error(exchange, group)
 
     def after_fork(self) -> None:
         """The child begins anew."""
         self._beginning = threading.Lock()
         self._ready = False
-
-    def _find_recorder(self, exchange: Exchange) -> Recorder:
-        """The recorder for labels that are new, folded by the cap, or changed by what happened since."""
-        if not exchange.rule:
-            switched = exchange.exception is None and "HTTP_UPGRADE" in exchange.environ
-            self.resolve(exchange, "101" if switched else "500")
-        key = (exchange.method, exchange.group, str(exchange.status), *exchange.extra)
-        return self._instruments.recorder(key, exchange.known)
 
     def _start(self, environ: WSGIEnvironment) -> bool:
         """Make ready for the first request of this process; False where that fails, to be tried again."""
@@ -336,8 +362,8 @@ class Middleware:
             return self._ready
 
     def _queued(self, header: str) -> None:
-        """`t=1700000000.123` in seconds, milliseconds or microseconds; garbage and clock skew count for nothing."""
-        found = re.fullmatch(r"(?:t=)?(\d{9,17}(?:\.\d{1,9})?)", header.strip())
+        """`t=1700000000.123` in seconds, milliseconds or microseconds; garbage counts for nothing."""
+        found = _REQUEST_START(header.strip())
         if found is None:
             return
         started = float(found[1])

@@ -60,6 +60,7 @@ class RequestLog:
 
     def write(self, exchange: Exchange) -> None:
         """Write the line of one finished request: 6 µs into a file. Raises OSError where it was lost."""
+        exchange.name()
         status = exchange.status
         if exchange.failed:
             level, name, severity = logging.ERROR, "ERROR", 3
