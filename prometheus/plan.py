@@ -72,6 +72,11 @@ class Plan:
         return self.run / "configuration"
 
     @property
+    def alertmanager(self) -> Path:
+        """Alertmanager's configuration file, with this run's receiver."""
+        return self.run / "alertmanager.yml"
+
+    @property
     def logs(self) -> Path:
         """Directory with one log file for each part."""
         return self.run / "logs"

@@ -96,11 +96,35 @@ def copy_configuration(plan: Plan) -> None:
     file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
+def render_alertmanager(plan: Plan) -> None:
+    """Write Alertmanager's configuration with the receiver that ALERT_RECEIVER names.
+
+    Raises:
+        PlanError: the receiver is unknown, or its secret is missing or malformed.
+    """
+    script = plan.configuration / "alertmanager/start.sh"
+    secrets = {
+        setting: str(TOP / os.environ[setting])  # Alertmanager would read it relative to its configuration
+        for setting in ("ALERT_SECRET_FILE", "ALERT_HEARTBEAT_FILE")
+        if os.environ.get(setting)
+    }
+    # Its last step is to become the program that it is given: here, one that does nothing.
+    answer = subprocess.run(
+        ["sh", script, "true", f"--config.file={plan.alertmanager}"],
+        env={**os.environ, **secrets},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode != 0:
+        raise PlanError(answer.stderr.strip())
+
+
 def check_configuration(plan: Plan) -> None:
     """Raise PlanError with what promtool or amtool finds wrong."""
     checks = (
         ("promtool", "check", "config", "prometheus.yml"),
-        ("amtool", "check-config", "alertmanager/alertmanager.yml"),
+        ("amtool", "check-config", str(plan.alertmanager)),
     )
     for tool, *arguments in checks:
         command = [str(executable(tool)), *arguments]

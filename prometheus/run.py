@@ -2,7 +2,8 @@
 
 Settings, as environment variables: APP_PORT, PROMETHEUS_PORT, ALERTMANAGER_PORT, BLACKBOX_PORT, NODE_PORT,
 GRAFANA_PORT; RUN_DIR (data and logs; .run); TARGETS_DIR (what to scrape; prometheus/targets); TRAFFIC_USERS
-(simulated customers; 5, and 0 for none); TIME_SCALE (divides every duration of the rules; 1).
+(simulated customers; 5, and 0 for none); TIME_SCALE (divides every duration of the rules; 1);
+ALERT_RECEIVER and its like, as prometheus/alertmanager/start.sh says.
 """
 
 import functools
@@ -95,7 +96,7 @@ def parts(plan: Plan, names: set[str], workers: Path) -> list[Part]:
             "alertmanager",
             (
                 str(executable("alertmanager")),
-                f"--config.file={configuration}/alertmanager/alertmanager.yml",
+                f"--config.file={plan.alertmanager}",
                 f"--storage.path={plan.data('alertmanager')}",
                 "--cluster.listen-address=",
                 f"--web.listen-address={plan.local('alertmanager')}",
@@ -128,8 +129,11 @@ def parts(plan: Plan, names: set[str], workers: Path) -> list[Part]:
             {
                 "PROMETHEUS_URL": plan.url("prometheus"),
                 "ALERTMANAGER_URL": plan.url("alertmanager"),
+                "LOKI_URL": "http://127.0.0.1:3100",  # in compose only; the data source wants one
                 "DASHBOARDS_DIR": str(TOP / "grafana/dashboards"),
-                "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(TOP / "grafana/dashboards/home.json"),
+                "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
+                    TOP / "grafana/dashboards/Flask/service.json"
+                ),
                 "GF_PATHS_PROVISIONING": str(TOP / "grafana/provisioning"),
                 "GF_PATHS_DATA": str(plan.data("grafana")),
                 "GF_PATHS_LOGS": str(plan.data("grafana")),
@@ -205,6 +209,7 @@ def run(plan: Plan) -> None:
             names.discard("grafana")
         prepare.copy_configuration(plan)
         own = targets.localize(plan, names)
+        prepare.render_alertmanager(plan)
         prepare.check_configuration(plan)
         workers = prepare.worker_directory(plan)
         signals = Signals()

@@ -136,6 +136,12 @@ class TestRefused:
         """A setting that cannot be used is named with its value and what it takes."""
         assert refused({**settings(tmp_path / "run"), setting: value}) == line
 
+    def test_receiver(self, tmp_path: Path) -> None:
+        """A receiver without its secret is refused: Alertmanager would take it and tell nobody."""
+        line = refused(settings(tmp_path / "run", ALERT_RECEIVER="slack", ALERT_SECRET_FILE="secrets/none"))
+
+        assert line == f"ALERT_SECRET_FILE={TOP}/secrets/none: there is no such file"
+
     def test_same_port(self, tmp_path: Path) -> None:
         """Two parts on one port are both named."""
         environ = settings(tmp_path / "run")
@@ -195,10 +201,20 @@ def plan(tmp_path: Path) -> Plan:
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "said"),
     [
-        ("prometheus.yml", "scrape_configs:", "scrapes:", r"promtool refuses .* field scrapes not found"),
-        ("rules/requests.yml", "expr: sum ", "expr: sun ", r"promtool refuses .*requests\.yml: \d+:\d+: "),
         (
-            "alertmanager/alertmanager.yml",
+            "configuration/prometheus.yml",
+            "scrape_configs:",
+            "scrapes:",
+            r"promtool refuses .* field scrapes not found",
+        ),
+        (
+            "configuration/rules/requests.yml",
+            "expr: sum ",
+            "expr: sun ",
+            r"promtool refuses .*requests\.yml: \d+:\d+: ",
+        ),
+        (
+            "alertmanager.yml",
             "receiver: people",
             "receiver: nobody",
             r"amtool refuses .* undefined receiver \"nobody\"",
@@ -208,8 +224,9 @@ def plan(tmp_path: Path) -> Plan:
 def test_configuration(plan: Plan, file: str, right: str, wrong: str, said: str) -> None:
     """What promtool and amtool refuse is said in one line before anything is started."""
     localize(plan, set())
+    prepare.render_alertmanager(plan)
     prepare.check_configuration(plan)
-    path = plan.configuration / file
+    path = plan.run / file
     path.write_text(path.read_text().replace(right, wrong, 1))
 
     with pytest.raises(PlanError, match=said) as refusal:
