@@ -40,7 +40,11 @@ def create_app(config: Mapping[str, Any] | None = None, registry: CollectorRegis
     app.config.update({name: os.environ.get(f"APP_{name}", default) for name, default in SETTINGS.items()})
     app.config.update(config or {})
 
-    exporter = FlaskExporter.for_app_factory(registry=registry, app_version=app.config["VERSION"])
+    exporter = FlaskExporter.for_app_factory(
+        registry=registry,
+        app_version=app.config["VERSION"],
+        request_log=os.environ.get("EXPORTER_REQUEST_LOG", "stdout"),
+    )
     exporter.init_app(app)
 
     errors.init_app(app)

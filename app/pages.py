@@ -110,8 +110,12 @@ def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
             "Grafana",
             _address(settings, "GRAFANA_URL"),
             (
-                Link("/d/flask-service", "Service", "Is the service healthy?"),
-                Link("/dashboards", "All dashboards", "What else is there to ask?"),
+                Link("/d/flask-service", "Service", "Is it healthy?"),
+                Link("/d/flask-endpoints", "Endpoints", "Which endpoint is slow or fails?"),
+                Link("/d/flask-errors", "Errors", "Which error, since when?"),
+                Link("/d/flask-slo", "SLO", "How much of the error budget is left?"),
+                Link("/d/flask-workers", "Workers and host", "What is running out?"),
+                Link("/d/monitoring-pipeline", "Pipeline", "Can these figures be trusted?"),
             ),
         ),
     )

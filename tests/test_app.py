@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -39,6 +40,20 @@ def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "shop" / "orders.db").exists()
     assert app.config["VERSION"] == "1.10"
     assert app.config["GRAFANA_URL"] == ""
+
+
+def test_requests_are_logged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request is a JSON line on stdout, with its answer's id, unless the environment says otherwise."""
+    monkeypatch.delenv("EXPORTER_REQUEST_LOG", raising=False)
+    app = create_app({"DATABASE": tmp_path / "orders.db"}, CollectorRegistry())
+
+    answer = app.test_client().get("/test/notfound")
+
+    (line,) = (json.loads(line) for line in capfd.readouterr().out.splitlines())
+    assert (line["url_rule"], line["status"]) == ("/test/notfound", 404)
+    assert line["request_id"] == answer.headers["X-Request-ID"] == answer.get_json()["request_id"]
 
 
 @pytest.mark.parametrize("address", ["grafana:3000", "javascript:alert(1)", "http://", "http://a b"])

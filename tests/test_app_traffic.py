@@ -82,6 +82,7 @@ def service(tmp_path: Path) -> Iterator[str]:
         APP_DATABASE=str(tmp_path / "orders.db"),
         PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"),
         WEB_CONCURRENCY="2",
+        EXPORTER_DRAIN="0",
     ) as program:
         address = program.said(r"Listening at: (http://127\.0\.0\.1:\d+)")
         yield address
