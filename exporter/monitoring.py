@@ -156,7 +156,7 @@ def _since(text: str) -> float:
             seconds = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
         except (ValueError, OverflowError):
             seconds = math.nan
-    if not 0 <= seconds < math.inf:
+    if not 0 <= seconds <= 1e15:
         raise ValueError("give seconds since the epoch, or a UTC time such as 2026-01-31T12:00:00Z")
     return seconds
 

@@ -220,7 +220,6 @@ class TestRotation:
     def test_four_workers_lose_and_mix_no_line(self, path: Path) -> None:
         _rotate_under_four_workers(path, lines=20_000, limit=100_000)
 
-    @pytest.mark.soak
     def test_four_workers_lose_and_mix_no_line_of_200_000(self, path: Path) -> None:
         _rotate_under_four_workers(path, lines=200_000, limit=1_000_000)
 
