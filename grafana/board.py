@@ -17,6 +17,7 @@ from grafana.promql import SERVICE, of
 
 # Grafana 13's. It differs from the SDK's 41 only for series hidden from a plot, of which there are none.
 SCHEMA_VERSION = 42
+COLUMNS = 24
 
 NAVIGATION = {
     "flask-service": ("Service", "heart", "Is it healthy?"),
@@ -156,7 +157,7 @@ def board(
     tags: Sequence[str] = ("flask",),
     since: str = "now-1h",
 ) -> dashboard.Dashboard:
-    """A dashboard of panels, laid out from left to right in the order given, below their rows."""
+    """A dashboard of panels, laid out in the order given, below their rows."""
     made = (
         build.Dashboard(title)
         .uid(uid)
@@ -175,11 +176,26 @@ def board(
         made = made.with_row(content) if isinstance(content, build.Row) else made.with_panel(content)
     result = made.build()
     result.schema_version = SCHEMA_VERSION
+    _lay_out(result.panels or [])
     for number, panel in enumerate(result.panels or (), start=1):
         panel.id_val = number
         if isinstance(panel, dashboard.Panel) and isinstance(panel.options, table.Options):
             panel.options.footer = None  # the SDK's default, gone from Grafana 13
     return result
+
+
+def _lay_out(panels: Sequence[dashboard.Panel | dashboard.RowPanel]) -> None:
+    """Give each panel the highest place that is free, from the left; a row begins below all of them."""
+    floor = [0] * COLUMNS
+    for panel in panels:
+        place = panel.grid_pos or dashboard.GridPos()
+        if isinstance(panel, dashboard.RowPanel):
+            place.w, place.h = COLUMNS, 1
+        tops = [max(floor[x : x + place.w]) for x in range(COLUMNS - place.w + 1)]
+        place.y = min(tops)
+        place.x = tops.index(place.y)
+        floor[place.x : place.x + place.w] = [place.y + place.h] * place.w
+        panel.grid_pos = place
 
 
 def _navigation(uid: str) -> build.DashboardLink:

@@ -5,14 +5,22 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import service
+from grafana import endpoints, errors, home, pipeline, service, slo, workers
 
 DASHBOARDS = Path(__file__).parent / "dashboards"
 
 
 def documents() -> dict[str, str]:
     """The text of each file, by its path below grafana/dashboards."""
-    boards = {"Flask/service.json": service.dashboard()}
+    boards = {
+        "Flask/service.json": service.dashboard(),
+        "Flask/endpoints.json": endpoints.dashboard(),
+        "Flask/errors.json": errors.dashboard(),
+        "Flask/slo.json": slo.dashboard(),
+        "Flask/workers.json": workers.dashboard(),
+        "Monitoring/pipeline.json": pipeline.dashboard(),
+        "home.json": home.dashboard(),
+    }
     return {
         path: json.dumps(board, cls=JSONEncoder, indent=2, ensure_ascii=False) + "\n"
         for path, board in boards.items()

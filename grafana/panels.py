@@ -26,6 +26,8 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana_foundation_sdk.models.text import TextMode
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+REDUCERS = {"min": "Min", "mean": "Mean", "max": "Max", "sum": "Total", "lastNotNull": "Last *"}
+"""Grafana's names of the calculations that legends show, and are sorted by."""
 NO_DATA = "No data in this time range"
 
 Panel: TypeAlias = (
@@ -51,9 +53,10 @@ def query(expression: str, legend: str = "", *, interval: str = "", exemplar: bo
     return drawn.interval(interval) if interval else drawn
 
 
-def now(expression: str, legend: str = "") -> Query:
+def now(expression: str, legend: str = "", *, interval: str = "") -> Query:
     """At the end of the time range."""
-    return Query().expr(expression).legend_format(legend).instant()
+    asked = Query().expr(expression).legend_format(legend).instant()
+    return asked.interval(interval) if interval else asked
 
 
 def limits(steps: Steps) -> build.ThresholdsConfig:
@@ -113,9 +116,13 @@ def number(
     width: int = 3,
     height: int = 4,
     trend: bool = True,
+    named: bool = False,
     no_data: str = NO_DATA,
 ) -> stat.Panel:
-    """One big number, with its course behind it unless `trend` is false (then ask for `now`)."""
+    """A big number, with its course behind it unless `trend` is false (then ask for `now`).
+
+    A query with several series makes several: `named` shows which is which.
+    """
     panel = (
         frame(stat.Panel(), title, description, [asked], width, height)
         .unit(unit)
@@ -124,7 +131,7 @@ def number(
         .color_scheme(build.FieldColor().mode(FieldColorModeId("thresholds")))
         .color_mode(look.BigValueColorMode("value"))
         .graph_mode(look.BigValueGraphMode("area" if trend else "none"))
-        .text_mode(look.BigValueTextMode("value"))
+        .text_mode(look.BigValueTextMode("value_and_name" if named else "value"))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
     )
     if names:
@@ -158,14 +165,16 @@ def lines(
         .no_value(no_data)
         .draw_style(look.GraphDrawStyle("bars" if bars else "line"))
         .line_width(1)
-        .fill_opacity(70 if bars else 25 if stacked else 8 if len(asked) == 1 else 0)
+        .fill_opacity(70 if bars else 25 if stacked else 0)
         .show_points(look.VisibilityMode("never" if bars else "auto"))
         .legend(
             common.VizLegendOptions()
-            .display_mode(look.LegendDisplayMode("table" if calcs else "list"))
+            .display_mode(look.LegendDisplayMode("table"))
             .placement(look.LegendPlacement("bottom"))
             .show_legend(True)
             .calcs(list(calcs))
+            .sort_by(REDUCERS[calcs[0]])
+            .sort_desc(calcs[0] != "min")
         )
         .tooltip(
             common.VizTooltipOptions().mode(look.TooltipDisplayMode("multi")).sort(look.SortOrder("desc"))

@@ -21,10 +21,10 @@ def recorded(metric: str, *matchers: str) -> str:
     return f"{metric}{{{','.join((SERVICE, *matchers))}}}"
 
 
-def rate(metric: str, *matchers: str, by: str = "", before: str = "") -> str:
+def rate(metric: str, *matchers: str, by: str = "", window: str = WINDOW, before: str = "") -> str:
     """Increase a second, summed over all but the labels in `by`; of a duration `before`, if given."""
     offset = f" offset {before}" if before else ""
-    return total(f"rate({of(metric, *matchers)}[{WINDOW}]{offset})", by)
+    return total(f"rate({of(metric, *matchers)}[{window}]{offset})", by)
 
 
 def count(metric: str, *matchers: str, by: str = "", window: str = "$__range") -> str:
@@ -49,13 +49,38 @@ def ratio(part: str, whole: str) -> str:
     return f"({part} or 0 * {whole}) / ({whole} > 0)"
 
 
-def mean(by: str = "", *matchers: str) -> str:
+def mean(by: str = "", *matchers: str, window: str = WINDOW) -> str:
     """Mean duration of requests in seconds, by the labels in `by`; nothing without traffic."""
-    seconds = rate("flask_http_request_duration_seconds_sum", *matchers, by=by)
-    return f"{seconds} / ({rate('flask_http_request_duration_seconds_count', *matchers, by=by)} > 0)"
+    seconds = rate("flask_http_request_duration_seconds_sum", *matchers, by=by, window=window)
+    requests = rate("flask_http_request_duration_seconds_count", *matchers, by=by, window=window)
+    return f"{seconds} / ({requests} > 0)"
 
 
-def quantile(fraction: float, by: str = "", *matchers: str) -> str:
-    """Duration in seconds that this fraction of requests stays within; nothing without traffic."""
-    buckets = rate("flask_http_request_duration_seconds_bucket", *matchers, by=f"le, {by}" if by else "le")
-    return f"histogram_quantile({fraction}, {buckets}) >= 0"
+def quantile(fraction: float) -> str:
+    """Duration in seconds that this fraction of all requests stays within; nothing without traffic."""
+    buckets = of("instance:flask_http_request_duration_seconds_bucket:rate_5m")
+    return f"histogram_quantile({fraction}, sum by (le) ({buckets})) >= 0"
+
+
+def quantile_by_endpoint(fraction: float, *matchers: str, window: str = "") -> str:
+    """As `quantile`, for each endpoint; over the window, if one is given."""
+    buckets = of("instance_url_rule:flask_http_request_duration_seconds_bucket:rate_5m", *matchers)
+    if window:
+        buckets = f"sum_over_time({buckets}[{window}])"
+    return f"histogram_quantile({fraction}, sum by (url_rule, le) ({buckets})) >= 0"
+
+
+def apdex(*matchers: str) -> str:
+    """Satisfied users plus half of the tolerating ones, by endpoint (apdex.org, T = 0.5 s); errors frustrate.
+
+    They tolerate 4 T; 2.5 s is the bucket next to that. Requests within T are in both buckets, so half of the
+    sum of both is the numerator.
+    """
+    good = rate(
+        "flask_http_request_duration_seconds_bucket",
+        'le=~"0.5|2.5"',
+        'status!~"5.."',
+        *matchers,
+        by="url_rule",
+    )
+    return f"{good} / 2 / ({rate('flask_http_request_duration_seconds_count', *matchers, by='url_rule')} > 0)"

@@ -1,12 +1,13 @@
 """Flask / Service: is it healthy?"""
 
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, Row
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import VariableOption
 
 from grafana import board
-from grafana.panels import Panel, heat_map, lines, now, number, query, timeline
-from grafana.promql import ERROR, count, mean, of, quantile, rate, ratio, total
+from grafana.panels import Panel, heat_map, lines, now, number, query, set_for, timeline
+from grafana.promql import ERROR, count, mean, of, quantile, quantile_by_endpoint, rate, ratio, total
 from grafana.tables import Column, Key, rows
 
 STATUS_COLORS = {"2xx": "green", "4xx": "orange", "5xx": "red"}
@@ -15,9 +16,10 @@ CHECKS = {0: ("fails", "red"), 1: ("passes", "green")}
 ERROR_STEPS = ((None, "green"), (0.05, "orange"), (0.1, "red"))
 LATENCY_STEPS = ((None, "green"), (0.5, "orange"), (1.0, "red"))
 FIRING = 'ALERTS{alertstate="firing",severity=~"critical|warning",job=~"$job|",service=~"$service|"}'
+EVERY_ENDPOINT = ".*"
 NO_ALERT = (
     'label_replace(label_replace(label_replace(vector(0), "alertname", "No alert fires", "", ""),'
-    ' "severity", "-", "", ""), "url_rule", "-", "", "")'
+    f' "severity", "-", "", ""), "url_rule", "{EVERY_ENDPOINT}", "", "")'
 )
 REQUESTS = "flask_http_request_total"
 NO_TRAFFIC = "No traffic"
@@ -180,7 +182,7 @@ def _latency() -> list[Panel]:
             " dashed line is where FlaskLatencyHigh fires (p95 above 0.5 s).",
             "s",
             [
-                query(quantile(0.99), "p99", exemplar=True),
+                query(quantile(0.99), "p99"),
                 query(quantile(0.95), "p95"),
                 query(quantile(0.5), "p50"),
                 query(mean(), "mean"),
@@ -206,7 +208,7 @@ def _latency() -> list[Panel]:
         heat_map(
             "How the durations are spread",
             "Requests a second that took as long as the left scale says. Two bands: two kinds of requests.",
-            rate("flask_http_request_duration_seconds_bucket", by="le"),
+            total(of("instance:flask_http_request_duration_seconds_bucket:rate_5m"), "le"),
             width=8,
             height=10,
         ),
@@ -230,7 +232,7 @@ def _details() -> list[Panel]:
                     1,
                     ERROR_STEPS,
                 ),
-                Column("p95", quantile(0.95, by), "s", 1, LATENCY_STEPS),
+                Column("p95", quantile_by_endpoint(0.95), "s", 1, LATENCY_STEPS),
             ],
             sort="Rate",
             width=12,
@@ -281,24 +283,28 @@ def _details() -> list[Panel]:
             height=8,
             no_data="No instance",
         ),
-        rows(
-            "Firing alerts",
-            "Since when, and what to do, is in the notification and in the alert's runbook.",
-            [
-                Key("alertname", "Alert"),
-                Key("severity", "Severity", width=90),
-                Key("url_rule", "Endpoint", board.endpoint_of_row(), width=160),
-            ],
-            [
-                Column(
-                    "Firing",
-                    f"{FIRING} or on () {NO_ALERT}",
-                    "none",
-                    0,
-                )
-            ],
-            sort="Firing",
-            width=10,
-            height=8,
-        ),
+        firing_alerts(),
     ]
+
+
+def firing_alerts(width: int = 10, height: int = 8) -> table.Panel:
+    """What fires now; an alert of a whole service stands for all of its endpoints."""
+    alerts = (
+        f'label_replace(count by (alertname, severity, url_rule) ({FIRING}), "url_rule", "{EVERY_ENDPOINT}",'
+        ' "url_rule", "")'
+    )
+    panel = rows(
+        "Firing alerts",
+        "What to do about one stands in its notification, which links to its runbook.",
+        [
+            Key("alertname", "Alert"),
+            Key("severity", "Severity", width=90),
+            Key("url_rule", "Endpoint", board.endpoint_of_row(), width=150),
+        ],
+        [Column("Firing", f"{alerts} or on () {NO_ALERT}", "none", 0, width=70)],
+        sort="Firing",
+        width=width,
+        height=height,
+    )
+    named = {"type": "value", "options": {EVERY_ENDPOINT: {"text": "all", "index": 0}}}
+    return set_for(panel, "Endpoint", mappings=[named])

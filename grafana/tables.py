@@ -24,7 +24,9 @@ class Column:
     steps: Steps = ()
     cell: Literal["plain", "bar", "colour"] = "plain"
     highest: float | None = None
-    width: int = 92
+    width: int = 84
+    interval: str = ""
+    no_value: str = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,16 @@ def rows(
     columns: Sequence[Column],
     *,
     sort: str,
+    hidden: Sequence[str] = (),
     width: int = 24,
     height: int = 10,
     no_data: str = NO_DATA,
 ) -> table.Panel:
     """Columns that share their keys' labels, merged; sorted by the column `sort`, largest first."""
-    asked = [now(column.expression).format(PromQueryFormat("table")) for column in columns]
+    asked = [
+        now(column.expression, interval=column.interval).format(PromQueryFormat("table"))
+        for column in columns
+    ]
     values = ["Value"] if len(columns) == 1 else [f"Value #{ascii_uppercase[i]}" for i in range(len(columns))]
     titles = {key.label: key.title for key in keys} | dict(
         zip(values, (c.title for c in columns), strict=True)
@@ -65,7 +71,7 @@ def rows(
             DataTransformerConfig(
                 id_val="organize",
                 options={
-                    "excludeByName": {"Time": True},
+                    "excludeByName": dict.fromkeys(("Time", *hidden), True),
                     "indexByName": {name: index for index, name in enumerate(titles)},
                     "renameByName": titles,
                 },
@@ -85,17 +91,24 @@ def _key_look(key: Key) -> dict[str, object]:
 
 
 def _column_look(column: Column) -> dict[str, object]:
-    look: dict[str, object] = {"unit": column.unit, "custom__width": column.width}
+    look: dict[str, object] = {
+        "unit": column.unit,
+        "custom__width": column.width,
+        "noValue": column.no_value,
+    }
     if column.decimals is not None:
         look["decimals"] = column.decimals
     if column.steps:
         steps = [{"value": value, "color": color} for value, color in column.steps]
         look["thresholds"] = {"mode": "absolute", "steps": steps}
         look["color"] = {"mode": "thresholds"}
+    elif column.cell == "bar":
+        look["color"] = {"mode": "fixed", "fixedColor": "blue"}
     if column.cell == "bar":
         look["custom__cellOptions"] = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
         look["min"] = 0
-        look["max"] = column.highest
+        # Without an end of its own, a column's bars are scaled to that column, not to the whole table.
+        look |= {"fieldMinMax": True} if column.highest is None else {"max": column.highest}
     elif column.cell == "colour":
         look["custom__cellOptions"] = {"type": "color-text"}
     return look

@@ -1,4 +1,4 @@
-"""The dashboards of grafana/: committed as generated, complete in themselves, and answered by a live Prometheus."""
+"""The dashboards: committed as generated, complete, and answered by a live Prometheus."""
 
 from grafana.build import DASHBOARDS, documents
 

@@ -1,0 +1,295 @@
+"""Monitoring / Pipeline: can I trust what I see?"""
+
+from grafana_foundation_sdk.builders.dashboard import Row
+from grafana_foundation_sdk.models import dashboard as model
+
+from grafana import board
+from grafana.panels import Panel, Steps, lines, now, number, query, timeline
+from grafana.promql import WINDOW, count, of, rate
+
+UP = {0: ("down", "red"), 1: ("up", "green")}
+BAD: Steps = ((None, "green"), (1, "red"))
+ALIVE = {0: ("Silent", "dark-red"), 1: ("Alive", "dark-green")}
+NOTHING = "Nothing of this kind is scraped"
+
+
+def dashboard() -> model.Dashboard:
+    """The dashboard."""
+    jobs = board.label("job", "Job", "label_values(up, job)", all_value="")
+    services = board.label("service", "Service", 'label_values(up{job=~"$job"}, service)')
+    instances = board.label(
+        "instance", "Instance", 'label_values(up{job=~"$job",service=~"$service"}, instance)'
+    )
+    return board.board(
+        "monitoring-pipeline",
+        "Pipeline",
+        "Can I trust what I see? From the exporter over scrapes, rules and storage to the notification.",
+        [jobs, services, instances],
+        [
+            *_summary(),
+            Row("Scrapes"),
+            *_scrapes(),
+            Row("Exporter"),
+            *_exporter(),
+            Row("Rules and notifications"),
+            *_alerting(),
+            Row("Probes from outside"),
+            *_probes(),
+            Row("Storage"),
+            *_storage(),
+        ],
+        tags=["monitoring"],
+    )
+
+
+def _increase(metric: str) -> str:
+    return f"sum(increase({metric}[$__range]))"
+
+
+def _summary() -> list[Panel]:
+    failures = count("flask_exporter_failures_total")
+    dropped = count("flask_exporter_series_dropped_total")
+    corrupt = of("flask_exporter_worker_files", 'state="corrupt"')
+    storage = (
+        "sum(increase(prometheus_tsdb_compactions_failed_total[$__range])"
+        " + increase(prometheus_tsdb_wal_corruptions_total[$__range])"
+        " + increase(prometheus_tsdb_wal_writes_failed_total[$__range]))"
+    )
+    undelivered = (
+        f"({_increase('alertmanager_notifications_failed_total')} or vector(0))"
+        f" + ({_increase('prometheus_notifications_dropped_total')} or vector(0))"
+    )
+    return [
+        number(
+            "Alerting",
+            "Alive while MonitoringDeadMansSwitch fires, as it always should, and an Alertmanager takes "
+            "alerts.",
+            "none",
+            now(
+                'sum(ALERTS{alertname="MonitoringDeadMansSwitch",alertstate="firing"})'
+                " * clamp_max(max(prometheus_notifications_alertmanagers_discovered), 1) or vector(0)"
+            ),
+            names=ALIVE,
+            trend=False,
+        ),
+        _number("Targets down", "Of all jobs, now.", f"count({of('up')} == 0)", "now"),
+        _number("Exporter failures", "Parts of requests that the exporter could not record.", failures),
+        _number("Folded", "Observations that the series cap folded into `_other`.", dropped),
+        _number("Corrupt files", "Worker files that were set aside, now.", f"sum({corrupt})", "now"),
+        _number(
+            "Rule failures",
+            "Rules that could not be evaluated, and groups that were skipped.",
+            f"{_increase('prometheus_rule_evaluation_failures_total')}"
+            f" + {_increase('prometheus_rule_group_iterations_missed_total')}",
+        ),
+        _number("Undelivered", "Notifications that failed or were dropped on their way.", undelivered),
+        _number("Storage failures", "Failed compactions and writes, and corruptions.", storage),
+    ]
+
+
+def _number(title: str, description: str, expression: str, when: str = "in this time range") -> Panel:
+    return number(
+        title,
+        f"{description} Counted {when}; 0 is good." if when != "now" else f"{description} 0 is good.",
+        "locale",
+        now(f"{expression} or vector(0)"),
+        steps=BAD,
+        decimals=0,
+        trend=False,
+    )
+
+
+def _scrapes() -> list[Panel]:
+    return [
+        timeline(
+            "Targets",
+            "Whether Prometheus could scrape them. A gap is a target that was not known.",
+            [query(of("up"), "{{job}} {{instance}}")],
+            UP,
+            width=8,
+            height=9,
+            no_data=NOTHING,
+        ),
+        lines(
+            "Scrape duration",
+            "At 10 s a scrape is given up; MonitoringScrapeSlow fires at 5 s.",
+            "s",
+            [query(f"max by (job, instance) ({of('scrape_duration_seconds')})", "{{job}} {{instance}}")],
+            logarithmic=True,
+            width=8,
+            no_data=NOTHING,
+        ),
+        lines(
+            "Samples of a scrape",
+            "What a target exposes. 60,000 is the limit of a Flask service: above it the whole scrape "
+            "is refused.",
+            "short",
+            [query(f"max by (job, instance) ({of('scrape_samples_scraped')})", "{{job}} {{instance}}")],
+            calcs=["lastNotNull", "max"],
+            logarithmic=True,
+            width=8,
+            no_data=NOTHING,
+        ),
+    ]
+
+
+def _exporter() -> list[Panel]:
+    failures = count("flask_exporter_failures_total", by="stage", window="$__interval")
+    seconds, scrapes = (
+        rate("flask_exporter_scrape_seconds_sum", by="instance"),
+        rate("flask_exporter_scrape_seconds_count", by="instance"),
+    )
+    return [
+        lines(
+            "Worker files",
+            "One set for each living worker, an archive of the dead, and corrupt ones that were set aside.",
+            "none",
+            [query(f"sum by (state) ({of('flask_exporter_worker_files')})", "{{state}}")],
+            colors={"corrupt": "red"},
+            calcs=["lastNotNull", "max"],
+            decimals=0,
+            width=8,
+            no_data=NOTHING,
+        ),
+        lines(
+            "Time to answer a scrape",
+            "Mean of merging the workers' files and writing the text, inside the service.",
+            "s",
+            [query(f"{seconds} / ({scrapes} > 0)", "{{instance}}")],
+            width=8,
+            no_data=NOTHING,
+        ),
+        lines(
+            "Exporter failures",
+            "By stage, and observations that the series cap folded. Each bar is as many as there were "
+            "within it.",
+            "none",
+            [
+                query(failures, "{{stage}}", interval="1m"),
+                query(
+                    count("flask_exporter_series_dropped_total", window="$__interval"),
+                    "folded",
+                    interval="1m",
+                ),
+            ],
+            calcs=["sum"],
+            bars=True,
+            stacked=True,
+            decimals=0,
+            width=8,
+            no_data=NOTHING,
+        ),
+    ]
+
+
+def _alerting() -> list[Panel]:
+    group = 'label_replace({}, "group", "$1", "rule_group", ".*;(.*)")'
+    sent = f"sum(rate(prometheus_notifications_sent_total[{WINDOW}]))"
+    failed = f"sum(rate(prometheus_notifications_errors_total[{WINDOW}]))"
+    told = f"sum by (integration) (rate(alertmanager_notifications_total[{WINDOW}]))"
+    nobody = 'label_replace(vector(0), "integration", "to nobody", "", "")'
+    untold = f"sum by (integration) (rate(alertmanager_notifications_failed_total[{WINDOW}]))"
+    return [
+        lines(
+            "Rule evaluation",
+            "How long each group took last. Above its interval, evaluations are skipped.",
+            "s",
+            [
+                query(
+                    f"max by (group) ({group.format('prometheus_rule_group_last_duration_seconds')})",
+                    "{{group}}",
+                )
+            ],
+            width=8,
+            no_data=NOTHING,
+        ),
+        lines(
+            "From Prometheus to Alertmanager",
+            "Alerts handed over a second, and those that could not be.",
+            "cps",
+            [query(sent, "sent"), query(f"{failed} or vector(0)", "failed")],
+            colors={"sent": "green", "failed": "red"},
+            decimals=2,
+            width=8,
+            no_data=NOTHING,
+        ),
+        lines(
+            "From Alertmanager to people",
+            "Notifications a second by the way they take, and those that did not arrive.",
+            "cps",
+            [
+                query(f"{told} > 0 or on () {nobody}", "sent {{integration}}"),
+                query(f"{untold} > 0", "failed {{integration}}"),
+            ],
+            decimals=3,
+            width=8,
+            no_data=NOTHING,
+        ),
+    ]
+
+
+def _probes() -> list[Panel]:
+    no_probe = "No URL is probed"
+    return [
+        timeline(
+            "Probes",
+            "Whether a URL answered as it should, asked as a user would.",
+            [query("probe_success", "{{instance}}")],
+            UP,
+            width=8,
+            height=9,
+            no_data=no_probe,
+        ),
+        lines(
+            "Probe duration",
+            "Name lookup, connection and answer together. ProbeSlow fires at 1 s.",
+            "s",
+            [query("max by (instance) (probe_duration_seconds)", "{{instance}}")],
+            objective=((None, "transparent"), (1, "orange")),
+            width=8,
+            no_data=no_probe,
+        ),
+        lines(
+            "Phases of a probe",
+            "Where the time goes, mean of all URLs.",
+            "s",
+            [query("avg by (phase) (probe_http_duration_seconds)", "{{phase}}")],
+            stacked=True,
+            width=8,
+            no_data=no_probe,
+        ),
+    ]
+
+
+def _storage() -> list[Panel]:
+    return [
+        lines(
+            "Series in memory",
+            "What Prometheus holds of the last hours. Memory grows with it.",
+            "short",
+            [query("prometheus_tsdb_head_series", "{{instance}}")],
+            calcs=["lastNotNull", "max"],
+            width=8,
+            no_data=NOTHING,
+        ),
+        lines(
+            "Disk used",
+            "Blocks, the write-ahead log and what is in memory, by Prometheus.",
+            "bytes",
+            [
+                query("prometheus_tsdb_storage_blocks_bytes", "blocks {{instance}}"),
+                query("prometheus_tsdb_wal_storage_size_bytes", "log {{instance}}"),
+            ],
+            calcs=["lastNotNull", "max"],
+            width=8,
+            no_data=NOTHING,
+        ),
+        lines(
+            "Samples stored",
+            "A second. A drop is a target that is gone, or one that exposes less.",
+            "cps",
+            [query(f"rate(prometheus_tsdb_head_samples_appended_total[{WINDOW}])", "{{instance}} {{type}}")],
+            width=8,
+            no_data=NOTHING,
+        ),
+    ]

@@ -1,0 +1,82 @@
+"""What Grafana asks Prometheus for a dashboard: the queries of panels, variables and annotations."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SCRAPE_INTERVAL = 15.0
+"""Seconds; `timeInterval` of the provisioned datasource."""
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
+_LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query: `title` and `ref` say whose it is, `width` is that of the panel in columns of 24."""
+
+    dashboard: str
+    title: str
+    ref: str
+    expression: str
+    instant: bool
+    width: int = 24
+    shortest: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.dashboard}: {self.title} ({self.ref})"
+
+
+def asked(board: Mapping[str, Any]) -> Iterator[Asked]:
+    """Every query of a dashboard, as it stands in its JSON."""
+    uid = board["uid"]
+    for panel in board["panels"]:
+        for inner in [panel, *panel.get("panels", ())]:
+            for target in inner.get("targets", ()):
+                yield Asked(
+                    uid,
+                    inner["title"],
+                    target["refId"],
+                    target["expr"],
+                    target.get("instant", False),
+                    inner["gridPos"]["w"],
+                    target.get("interval", ""),
+                )
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            selector, label = selected(variable["query"]["query"])
+            yield Asked(uid, f"variable {variable['name']}", label, f"group by ({label}) ({selector})", True)
+    for event in board["annotations"]["list"]:
+        yield Asked(uid, f"annotation {event['name']}", "A", event["expr"], False)
+
+
+def selected(query: str) -> tuple[str, str]:
+    """Selector and label of a variable's `label_values(selector, label)`."""
+    match = _LABEL_VALUES.fullmatch(query)
+    if not match:
+        raise ValueError(f"a variable asks {query!r}; only label_values(selector, label) is understood")
+    return match[1], match[2]
+
+
+def step(query: Asked, seconds: float, pixels: int = 1600, scrape: float = SCRAPE_INTERVAL) -> float:
+    """Seconds from point to point over `seconds`: a point a pixel, no finer than scrapes."""
+    finest = max(scrape, 60.0 if query.shortest == "1m" else 0.0)
+    return max(finest, seconds / (pixels * query.width / 24) // scrape * scrape)
+
+
+def fill(query: Asked, values: Mapping[str, str], seconds: float, scrape: float = SCRAPE_INTERVAL) -> str:
+    """The expression with Grafana's own variables for a time range of `seconds`, and with `values`.
+
+    Raises KeyError for a variable that neither Grafana nor `values` has.
+    """
+    points = step(query, seconds, scrape=scrape)
+    every = {
+        "__range": f"{seconds:.0f}s",
+        "__interval": f"{points:.0f}s",
+        "__rate_interval": f"{max(points + scrape, 4 * scrape):.0f}s",
+        **values,
+    }
+    return _VARIABLE.sub(
+        lambda match: match[0] if match[1] == "1" else every[match[1] or match[2]], query.expression
+    )
