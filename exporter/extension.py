@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, got_request_exception, jsonify, make_response, request
 from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_flask_exporter import NO_PREFIX, PrometheusMetrics
 from werkzeug.exceptions import HTTPException
 
 from exporter.access import Access
+from exporter.drain import draining
 from exporter.endpoints import OwnEndpoints
+from exporter.exemplars import Observed, of_requests
 from exporter.exposition import Exposition
 from exporter.health import Health, Thresholds
 from exporter.instruments import Instruments
@@ -108,13 +109,21 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
                 self.settings.health_warning, self.settings.health_degraded, self.settings.health_min_requests
             ),
             window=self._window,
-            draining=lambda: False,
+            draining=draining,
             uptime=self._uptime,
         )
         self.health_check = self.health.health_check
         for live in (self.health, Facts(self.settings.app_version, None)):
             self.worker.live.add(live)
-        self.exposition = Exposition(self.registry, self.directory, [self.worker.live])
+        self._prefix = "" if self._defaults_prefix == NO_PREFIX else f"{self._defaults_prefix}_"
+        self._group = self.group_by.__name__ if callable(self.group_by) else str(self.group_by)
+        self.exposition = Exposition(
+            self.registry,
+            self.directory,
+            [self.worker.live],
+            observed=self._exemplars,
+            failed=lambda error: self.worker.failures.count("scrape", error),
+        )
         if app is not None:
             self.init_app(app)
 
@@ -273,23 +282,28 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         return sinks
 
     def _monitoring(self) -> Monitoring:
-        group = self.settings.group_by
-        prefix = "" if self._defaults_prefix == NO_PREFIX else f"{self._defaults_prefix}_"
-
-        def families() -> Iterable[Metric]:
-            if self.directory is not None:
-                return MultiProcessCollector(CollectorRegistry(), self.directory).collect()
-            used = ("total", "errors_total", "duration_seconds_count")
-            found: Iterable[Metric] = self.registry.restricted_registry(
-                [f"{prefix}http_request_{name}" for name in used]
-            ).collect()
-            return found
-
         return Monitoring(
-            Source(self.recent.read, families, self._window, self._uptime),
+            Source(self.recent.read, self._request_families, self._window, self._uptime),
             self._access,
-            prefix=prefix,
-            group=group.__name__ if callable(group) else group,
+            prefix=self._prefix,
+            group=self._group,
+        )
+
+    def _request_families(self) -> Iterable[Metric]:
+        if self.exposition.directory is not None:
+            return [family.metric(values) for family, values in self.exposition.directory.merge()]
+        used = ("total", "errors_total", "duration_seconds_count")
+        found: Iterable[Metric] = self.registry.restricted_registry(
+            [f"{self._prefix}http_request_{name}" for name in used]
+        ).collect()
+        return found
+
+    def _exemplars(self) -> Iterable[Observed]:
+        return of_requests(
+            self.recent.read(),
+            durations=f"{self._prefix}http_request_duration_seconds",
+            errors=f"{self._prefix}http_request_errors",
+            group=self._group,
         )
 
     def _window(self) -> tuple[int, int]:

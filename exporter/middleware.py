@@ -24,7 +24,7 @@ BODILESS = frozenset(["204", "304"])
 
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 # https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?").fullmatch
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?").fullmatch
 _REQUEST_START = re.compile(r"(?:t=)?(\d{9,17}(?:\.\d{1,9})?)").fullmatch
 
 # A request id is the random half of this process and a count; 16 random bytes for each would cost 1 µs.
@@ -180,8 +180,8 @@ class Exchange:
             middleware.failures.count("instruments", error)
         if middleware.sinks and not self.skip:
             self.start_time = time() - self.duration
-            if "HTTP_TRACEPARENT" in self.environ:
-                found = _TRACEPARENT(self.environ["HTTP_TRACEPARENT"])
+            if "HTTPTRACEPARENT" in self.environ:
+                found = TRACEPARENT(self.environ["HTTPTRACEPARENT"])
                 self.trace_id = found[1] if found else ""
             for stage, sink in middleware.sinks:
                 try:

@@ -21,7 +21,7 @@ from flask.logging import default_handler
 from exporter.access import client_address, unmapped
 from exporter.destinations import Destination, destination
 from exporter.labels import UNMATCHED
-from exporter.middleware import _TRACEPARENT, EXCHANGE
+from exporter.middleware import EXCHANGE, TRACEPARENT
 from exporter.settings import Settings
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _request_fields() -> dict[str, str]:
     if exchange is None:
         return {}
     rule = request.url_rule
-    parent = _TRACEPARENT(request.environ.get("HTTP_TRACEPARENT", ""))
+    parent = TRACEPARENT(request.environ.get("HTTP_TRACEPARENT", ""))
     return {
         "request_id": exchange.request_id,
         "trace_id": parent[1] if parent else "",
