@@ -180,8 +180,8 @@ class Exchange:
             middleware.failures.count("instruments", error)
         if middleware.sinks and not self.skip:
             self.start_time = time() - self.duration
-            if "HTTPTRACEPARENT" in self.environ:
-                found = TRACEPARENT(self.environ["HTTPTRACEPARENT"])
+            if "HTTP_TRACEPARENT" in self.environ:
+                found = TRACEPARENT(self.environ["HTTP_TRACEPARENT"])
                 self.trace_id = found[1] if found else ""
             for stage, sink in middleware.sinks:
                 try:
