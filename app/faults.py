@@ -26,7 +26,7 @@ def normal() -> dict[str, str]:
 
 @blueprint.get("/slow")
 def slow() -> dict[str, float]:
-    """Answers after 1 to 3 seconds; seconds= in the query asks for another time from 0 to 10."""
+    """Answers after 1 to 3 seconds, or as seconds= in the query says."""
     seconds = _seconds(request.args.get("seconds"))
     time.sleep(seconds)
     return {"seconds": seconds}
