@@ -7,10 +7,11 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, got_request_exception, jsonify, make_response, request
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import CollectorRegistry, Metric, values
 from prometheus_flask_exporter import NO_PREFIX, PrometheusMetrics
 from werkzeug.exceptions import HTTPException
 
@@ -100,8 +101,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         )
         self.app = app
         self._unshared = False
-        self.directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        self.worker = Worker.of(self.registry, self.directory)
+        self.directory = _shared_directory()
         self.recent = FlightRecorder(self.settings.recent if self.settings.extended else 0, self.directory)
         self.request_log = RequestLog(self.settings)
         self.health = Health(
@@ -113,19 +113,30 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             uptime=self._uptime,
         )
         self.health_check = self.health.health_check
-        for live in (self.health, Facts(self.settings.app_version, None)):
-            self.worker.live.add(live)
         self._prefix = "" if self._defaults_prefix == NO_PREFIX else f"{self._defaults_prefix}_"
         self._group = self.group_by.__name__ if callable(self.group_by) else str(self.group_by)
-        self.exposition = Exposition(
-            self.registry,
-            self.directory,
-            [self.worker.live],
-            observed=self._exemplars,
-            failed=lambda error: self.worker.failures.count("scrape", error),
-        )
         if app is not None:
             self.init_app(app)
+
+    @cached_property
+    def worker(self) -> Worker:
+        """What this process keeps for the registry; made when the first application comes."""
+        return Worker.of(self.registry, self.directory)
+
+    @cached_property
+    def exposition(self) -> Exposition:
+        """What a scrape gets."""
+        worker = self.worker
+        exposition = Exposition(
+            self.registry,
+            self.directory,
+            [worker.live],
+            observed=self._exemplars,
+            failed=partial(worker.failures.count, "scrape"),
+        )
+        facts = Facts(self.settings.app_version, exposition.worker_files if self.directory else None)
+        worker.live.add(self.health, facts)
+        return exposition
 
     @classmethod
     def for_app_factory(cls, **kwargs: Any) -> FlaskExporter:
@@ -170,14 +181,15 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
                 return Response(
                     refusal.message + "\n", refusal.status, refusal.headers, mimetype="text/plain"
                 )
-            self.worker.count_logged()
             if self._unshared:
                 return Response(UNSHARED, 500, mimetype="text/plain")
-            body, headers = self.exposition.render(
-                request.headers.get("Accept"),
-                request.args.getlist("name[]"),
-                request.headers.get("Accept-Encoding"),
-            )
+            self.worker.count_logged()
+            with self.worker.scrapes.time():
+                body, headers = self.exposition.render(
+                    request.headers.get("Accept"),
+                    request.args.getlist("name[]"),
+                    request.headers.get("Accept-Encoding"),
+                )
             return body, 200, headers
 
         view = self._metrics_decorator(prometheus_metrics) if self._metrics_decorator else prometheus_metrics
@@ -214,6 +226,8 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         prefix = "" if prefix == NO_PREFIX else f"{prefix}_"
         labels = self._get_combined_labels(None)
         instruments = self._instruments(prefix, group_by, labels.keys(), buckets, latency_as_histogram)
+        if instruments is None:
+            return
         own: OwnEndpoints = app.extensions[f"{KEY}_endpoints"]
 
         def begin(environ: WSGIEnvironment) -> None:
@@ -245,10 +259,11 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         extra: tuple[str, ...],
         buckets: Sequence[float] | None,
         as_histogram: bool,
-    ) -> Instruments:
+    ) -> Instruments | None:
         """The families with this prefix; an application on a registry that has them shares them.
 
-        Raises ValueError if the registry has them with other labels, or from somebody else.
+        None if they are another exporter's, which the parent takes for its own. Raises ValueError if they are there
+        with other labels.
         """
         group = group_by.__name__ if callable(group_by) else group_by
         known = _families.setdefault(self.registry, {})
@@ -320,6 +335,19 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             ("/ready", lambda: self.health.ready(insider())),
         ):
             app.add_url_rule(path + suffix, f"{KEY}_health{suffix.replace('/', '_')}", _json_view(answer))
+
+
+def _shared_directory() -> str | None:
+    """The worker directory, if prometheus_client writes there."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or os.environ.get("prometheus_multiproc_dir")
+    if directory and not values.ValueClass._multiprocess:
+        warnings.warn(
+            f"PROMETHEUS_MULTIPROC_DIR={directory!r} came after the first import of prometheus_client and has no "
+            "effect: set it before the process starts",
+            stacklevel=3,
+        )
+        return None
+    return directory or None
 
 
 def _json_view(answer: Callable[[], tuple[dict[str, Any], int]]) -> Callable[[], Any]:

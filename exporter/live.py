@@ -16,18 +16,15 @@ class Live(Collector):
         self._registry = registry
         self._sources: list[Collector] = []
 
-    def add(self, source: Collector) -> None:
-        """Collect from `source` too. Raises ValueError if somebody else has registered a family of its name."""
-        if self._sources:
+    def add(self, *sources: Collector) -> None:
+        """Collect from `sources` too. Raises ValueError if somebody else has registered a family of their names."""
+        known = {family.name for family in self.describe()}
+        self._sources += sources
+        if known >= {family.name for family in self.describe()}:
+            return
+        if known:
             self._registry.unregister(self)
-        self._sources.append(source)
-        try:
-            self._registry.register(self)
-        except ValueError:
-            self._sources.remove(source)
-            if self._sources:
-                self._registry.register(self)
-            raise
+        self._registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
         """The families without samples, so that a registry learns the names without computing anything."""
