@@ -12,6 +12,8 @@ from pathlib import Path
 
 LAST_LINES = 12
 
+POLL = 0.1  # seconds
+
 
 class ChildError(Exception):
     """A child ended or did not come up; the message says which, and ends with its last log lines."""
@@ -82,8 +84,14 @@ class Children:
                 return True
             if time.monotonic() > deadline:
                 raise ChildError(f"after {seconds:g} s {complaint}")
-            time.sleep(0.1)
+            time.sleep(POLL)
         return False
+
+    def watch(self) -> None:
+        """Stay until asked to stop; raise ChildError if a child ends."""
+        while not self.stopping():
+            self.check()
+            time.sleep(POLL)
 
     def healthy(self, parts: Sequence[Part]) -> Callable[[], str | None]:
         """A condition for `wait`: every part answers its health check."""

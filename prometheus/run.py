@@ -6,31 +6,21 @@ GRAFANA_PORT; RUN_DIR (data and logs; .run); TARGETS_DIR (what to scrape; promet
 ALERT_RECEIVER and its like, as prometheus/alertmanager/start.sh says.
 """
 
-import functools
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from prometheus import prepare, scale, targets
+from prometheus import prepare, targets
 from prometheus.children import ChildError, Children, Part, ask
 from prometheus.packages import GRAFANA, REQUIRED
+from prometheus.parts import TITLES, api_only, parts, traffic
 from prometheus.plan import TOP, Plan, PlanError
-from prometheus.tools import executable, fill, gave_up
-
-TITLES = {
-    "app": "the service",
-    "prometheus": "Prometheus",
-    "alertmanager": "Alertmanager",
-    "blackbox": "blackbox exporter",
-    "node-exporter": "node exporter",
-    "grafana": "Grafana",
-}
+from prometheus.tools import fill, gave_up
 
 # Seconds until every part answers, and then until every target has been scraped.
 PATIENCE = 60.0
@@ -47,132 +37,24 @@ def get_tools() -> bool:
     return not gave_up(GRAFANA) and not fill([GRAFANA])
 
 
-@functools.cache
-def api_only(name: str) -> bool:
-    """Whether a part comes from Debian, which leaves out the web interfaces."""
-    if name not in ("prometheus", "alertmanager"):
-        return False
-    answer = subprocess.run([executable(name), "--version"], capture_output=True, text=True, check=True)
-    return "debian" in answer.stdout + answer.stderr
-
-
-def parts(plan: Plan, names: set[str], workers: Path) -> list[Part]:
-    """The processes to start, by name: those of `names`."""
-    configuration = plan.configuration
-    every = (
-        Part(
-            "app",
-            (sys.executable, "-m", "gunicorn", "--config", "app/gunicorn.conf.py"),
-            {
-                "APP_BIND": plan.local("app"),
-                "APP_DATABASE": str(plan.data("app") / "orders.db"),
-                "APP_PROMETHEUS_URL": plan.url("prometheus"),
-                "APP_ALERTMANAGER_URL": plan.url("alertmanager"),
-                "APP_GRAFANA_URL": plan.url("grafana") if "grafana" in names else "",
-                "APP_API_ONLY": str(int(api_only("prometheus"))),
-                "PROMETHEUS_MULTIPROC_DIR": str(workers),
-                # Nothing stands before the app that would have to notice first that it goes.
-                "EXPORTER_DRAIN": os.environ.get("EXPORTER_DRAIN", "0"),
-            },
-            f"{plan.url('app')}/health/ready",
-        ),
-        Part(
-            "prometheus",
-            (
-                str(executable("prometheus")),
-                f"--config.file={configuration}/prometheus.yml",
-                f"--storage.tsdb.path={plan.data('prometheus')}",
-                "--storage.tsdb.retention.time=35d",
-                "--enable-feature=exemplar-storage",
-                f"--web.listen-address={plan.local('prometheus')}",
-                f"--web.external-url={plan.url('prometheus')}",
-                f"--web.user-assets={configuration}/runbooks",
-                *(scale.flags(plan.scale) if plan.scale != 1 else ()),
-            ),
-            {"GRAFANA_URL": plan.url("grafana"), "RUNBOOK_URL": f"{plan.url('prometheus')}/user"},
-            f"{plan.url('prometheus')}/-/ready",
-        ),
-        Part(
-            "alertmanager",
-            (
-                str(executable("alertmanager")),
-                f"--config.file={plan.alertmanager}",
-                f"--storage.path={plan.data('alertmanager')}",
-                "--cluster.listen-address=",
-                f"--web.listen-address={plan.local('alertmanager')}",
-                f"--web.external-url={plan.url('alertmanager')}",
-            ),
-            health=f"{plan.url('alertmanager')}/-/ready",
-        ),
-        Part(
-            "blackbox",
-            (
-                str(executable("blackbox_exporter")),
-                f"--config.file={configuration}/blackbox.yml",
-                f"--web.listen-address={plan.local('blackbox')}",
-            ),
-            health=f"{plan.url('blackbox')}/-/healthy",
-        ),
-        Part(
-            "node-exporter",
-            (str(executable("node_exporter")), f"--web.listen-address={plan.local('node-exporter')}"),
-            health=f"{plan.url('node-exporter')}/",
-        ),
-        Part(
-            "grafana",
-            (
-                str(TOP / ".tools/grafana/bin/grafana"),
-                "server",
-                f"--homepath={TOP / '.tools/grafana'}",
-                f"--config={TOP / 'grafana/grafana.ini'}",
-            ),
-            {
-                "PROMETHEUS_URL": plan.url("prometheus"),
-                "ALERTMANAGER_URL": plan.url("alertmanager"),
-                "LOKI_URL": "http://127.0.0.1:3100",  # in compose only; the data source wants one
-                "DASHBOARDS_DIR": str(TOP / "grafana/dashboards"),
-                "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
-                    TOP / "grafana/dashboards/Flask/service.json"
-                ),
-                "GF_PATHS_PROVISIONING": str(TOP / "grafana/provisioning"),
-                "GF_PATHS_DATA": str(plan.data("grafana")),
-                "GF_PATHS_LOGS": str(plan.data("grafana")),
-                "GF_SERVER_HTTP_ADDR": "127.0.0.1",
-                "GF_SERVER_HTTP_PORT": str(plan.ports["grafana"]),
-                "GF_SERVER_ROOT_URL": plan.url("grafana"),
-            },
-            f"{plan.url('grafana')}/api/health",
-        ),
-    )
-    return [part for part in every if part.name in names]
-
-
-def traffic(plan: Plan) -> Part:
-    """The simulated customers."""
-    return Part("traffic", (sys.executable, "-m", "app.traffic"), {"TARGET": plan.url("app")})
-
-
 def all_up(plan: Plan, own: set[tuple[str, str]]) -> Callable[[], str | None]:
     """A condition to wait for: Prometheus has scraped each of the stack's own targets."""
 
     def condition() -> str | None:
         try:
-            active = json.loads(ask(f"{plan.url('prometheus')}/api/v1/targets?state=active"))["data"][
-                "activeTargets"
-            ]
+            answer = json.loads(ask(f"{plan.url('prometheus')}/api/v1/targets?state=active"))
         except OSError as error:
             return f"prometheus does not list its targets ({error})"
         down = dict.fromkeys(own, "not scraped yet")
-        for target in active:
+        for target in answer["data"]["activeTargets"]:
             discovered = target["discoveredLabels"]
             key = (Path(discovered["__meta_filepath"]).name, discovered["__address__"])
             if target["health"] == "up":
                 down.pop(key, None)
             elif key in down and target["lastError"]:
                 down[key] = target["lastError"]
-        return (
-            "; ".join(f"target {address} of {file}: {why}" for (file, address), why in down.items()) or None
-        )
+        complaints = (f"target {address} of {file}: {why}" for (file, address), why in down.items())
+        return "; ".join(complaints) or None
 
     return condition
 
@@ -238,15 +120,15 @@ def supervise(
         pages = "  (its API; Debian's build has no pages)" if api_only(part.name) else ""
         print(f"  {TITLES[part.name]:18} {plan.url(part.name)}{pages}")
     if all(part.name != "grafana" for part in every):
-        print(
-            "  (no Grafana: none on the PATH and no archive of it to be had, see .tools/grafana.unavailable)"
-        )
+        print("  (no Grafana: neither on the PATH nor to be downloaded, see .tools/grafana.unavailable)")
     print(f"Logs are in {plan.logs}. Ctrl-C stops everything.", flush=True)
-    children.wait(lambda: "", float("inf"))
+    children.watch()
 
 
 def main() -> int:
     """Run the stack; 0 after a signal, 1 with what is wrong otherwise."""
+    # The app gets a directory of this run's own; in any other process it would only do harm.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
         run(Plan.load())
     except KeyboardInterrupt:

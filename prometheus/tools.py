@@ -89,6 +89,7 @@ def _present(package: Package, tools: Path) -> bool:
 
 def _fetch(package: Package, tools: Path, sources: dict[str, Source]) -> str | None:
     """Take the package from the first source that has it; if none has, return what was tried."""
+    print(f"getting {package.name} for {tools}", file=sys.stderr)
     tried = []
     for source, get in sources.items():
         with tempfile.TemporaryDirectory(dir=tools, prefix=PARTIAL) as directory:
