@@ -268,11 +268,19 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         group = group_by.__name__ if callable(group_by) else group_by
         known = _families.setdefault(self.registry, {})
         if prefix not in known:
-            self.info(
-                f"{prefix}exporter_info",
-                "Information about the Prometheus Flask exporter",
-                version=self.version,
-            )
+            try:
+                self.info(
+                    f"{prefix}exporter_info",
+                    "Information about the Prometheus Flask exporter",
+                    version=self.version,
+                )
+            except ValueError:
+                warnings.warn(
+                    f"the registry has {prefix}exporter_info from another exporter, so this application is not "
+                    "measured: give it a registry or a defaults_prefix of its own",
+                    stacklevel=4,
+                )
+                return None
             known[prefix] = made = Instruments(
                 self.worker, self.registry, prefix=prefix, group=group, extra=extra,
                 buckets=buckets or self.settings.buckets, as_histogram=as_histogram,

@@ -310,7 +310,9 @@ class Instruments:
         if not self.extended:
             return
         if exchange.disconnected:
-            group_label = self._duration_cap.admit((method, group, status, *exchange.extra), exchange.known)[1]
+            group_label = self._duration_cap.admit((method, group, status, *exchange.extra), exchange.known)[
+                1
+            ]
             self._disconnects.labels(group_label).inc()
         if exchange.error_type:
             key = (method, group, status, exchange.error_type, *exchange.extra)

@@ -328,7 +328,9 @@ class Middleware:
             instruments.leave()
             return
         try:
-            if not exchange.code:  # no start_response: a server's connection was taken over, or nothing was answered
+            if (
+                not exchange.code
+            ):  # no start_response: a server's connection was taken over, or nothing was answered
                 exchange.code = "101" if "HTTP_UPGRADE" in exchange.environ else "500"
             exchange.name()
             group = exchange.group or exchange.rule

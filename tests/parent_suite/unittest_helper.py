@@ -1,0 +1,68 @@
+"""What the tests in prometheus_flask_exporter's source distribution expect beside them, and do not ship.
+
+`PARENT_SUITE_CLASS` says which class is under test: `parent` or `ours`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unittest
+from typing import Any
+
+import flask
+import prometheus_flask_exporter
+from packaging.version import Version
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+if os.environ["PARENT_SUITE_CLASS"] == "ours":
+    from exporter import FlaskExporter
+
+    class GroupedByPath(FlaskExporter):
+        """The parent groups by path, and its tests rely on it."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.setdefault("group_by", "path")
+            super().__init__(*args, **kwargs)
+
+    prometheus_flask_exporter.PrometheusMetrics = GroupedByPath  # before the test modules import it
+
+
+class BaseTestCase(unittest.TestCase):
+    def setUp(self) -> None:
+        self.app = flask.Flask(__name__)
+        self.app.testing = True
+        self.client = self.app.test_client()
+
+    def metrics(self, **kwargs: Any) -> Any:
+        registry = kwargs.pop("registry", CollectorRegistry(auto_describe=True))
+        return prometheus_flask_exporter.PrometheusMetrics(self.app, registry=registry, **kwargs)
+
+    def assertMetric(  # noqa: N802  the suite's name
+        self, name: str, value: object, *labels: tuple[str, object], endpoint: str = "/metrics"
+    ) -> None:
+        found = self._values(name, labels, endpoint)
+        self.assertEqual(1, len(found), f"{name} {labels}: {found}")
+        self.assertRegex(str(found[0]), re.compile(str(value)))
+
+    def assertAbsent(self, name: str, *labels: tuple[str, object], endpoint: str = "/metrics") -> None:  # noqa: N802
+        self.assertEqual([], self._values(name, labels, endpoint))
+
+    def assumeMinimumFlaskVersion(self, version: str) -> None:  # noqa: N802
+        if Version(flask.__version__) < Version(version):
+            self.skipTest(f"for Flask {version} and later")
+
+    def assumeBeforeFlaskVersion(self, version: str) -> None:  # noqa: N802
+        if Version(flask.__version__) >= Version(version):
+            self.skipTest(f"for Flask before {version}")
+
+    def _values(self, name: str, labels: tuple[tuple[str, object], ...], endpoint: str) -> list[float]:
+        wanted = {key: str(value) for key, value in labels}
+        text = self.client.get(endpoint).text
+        return [
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and sample.labels == wanted
+        ]
