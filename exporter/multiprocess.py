@@ -69,7 +69,7 @@ class WorkerDirectory:
     def prepare(self, *, keep: bool = False, owner: tuple[int, int] | None = None) -> None:
         """Make the directory ready for a server's master process, which then holds it while it lives.
 
-        What an earlier run left in it is removed: worker files whose writer is dead, and the archive. With
+        What an earlier run left in it is removed: files whose writer is dead, and the archive. With
         `keep` (a master that takes over from one that is still running) nothing is. `owner` is the (uid, gid)
         of the workers, if it is not that of this process.
 
@@ -256,6 +256,11 @@ class WorkerDirectory:
                 mine = file.pid == os.getpid() and not workerfile.promises_lock(os.pread(descriptor, 8, 0))
                 if file.dead or not (mine or workerfile.is_locked(descriptor)):
                     self._unlink([file.name])
+        for name in os.listdir(self.path):
+            if name.endswith(".ring"):  # of the flight recorder or the slots
+                with open(self._at(name), "rb") as ring:
+                    if not workerfile.is_locked(ring.fileno()):
+                        self._unlink([name])
         self._unlink([_ARCHIVE])
         self._unlink([name for name in os.listdir(self.path) if name.startswith(_CORRUPT)])
 

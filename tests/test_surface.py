@@ -197,3 +197,14 @@ def test_health_is_the_same_whichever_worker_is_asked(tmp_path: Path) -> None:
         assert service.get("/health/ready").json == {"status": "ready", "checks": {}}
         assert service.get("/health", {"X-Forwarded-For": "127.0.0.1"}).json == {"status": "healthy"}
         assert service.get("/monitoring/stats", {"Forwarded": "for=127.0.0.1"}).status == 403
+
+
+def test_a_new_run_does_not_show_the_requests_of_the_last_one(tmp_path: Path) -> None:
+    with served(tmp_path) as service:
+        drive(service, CLIENTS, _mixed(10))
+    with served(tmp_path) as service:
+        service.get("/orders/1")
+        stats = service.get("/monitoring/stats").json
+
+        assert (stats["total_requests"], stats["recent_request_count"]) == (1, 1)
+        assert service.get("/health").json["error_rate"] == 0.0
