@@ -156,8 +156,10 @@ def main(arguments: list[str] | None = None, tools: Path = TOOLS) -> int:
         p for p in PACKAGES if p in REQUIRED or not gave_up(p, tools)
     ]
     missing = fill(wanted, tools)
-    for report in missing.values():
+    for package, report in missing.items():
         print(report, file=sys.stderr)
+        if package not in REQUIRED:
+            print(f"`make run` goes on without {package.name}.", file=sys.stderr)
     for package in wanted:
         if package not in missing:
             for name in package.executables:
