@@ -1,4 +1,4 @@
-"""The exporter's own endpoints on an application: they are no traffic, and they yield to the host's routes."""
+"""The exporter's own endpoints on an application: no traffic, and they yield to the host's routes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class OwnEndpoints:
                 self.paths.add(rule.rule)
 
     def yield_to_host(self) -> None:
-        """Drop each rule whose path the application serves itself; catch-alls have another path and do not count.
+        """Drop each rule whose path the application serves itself; a catch-all has another path.
 
-        Called when the routes are complete, that is at the first request: Werkzeug would serve the first of two
-        rules with the same path, which is ours.
+        Called when the routes are complete, at the first request: of two rules with the same path Werkzeug
+        would serve the first, which is ours.
         """
         own = set(map(id, self._rules))
         taken = {rule.rule for rule in self._app.url_map.iter_rules() if id(rule) not in own}
@@ -42,7 +42,7 @@ class OwnEndpoints:
                 self.paths.discard(rule.rule)
 
     def host_rules(self) -> Iterator[tuple[str, str]]:
-        """(method, rule) of the application's own routes: GET where it is allowed, else each method of its own."""
+        """(method, rule) of the application's routes: GET where it is allowed, else each of its methods."""
         for rule in self._app.url_map.iter_rules():
             if rule.rule in self.paths or rule.methods is None:
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 import weakref
@@ -10,26 +9,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, current_app, got_request_exception, jsonify, make_response, request
-from prometheus_client import CollectorRegistry, Metric, values
+from flask import Flask, Response, current_app, jsonify, request
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_flask_exporter import NO_PREFIX, PrometheusMetrics
-from werkzeug.exceptions import HTTPException
 
 from exporter.access import Access
 from exporter.drain import draining
 from exporter.endpoints import OwnEndpoints
+from exporter.errors import ErrorWatch
 from exporter.exemplars import Observed, of_requests
 from exporter.exposition import Exposition
 from exporter.health import Health, Thresholds
 from exporter.instruments import Instruments
-from exporter.labels import group_of
+from exporter.labels import default_values_of, group_of
 from exporter.live import Facts
-from exporter.middleware import EXCHANGE, Middleware, Sink
+from exporter.middleware import Middleware, Sink
 from exporter.monitoring import Monitoring, Source
 from exporter.recent import FlightRecorder
 from exporter.requestlog import RequestLog
 from exporter.settings import Settings
-from exporter.workers import Worker
+from exporter.workers import Worker, shared_directory
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -37,11 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["NO_PREFIX", "FlaskExporter"]
 
 KEY = "flask_exporter"
-RESPONSE = "exporter.response"
 UNSHARED = """\
-Several workers serve this application and each counts for itself, so these numbers would be one worker's at random.
-Set PROMETHEUS_MULTIPROC_DIR to an empty directory before the server starts, or run gunicorn with
--c python:exporter.gunicorn, which prepares one.
+Several workers serve this application and each counts for itself: these numbers would be one worker's.
+Set PROMETHEUS_MULTIPROC_DIR to a directory for them to share before the server starts, and run gunicorn with
+-c python:exporter.gunicorn, which prepares it.
 """
 
 _families: weakref.WeakKeyDictionary[CollectorRegistry, dict[str, Instruments]] = weakref.WeakKeyDictionary()
@@ -51,8 +49,8 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
     """Measures every request of a Flask application and serves what a person or Prometheus asks about it.
 
     Takes everything that `prometheus_flask_exporter.PrometheusMetrics` takes; its decorators and methods work
-    unchanged. `group_by` is `url_rule` by default, because raw paths are unbounded. Every field of `Settings` is a
-    keyword argument too.
+    unchanged. `group_by` is `url_rule` by default, because raw paths are unbounded. Every field of
+    `Settings` is a keyword argument too.
 
     Raises:
         SettingsError: an argument or an `EXPORTER_*` variable cannot be used.
@@ -101,7 +99,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         )
         self.app = app
         self._unshared = False
-        self.directory = _shared_directory()
+        self.directory = shared_directory()
         self.recent = FlightRecorder(self.settings.recent if self.settings.extended else 0, self.directory)
         self.request_log = RequestLog(self.settings)
         self.health = Health(
@@ -150,8 +148,8 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         """
         if KEY in app.extensions:
             raise RuntimeError(
-                f"{app.name!r} has a FlaskExporter already: use app.extensions[{KEY!r}], or make the exporter once and "
-                "call init_app once for each application"
+                f"{app.name!r} has a FlaskExporter already: use app.extensions[{KEY!r}], or call init_app "
+                "once for each application"
             )
         app.extensions[KEY] = self
         own = app.extensions[f"{KEY}_endpoints"] = OwnEndpoints(app)
@@ -174,7 +172,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         """Serve the metrics on `path` of the application, for insiders."""
         app = app or self.app or current_app
 
-        @self.do_not_track()
+        @self.do_not_track()  # type: ignore[untyped-decorator]
         def prometheus_metrics() -> Any:
             refusal = self._access.refusal(request.environ)
             if refusal is not None:
@@ -215,8 +213,8 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         app = app or self.app or current_app
         if kwargs.get("group_by_endpoint") is True:
             warnings.warn(
-                "The `group_by_endpoint` argument of `PrometheusMetrics.export_defaults` is deprecated since 0.4.0, "
-                "please use the new `group_by` argument.",
+                "The `group_by_endpoint` argument of `PrometheusMetrics.export_defaults` is deprecated since "
+                "0.4.0, please use the new `group_by` argument.",
                 DeprecationWarning,
                 stacklevel=2,
             )
@@ -245,12 +243,12 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             begin=begin,
             excluded=self.excluded_paths or (),
             group_of=None if group_by == "url_rule" else group_of(group_by),
-            extra_of=_label_values(labels, app) if labels.has_keys() else None,
+            extra_of=default_values_of(labels, app) if labels.has_keys() else None,
             trusted=self._access.from_proxy if self.settings.trusted_proxies else None,
             sinks=self._sinks() if first else [],
         ).measured
         if first:
-            app.extensions[f"{KEY}_errors"] = _ErrorWatch(app)
+            app.extensions[f"{KEY}_errors"] = ErrorWatch(app)
 
     def _instruments(
         self,
@@ -262,8 +260,8 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
     ) -> Instruments | None:
         """The families with this prefix; an application on a registry that has them shares them.
 
-        None if they are another exporter's, which the parent takes for its own. Raises ValueError if they are there
-        with other labels.
+        None if they are another exporter's, which the parent takes for its own. Raises ValueError if they are
+        there with other labels.
         """
         group = group_by.__name__ if callable(group_by) else group_by
         known = _families.setdefault(self.registry, {})
@@ -276,8 +274,8 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
                 )
             except ValueError:
                 warnings.warn(
-                    f"the registry has {prefix}exporter_info from another exporter, so this application is not "
-                    "measured: give it a registry or a defaults_prefix of its own",
+                    f"the registry has {prefix}exporter_info from another exporter, so this application is "
+                    "not measured: give it a registry or a defaults_prefix of its own",
                     stacklevel=4,
                 )
                 return None
@@ -291,8 +289,9 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         shape = (group, extra)
         if known[prefix].shape != shape:
             raise ValueError(
-                f"the registry has {prefix}http_request_* with the labels {known[prefix].shape}, not {shape}: "
-                "give both applications the same group_by and default_labels, or one of them another defaults_prefix"
+                f"the registry has {prefix}http_request_* with the labels {known[prefix].shape}, not "
+                f"{shape}: give both applications the same group_by and default_labels, or one of them "
+                "another defaults_prefix"
             )
         return known[prefix]
 
@@ -336,7 +335,9 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         return time.time() - self.recent.started()
 
     def _register_health(self, path: str, app: Flask) -> None:
-        insider = lambda: self._access.refusal(request.environ) is None  # noqa: E731
+        def insider() -> bool:
+            return self._access.refusal(request.environ) is None
+
         for suffix, answer in (
             ("", lambda: self.health.report(insider())),
             ("/live", self.health.live),
@@ -345,64 +346,9 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             app.add_url_rule(path + suffix, f"{KEY}_health{suffix.replace('/', '_')}", _json_view(answer))
 
 
-def _shared_directory() -> str | None:
-    """The worker directory, if prometheus_client writes there."""
-    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or os.environ.get("prometheus_multiproc_dir")
-    if directory and not values.ValueClass._multiprocess:
-        warnings.warn(
-            f"PROMETHEUS_MULTIPROC_DIR={directory!r} came after the first import of prometheus_client and has no "
-            "effect: set it before the process starts",
-            stacklevel=3,
-        )
-        return None
-    return directory or None
-
-
 def _json_view(answer: Callable[[], tuple[dict[str, Any], int]]) -> Callable[[], Any]:
     def view() -> Any:
         body, status = answer()
         return jsonify(body), status, {"Cache-Control": "no-store"}
 
     return view
-
-
-def _label_values(labels: Any, app: Flask) -> Callable[[WSGIEnvironment], tuple[str, ...]]:
-    """The function from a request to the values of its default labels, which may be functions of the response."""
-    if labels.has_only_static_values():
-        constant = tuple(str(value) for value in labels.get_default_values())
-        return lambda environ: constant
-
-    @app.after_request
-    def keep(response: Response) -> Response:
-        request.environ[RESPONSE] = response
-        return response
-
-    def values(environ: WSGIEnvironment) -> tuple[str, ...]:
-        response = environ.get(RESPONSE) or make_response("Exception", 500)
-        return tuple(str(value) for value in labels.values_for(response).values())
-
-    return values
-
-
-class _ErrorWatch:
-    """Notes the exceptions of an application on their exchanges."""
-
-    def __init__(self, app: Flask) -> None:
-        self._handle = app.handle_user_exception
-        app.handle_user_exception = self.handled  # type: ignore[method-assign]
-        got_request_exception.connect(
-            self.unhandled, app
-        )  # a bound method: held weakly, and this object by the app
-
-    def handled(self, error: Exception) -> Any:
-        """An exception that the application may handle; redirects are not errors."""
-        exchange = request.environ.get(EXCHANGE)
-        if exchange is not None and not (isinstance(error, HTTPException) and (error.code or 0) < 400):
-            exchange.error_type = type(error).__name__
-        return self._handle(error)
-
-    def unhandled(self, sender: Flask, exception: Exception, **_: Any) -> None:  # noqa: ARG002  the signal's signature
-        """An exception that became a 500, or will leave the application."""
-        exchange = request.environ.get(EXCHANGE)
-        if exchange is not None:
-            exchange.raised(exception)

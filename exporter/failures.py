@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -29,19 +30,15 @@ class Failures:
             self._family.labels(stage)
 
     def count(self, stage: str, error: BaseException) -> None:
-        """Count one failure. Where the counter itself cannot be written, it is kept and counted later."""
+        """Count one failure. Where the counter itself cannot be written, it is counted with the next one."""
         self._pending[stage] = self._pending.get(stage, 0) + 1
-        try:
+        with suppress(Exception):
             for waiting in list(self._pending):
                 self._family.labels(waiting).inc(self._pending[waiting])
                 del self._pending[waiting]
-        except Exception as second:
-            error = error if isinstance(error, Exception) else second
         now = time.monotonic()
         if now - self._logged.get(stage, -LOG_INTERVAL) < LOG_INTERVAL:
             return
         self._logged[stage] = now
-        try:
+        with suppress(Exception):  # a broken log handler must not reach the response
             logger.error("the exporter failed in %s; the request is not affected", stage, exc_info=error)
-        except Exception:  # noqa: S110  a broken log handler must not reach the response
-            pass

@@ -1,8 +1,8 @@
 """Every metric family of a request, and the recorder of one label set.
 
 prometheus_client takes a lock, checks the process id and packs bytes for each value, and a request touches
-nine of them. A recorder knows where its values lie, as doubles in an array or in the mapped worker file, and adds to all
-of them under one lock.
+nine of them. A recorder knows where its values lie, as doubles in an array or in the mapped worker file, and
+adds to all of them under one lock.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ Recorder = Callable[["Exchange", float], None]
 def _parents_recorder(lock: threading.Lock, duration: Distribution, total: Cell) -> Recorder:
     """A recorder of prometheus_flask_exporter's families alone.
 
-    Closures, and every addition written out: a method for each, on an object, doubled the cost (2.4 → 4.8 µs).
+    Closures, and every addition written out: a method for each, on an object, took 1 µs more.
     """
     sums, sum_at, buckets, bounds = duration
     totals, total_at = total.doubles, total.index
@@ -183,20 +183,19 @@ class Instruments:
         self._folded: dict[tuple[str, ...], Recorder] = {}
         self._errors_cells: dict[tuple[str, ...], Cell] = {}
         self._children: list[Any] = []
-        self._views: dict[mmap, memoryview] = {}
+        self._views: dict[mmap, Doubles] = {}
         self._building = threading.RLock()
         labels = ("method", group, "status", *extra)
         self._duration_cap = SeriesCap(max_series, group=1, status=2)
         self._total_cap = SeriesCap(max_series, group=None, status=1)
         self._errors_cap = SeriesCap(max_series, group=1, status=2)
         options: dict[str, Any] = {"registry": registry}
+        duration = f"{prefix}http_request_duration_seconds", "Flask HTTP request duration in seconds", labels
         self._duration: Histogram | Summary = (
-            Histogram(f"{prefix}http_request_duration_seconds", "Flask HTTP request duration in seconds", labels,
-                      buckets=buckets, **options)
+            Histogram(*duration, buckets=buckets, **options)
             if as_histogram
-            else Summary(f"{prefix}http_request_duration_seconds", "Flask HTTP request duration in seconds", labels,
-                         **options)
-        )  # fmt: skip
+            else Summary(*duration, **options)
+        )
         self._total = Counter(
             f"{prefix}http_request_total",
             "Total number of HTTP requests",
@@ -232,9 +231,12 @@ class Instruments:
             **options,
         )
         self._response_size = Histogram(
-            f"{prefix}http_response_size_bytes", "Size of response bodies as sent", labels, buckets=SIZE_BUCKETS,
+            f"{prefix}http_response_size_bytes",
+            "Size of response bodies",
+            labels,
+            buckets=SIZE_BUCKETS,
             **options,
-        )  # fmt: skip
+        )
         self._queue = Histogram(
             f"{prefix}http_request_queue_seconds",
             "Time from a declared proxy's X-Request-Start until the application took the request",
@@ -301,7 +303,7 @@ class Instruments:
             return found
 
     def error(self, exchange: Exchange, group: str) -> None:
-        """Count what went wrong with a recorded exchange: an error, an unhandled exception, a client that left."""
+        """Count what went wrong with a recorded exchange: an error, an exception, a client that left."""
         method, status = exchange.method, exchange.code
         if exchange.exception is not None:
             # The status is 500, as in prometheus_flask_exporter, also where the body broke after a 200.
@@ -354,7 +356,7 @@ class Instruments:
         for child in self._children:
             _restore(child)
         for kept in (self.recorders, self._folded, self._errors_cells, self._children, self._views):
-            kept.clear()  # type: ignore[attr-defined]
+            kept.clear()
 
     def _build(self, labels: tuple[str, ...]) -> Recorder:
         method, _, status, *extra = labels
@@ -414,7 +416,7 @@ class Extremes(Collector):
         return self._families()
 
     def collect(self) -> Iterable[Metric]:
-        """The two families, in seconds, with a sample for each group that was requested in the last minute."""
+        """The two families, in seconds, with a sample for each group that was seen in the last minute."""
         shortest, longest = families = self._families()
         for group, (low, high) in self._worker.slots.extremes(time.monotonic()).items():
             shortest.add_metric([group], low)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flask import Flask, Response, make_response, request
 from werkzeug.exceptions import HTTPException, default_exceptions
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 UNMATCHED = "_unmatched"
 """The url_rule of a request that matched no rule (404, 405 and slash redirects)."""
@@ -14,6 +18,8 @@ OTHER = "_other"
 """The group that takes what the series cap does not admit."""
 
 OTHER_METHOD = "_OTHER"
+
+_RESPONSE = "exporter.response"
 
 # RFC 9110, section 9, and RFC 5789.
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])
@@ -39,7 +45,7 @@ class SeriesCap:
     A label set is a tuple (method, [group,] status, …). Above the limit the method becomes
     `_OTHER`, the status its class, every further value `_other`; the group stays if it is known to
     the application and becomes `_other` if a client made it up. So no rule of the routing map is ever lost,
-    and a family has at most `limit` + 6 × (rules + 2) label sets.
+    and a family has at most `limit` + 6 * (rules + 2) label sets.
     """
 
     __slots__ = ("_admitted", "_group", "_status", "limit")
@@ -64,3 +70,21 @@ class SeriesCap:
         if self._group is not None and known:
             folded[self._group] = labels[self._group]
         return tuple(folded)
+
+
+def default_values_of(labels: Any, app: Flask) -> Callable[[WSGIEnvironment], tuple[str, ...]]:
+    """The function from an environ to the values of the default labels, which may need the response."""
+    if labels.has_only_static_values():
+        constant = tuple(str(value) for value in labels.get_default_values())
+        return lambda _: constant
+
+    @app.after_request
+    def keep(response: Response) -> Response:
+        request.environ[_RESPONSE] = response
+        return response
+
+    def values(environ: WSGIEnvironment) -> tuple[str, ...]:
+        response = environ.get(_RESPONSE) or make_response("Exception", 500)
+        return tuple(str(value) for value in labels.values_for(response).values())
+
+    return values

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+
+class Described(Protocol):
+    """A collector that can tell its families without computing them."""
+
+    def describe(self) -> Iterable[Metric]: ...
+
+    def collect(self) -> Iterable[Metric]: ...
 
 
 class Live(Collector):
@@ -14,10 +23,10 @@ class Live(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._sources: list[Collector] = []
+        self._sources: list[Described] = []
 
-    def add(self, *sources: Collector) -> None:
-        """Collect from `sources` too. Raises ValueError if somebody else has registered a family of their names."""
+    def add(self, *sources: Described) -> None:
+        """Collect from `sources` too. Raises ValueError if one of their families is somebody else's."""
         known = {family.name for family in self.describe()}
         self._sources += sources
         if known >= {family.name for family in self.describe()}:
@@ -30,7 +39,7 @@ class Live(Collector):
         """The families without samples, so that a registry learns the names without computing anything."""
         names: dict[str, Metric] = {}
         for source in self._sources:
-            for family in source.describe():  # type: ignore[attr-defined]  every source here has it
+            for family in source.describe():
                 names.setdefault(family.name, family)
         return names.values()
 

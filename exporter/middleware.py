@@ -202,7 +202,7 @@ class Exchange:
                 self.endpoint = self.matched.endpoint
 
     def watch_close(self, body: Any) -> Iterable[bytes]:
-        """The body as it is, recorded when it is closed: wrapped, the server would not see that it can call sendfile."""
+        """The body as it is, recorded when it is closed: wrapped, the server would not call sendfile."""
         self.response_size = self.expected or 0
         close = getattr(body, "close", None)
 
@@ -244,8 +244,8 @@ class Middleware:
         sinks: Sequence[Sink] = (),
     ) -> None:
         """`begin` is called before the first request of each process; `group_of` gives another group than the
-        rule; `extra_of` the values of default labels; `trusted` says whether X-Request-Start comes from a declared
-        proxy; `sinks` take each recorded exchange, with the stage that their failures count for.
+        rule; `extra_of` the values of default labels; `trusted` says whether X-Request-Start comes from a
+        declared proxy; `sinks` take each recorded exchange, with the stage that their failures count for.
         """
         self._wsgi_app = wsgi_app
         self._instruments = instruments
@@ -283,7 +283,7 @@ class Middleware:
         if self._extended:
             given = environ.get("HTTP_X_REQUEST_ID")
             environ[REQUEST_ID] = exchange.request_id = (
-                given if given and _WELL_FORMED_ID(given) else "%s%08x" % (_id_half, next(_id_count))
+                given if given and _WELL_FORMED_ID(given) else f"{_id_half}{next(_id_count):08x}"
             )
             self._instruments.enter()
             if self._trusted is not None and "HTTP_X_REQUEST_START" in environ and self._trusted(environ):

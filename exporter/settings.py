@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -110,7 +111,8 @@ def _group(value: str | Callable[..., Any]) -> str | Callable[..., Any]:
     name = value.__name__ if callable(value) else value
     if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
         raise ValueError(
-            "give an attribute of flask.request such as url_rule, endpoint or path, or a named function"
+            f"invalid label name {name!r}: give an attribute of flask.request such as url_rule, endpoint or path, "
+            "or a named function"
         )
     return value
 
@@ -125,7 +127,7 @@ def _buckets(value: str | Iterable[float]) -> tuple[float, ...]:
         raise ValueError("give at least one upper bound in seconds")
     if bounds[-1] != math.inf:
         bounds.append(math.inf)
-    if any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
+    if any(low >= high for low, high in pairwise(bounds)):
         raise ValueError("upper bounds must ascend")
     return tuple(bounds)
 

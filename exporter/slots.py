@@ -2,12 +2,12 @@
 
 Each process writes a file of its own, `slots_<n>.ring` in the worker directory, or anonymous memory where
 there is none. The number n is claimed with a lock on the file, which the kernel releases when the process
-dies, so the next worker inherits the file with the last minute of the dead one, and there are never more files than
-there were workers at a time.
+dies, so the next worker inherits the file with the last minute of the dead one, and there are never more
+files than there were workers at a time.
 
-Layout, native byte order: used bytes (8), then for each group the length of its name in bytes (8), the name padded to
-8, and 60 slots of five doubles: second, minimum, maximum, requests, errors. Seconds are of the system-wide monotonic
-clock.
+Layout, native byte order: used bytes (8), then for each group the length of its name in bytes (8), the name
+padded to 8, and 60 slots of five doubles: second, minimum, maximum, requests, errors. Seconds are of the
+system-wide monotonic clock.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _LENGTH = struct.Struct("q")
 class Slots:
     """The slots that this process writes, and the sight of all processes'.
 
-    `view` is the memory as doubles. Writers hold the recorder's lock; readers need none: a slot that begins anew gets
-    its values first and its second last.
+    `view` is the memory as doubles. Writers hold the recorder's lock; readers need none: a slot that begins
+    anew gets its values first and its second last.
     """
 
     def __init__(self, directory: str | None) -> None:
@@ -46,7 +46,7 @@ class Slots:
         self._map = mmap.mmap(self._descriptor, size)
         self.view = memoryview(self._map).cast("d")
         self._entries: dict[str, int] = {}
-        self._used = _LENGTH.unpack_from(self._map)[0]
+        self._used: int = _LENGTH.unpack_from(self._map)[0]
         try:
             for name, start in _walk(self._map[: self._used]):
                 self._entries[name] = start >> 3

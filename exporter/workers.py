@@ -10,12 +10,13 @@ import gc
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
 from exporter import logcounter
 from exporter.failures import Failures
@@ -27,6 +28,21 @@ _threads = 0
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 _by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Worker] = weakref.WeakKeyDictionary()
+
+
+def shared_directory() -> str | None:
+    """The worker directory, if prometheus_client writes there."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or os.environ.get(
+        "prometheus_multiproc_dir"  # noqa: SIM112  the old name, which prometheus_client still takes
+    )
+    if directory and not values.ValueClass._multiprocess:
+        warnings.warn(
+            f"PROMETHEUS_MULTIPROC_DIR={directory!r} came after the first import of prometheus_client and "
+            "has no effect: set it before the process starts",
+            stacklevel=3,
+        )
+        return None
+    return directory or None
 
 
 def set_threads(count: int) -> None:
