@@ -54,7 +54,7 @@ class Plan:
             ports=ports,
             run=Path(environ.get("RUN_DIR") or TOP / ".run").absolute(),
             targets=Path(environ.get("TARGETS_DIR") or TOP / "prometheus/targets").absolute(),
-            scale=_number(environ, "TIME_SCALE", "1", 1, 10_000),
+            scale=_number(environ, "TIME_SCALE", "1", 1, 300),
             users=int(_number(environ, "TRAFFIC_USERS", "5", 0, 1000, whole=True)),
         )
 

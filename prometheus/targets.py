@@ -18,8 +18,12 @@ def parts(directory: Path) -> set[str]:
     """Names of the stack's own parts that the target files name.
 
     Raises:
-        PlanError: a target file is malformed.
+        PlanError: there is no such directory, or a target file in it is malformed.
     """
+    if not directory.is_dir():
+        raise PlanError(
+            f"TARGETS_DIR={directory} is no directory: give one with target files, such as app.yml"
+        )
     named = {target for file in _files(directory) for group in load(file) for target in group["targets"]}
     return {address.partition(":")[0] for address in PORTS if address in named}
 

@@ -124,7 +124,7 @@ class TestRefused:
             ("APP_PORT", "http", "APP_PORT='http': give a whole number from 1 to 65535"),
             ("APP_PORT", "0", "APP_PORT='0': give a whole number from 1 to 65535"),
             ("TRAFFIC_USERS", "1.5", "TRAFFIC_USERS='1.5': give a whole number from 0 to 1000"),
-            ("TIME_SCALE", "nan", "TIME_SCALE='nan': give a number from 1 to 10000"),
+            ("TIME_SCALE", "nan", "TIME_SCALE='nan': give a number from 1 to 300"),
             (
                 "EXPORTER_BUCKETS",
                 "1,half",
@@ -150,6 +150,12 @@ class TestRefused:
         line = refused({**environ, "ALERTMANAGER_PORT": port})
 
         assert line == f"ALERTMANAGER_PORT and APP_PORT are both {port}: give each its own port"
+
+    def test_no_targets(self, tmp_path: Path) -> None:
+        """A directory of target files that is not there is named."""
+        line = refused(settings(tmp_path / "run", TARGETS_DIR="/no/such"))
+
+        assert line == "TARGETS_DIR=/no/such is no directory: give one with target files, such as app.yml"
 
     @pytest.mark.parametrize("part", ["", "logs", "data/prometheus", "data/alertmanager"])
     def test_directory(self, tmp_path: Path, part: str) -> None:
