@@ -111,8 +111,8 @@ def _group(value: str | Callable[..., Any]) -> str | Callable[..., Any]:
     name = value.__name__ if callable(value) else value
     if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
         raise ValueError(
-            f"invalid label name {name!r}: give an attribute of flask.request such as url_rule, endpoint or path, "
-            "or a named function"
+            f"invalid label name {name!r}: give an attribute of flask.request such as url_rule, endpoint or "
+            "path, or a named function"
         )
     return value
 
