@@ -10,10 +10,15 @@ uWSGI tells nobody in the master of a worker's end, so the dead are folded by th
 
 from __future__ import annotations
 
+import sys
+
 import uwsgi  # type: ignore[import-untyped]
 
 from exporter import prefork
 
 # The master imports this before it forks; each worker of `lazy-apps` could do so again.
 if uwsgi.worker_id() == 0:
-    prefork.start(uwsgi.numproc)
+    try:
+        prefork.start(uwsgi.numproc)
+    except RuntimeError as error:  # uWSGI would print any other exception and go on
+        sys.exit(f"exporter.uwsgi: {error}")
