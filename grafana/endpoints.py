@@ -4,17 +4,17 @@ from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
-from grafana.panels import Panel, Query, heat_map, lines, linked, query
+from grafana.panels import Panel, Query, exemplars, heat_map, lines, linked, query
 from grafana.promql import (
     ERROR,
     URL_RULE,
     apdex,
-    count,
+    error_ratio,
+    increase,
     mean,
     of,
     quantile_by_endpoint,
     rate,
-    ratio,
     total,
 )
 from grafana.service import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC
@@ -45,8 +45,9 @@ def dashboard() -> model.Dashboard:
 
 def _table() -> Panel:
     by = "url_rule"
-    requests = count(COUNT, URL_RULE, by=by)
-    errors = count(COUNT, URL_RULE, ERROR, by=by)
+    requests = increase(COUNT, URL_RULE, by=by)
+    errors = increase(COUNT, URL_RULE, ERROR, by=by)
+    share = error_ratio(COUNT, URL_RULE, by=by, window="$__range")
     spent = rate(SUM, URL_RULE, by=by, window="$__range")
     everything = rate(SUM, window="$__range")
     slowest = of("flask_http_request_duration_max_seconds", URL_RULE)
@@ -83,7 +84,7 @@ def _table() -> Panel:
                 "colour",
             ),
             Column("Errors", f"{errors} > 0", "locale", 0),
-            Column("Error ratio", ratio(errors, requests), "percentunit", 2, ERROR_STEPS, "colour"),
+            Column("Error ratio", share, "percentunit", 2, ERROR_STEPS, "colour"),
             Column(
                 "Time",
                 f"{spent} / on () group_left () {everything}",
@@ -106,7 +107,7 @@ def _each(expression: str) -> list[Query]:
 
 def _traffic() -> list[Panel]:
     by = "url_rule"
-    errors = ratio(rate(COUNT, URL_RULE, ERROR, by=by), rate(COUNT, URL_RULE, by=by))
+    errors = error_ratio(COUNT, URL_RULE, by=by)
     panels = [
         lines(
             "Request rate",
@@ -147,7 +148,10 @@ def _latency() -> list[Panel]:
         "p95",
         "95 of 100 requests to the endpoint were faster. The dashed line is where FlaskLatencyHigh fires.",
         "s",
-        _each(quantile_by_endpoint(0.95, URL_RULE)),
+        [
+            *_each(quantile_by_endpoint(0.95, URL_RULE)),
+            exemplars(of("flask_http_request_duration_seconds_bucket", URL_RULE)),
+        ],
         objective=((None, "transparent"), (0.5, "orange")),
         logarithmic=True,
         width=8,

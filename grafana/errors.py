@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
 from grafana.panels import Panel, Steps, lines, linked, now, number, query
-from grafana.promql import ERROR, SERVICE, URL_RULE, count, of, rate, ratio
+from grafana.promql import SERVICE, URL_RULE, bars, count, error_ratio, increase, of
 from grafana.service import ERROR_STEPS
 from grafana.tables import Column, Key, rows
 
@@ -40,7 +40,7 @@ def dashboard() -> model.Dashboard:
 
 
 def _summary() -> list[Panel]:
-    ratio_now = ratio(rate(REQUESTS, URL_RULE, ERROR), rate(REQUESTS, URL_RULE))
+    ratio_now = error_ratio(REQUESTS, URL_RULE)
     exceptions = count("flask_http_request_exceptions_total")
     disconnects = count("flask_http_client_disconnects_total", URL_RULE)
     red = ((None, "green"), (1, "red"))
@@ -87,7 +87,7 @@ def _number(title: str, description: str, expression: str, steps: Steps = ((None
 
 def _failed() -> Panel:
     by = "error_type, status, url_rule"
-    happened = f"timestamp({count(ERRORS, CHOSEN, by=by, window='$__interval')} > 0)"
+    happened = f"timestamp({bars(ERRORS, CHOSEN, by=by)} > 0)"
     return rows(
         "What failed",
         "First and last are exact to a minute, or to a point of the graphs where these are coarser. "
@@ -98,24 +98,24 @@ def _failed() -> Panel:
             Key("url_rule", "Endpoint", board.endpoint_of_row()),
         ],
         [
-            Column("Times", f"{count(ERRORS, CHOSEN, by=by)} > 0", "locale", 0, cell="bar", width=120),
+            Column("Times", f"{count(ERRORS, CHOSEN, by=by)} > 0", "locale", 0, cell="bar", width=110),
             Column(
                 "First",
                 f"min_over_time({happened}[$__range:$__interval]) * 1000",
                 "dateTimeFromNow",
-                width=120,
+                width=134,
                 interval="1m",
             ),
             Column(
                 "Last",
                 f"max_over_time({happened}[$__range:$__interval]) * 1000",
                 "dateTimeFromNow",
-                width=120,
+                width=134,
                 interval="1m",
             ),
         ],
         sort="Times",
-        width=15,
+        width=16,
         height=10,
         no_data=NO_ERRORS,
     )
@@ -138,7 +138,7 @@ def _new_types() -> Panel:
         ],
         hidden=["job"],
         sort="Times",
-        width=9,
+        width=8,
         height=10,
         no_data="No error type is new in this time range",
     )
@@ -161,7 +161,7 @@ def _bars(title: str, description: str, expression: str, label: str) -> graphs.P
 
 def _over_time() -> list[Panel]:
     def by(label: str) -> str:
-        return count(ERRORS, CHOSEN, by=label, window="$__interval")
+        return bars(ERRORS, CHOSEN, by=label)
 
     endpoints = _bars("By endpoint", "Errors of every status.", by("url_rule"), "url_rule")
     return [
@@ -177,9 +177,9 @@ def _over_time() -> list[Panel]:
 
 
 def _beside() -> list[Panel]:
-    disconnects = count("flask_http_client_disconnects_total", URL_RULE, by="url_rule", window="$__interval")
-    logged = count("flask_log_messages_total", 'level!~"(?i)debug|info"', by="level", window="$__interval")
-    exceptions = count("flask_http_request_exceptions_total", by="method", window="$__interval")
+    disconnects = bars("flask_http_client_disconnects_total", URL_RULE, by="url_rule")
+    logged = increase("flask_log_messages_total", 'level!~"(?i)debug|info"', by="level", window="$__interval")
+    exceptions = bars("flask_http_request_exceptions_total", by="method")
     return [
         _bars("Unhandled exceptions", "By method, of all endpoints.", f"{exceptions} > 0", "method"),
         linked(

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
 from grafana.panels import Panel, Steps, lines, now, number, query, timeline
-from grafana.promql import WINDOW, count, of, rate
+from grafana.promql import WINDOW, increase, of, rate
 
 UP = {0: ("down", "red"), 1: ("up", "green")}
 BAD: Steps = ((None, "green"), (1, "red"))
@@ -47,8 +47,8 @@ def _increase(metric: str) -> str:
 
 
 def _summary() -> list[Panel]:
-    failures = count("flask_exporter_failures_total")
-    dropped = count("flask_exporter_series_dropped_total")
+    failures = increase("flask_exporter_failures_total")
+    dropped = increase("flask_exporter_series_dropped_total")
     corrupt = of("flask_exporter_worker_files", 'state="corrupt"')
     storage = (
         "sum(increase(prometheus_tsdb_compactions_failed_total[$__range])"
@@ -134,7 +134,7 @@ def _scrapes() -> list[Panel]:
 
 
 def _exporter() -> list[Panel]:
-    failures = count("flask_exporter_failures_total", by="stage", window="$__interval")
+    failures = increase("flask_exporter_failures_total", by="stage", window="$__interval")
     seconds, scrapes = (
         rate("flask_exporter_scrape_seconds_sum", by="instance"),
         rate("flask_exporter_scrape_seconds_count", by="instance"),
@@ -167,7 +167,7 @@ def _exporter() -> list[Panel]:
             [
                 query(failures, "{{stage}}", interval="1m"),
                 query(
-                    count("flask_exporter_series_dropped_total", window="$__interval"),
+                    increase("flask_exporter_series_dropped_total", window="$__interval"),
                     "folded",
                     interval="1m",
                 ),

@@ -27,16 +27,31 @@ def rate(metric: str, *matchers: str, by: str = "", window: str = WINDOW, before
     return total(f"rate({of(metric, *matchers)}[{window}]{offset})", by)
 
 
-def count(metric: str, *matchers: str, by: str = "", window: str = "$__range") -> str:
-    """Events within the window, the first one of a series included.
+def increase(metric: str, *matchers: str, by: str = "", window: str = "$__range") -> str:
+    """Events within the window, of series that are there from the start, as those of durations are."""
+    return total(f"increase({of(metric, *matchers)}[{window}])", by)
 
-    `increase()` does not see the step from absent to 1: a single error of a new kind would not count. So a
-    series that is younger than the window counts with its value, where that is more.
+
+def count(metric: str, *matchers: str, by: str = "") -> str:
+    """Events in the time range, of series that begin with their first event, as those of errors do.
+
+    `increase()` does not see the step from absent to 1. So a series that was not there in the day before
+    counts with its value, where that is more.
     """
     series = of(metric, *matchers)
-    grown = f"increase({series}[{window}])"
-    born = f"({series} unless {series} offset {window})"
+    grown = f"increase({series}[$__range])"
+    born = _born(series, "$__range")
     return total(f"(({born} unless {born} < {grown}) or {grown})", by)
+
+
+def bars(metric: str, *matchers: str, by: str = "") -> str:
+    """As `count`, for each interval of a graph."""
+    series = of(metric, *matchers)
+    return total(f"({_born(series, '$__interval')} or increase({series}[$__interval]))", by)
+
+
+def _born(series: str, window: str) -> str:
+    return f"({series} unless last_over_time({series}[1d] offset {window}))"
 
 
 def total(expression: str, by: str = "") -> str:
@@ -44,9 +59,11 @@ def total(expression: str, by: str = "") -> str:
     return f"sum by ({by}) ({expression})" if by else f"sum({expression})"
 
 
-def ratio(part: str, whole: str) -> str:
-    """Part of whole: 0 where only the part is missing, nothing where there is no whole."""
-    return f"({part} or 0 * {whole}) / ({whole} > 0)"
+def error_ratio(metric: str, *matchers: str, by: str = "", window: str = WINDOW) -> str:
+    """Share of requests answered with 500 or more: 0 where there were none, nothing without traffic."""
+    errors = rate(metric, ERROR, *matchers, by=by, window=window)
+    requests = rate(metric, *matchers, by=by, window=window)
+    return f"({errors} or 0 * {total(of(metric, *matchers), by)}) / ({requests} > 0)"
 
 
 def mean(by: str = "", *matchers: str, window: str = WINDOW) -> str:

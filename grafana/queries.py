@@ -8,7 +8,10 @@ from typing import Any
 SCRAPE_INTERVAL = 15.0
 """Seconds; `timeInterval` of the provisioned datasource."""
 
-_VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
+BAR_SCRAPES = 4
+"""The shortest bar, `interval` in the panels: a minute of scrapes."""
+
+_VARIABLE = re.compile(r"\$\{([a-z_]\w*)(?::\w+)?\}|\$([a-z_]\w*)")
 _LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 
@@ -61,7 +64,7 @@ def selected(query: str) -> tuple[str, str]:
 
 def step(query: Asked, seconds: float, pixels: int = 1600, scrape: float = SCRAPE_INTERVAL) -> float:
     """Seconds from point to point over `seconds`: a point a pixel, no finer than scrapes."""
-    finest = max(scrape, 60.0 if query.shortest == "1m" else 0.0)
+    finest = BAR_SCRAPES * scrape if query.shortest else scrape
     return max(finest, seconds / (pixels * query.width / 24) // scrape * scrape)
 
 
@@ -77,6 +80,4 @@ def fill(query: Asked, values: Mapping[str, str], seconds: float, scrape: float 
         "__rate_interval": f"{max(points + scrape, 4 * scrape):.0f}s",
         **values,
     }
-    return _VARIABLE.sub(
-        lambda match: match[0] if match[1] == "1" else every[match[1] or match[2]], query.expression
-    )
+    return _VARIABLE.sub(lambda match: every[match[1] or match[2]], query.expression)

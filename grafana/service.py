@@ -6,8 +6,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import VariableOption
 
 from grafana import board
-from grafana.panels import Panel, heat_map, lines, now, number, query, set_for, timeline
-from grafana.promql import ERROR, count, mean, of, quantile, quantile_by_endpoint, rate, ratio, total
+from grafana.panels import Panel, exemplars, heat_map, lines, now, number, query, set_for, timeline
+from grafana.promql import bars, count, error_ratio, mean, of, quantile, quantile_by_endpoint, rate, total
 from grafana.tables import Column, Key, rows
 
 STATUS_COLORS = {"2xx": "green", "4xx": "orange", "5xx": "red"}
@@ -98,7 +98,7 @@ def _summary() -> list[Panel]:
             "Share of requests answered with a status of 500 or more, unhandled exceptions included. "
             "Orange from 5 %, red from 10 %, as the alerts and `/health` have it.",
             "percentunit",
-            query(ratio(rate(REQUESTS, ERROR), rate(REQUESTS))),
+            query(error_ratio(REQUESTS)),
             steps=ERROR_STEPS,
             decimals=2,
             no_data=NO_TRAFFIC,
@@ -132,7 +132,7 @@ def _summary() -> list[Panel]:
 
 def _traffic() -> list[Panel]:
     classes = f'label_replace({rate(REQUESTS, by="status")}, "class", "${{1}}xx", "status", "(.).*")'
-    errors = ratio(rate(REQUESTS, ERROR), rate(REQUESTS))
+    errors = error_ratio(REQUESTS)
     return [
         lines(
             "Requests by status class",
@@ -186,6 +186,7 @@ def _latency() -> list[Panel]:
                 query(quantile(0.95), "p95"),
                 query(quantile(0.5), "p50"),
                 query(mean(), "mean"),
+                exemplars(of("flask_http_request_duration_seconds_bucket")),
             ],
             colors={"p99": "red", "p95": "orange", "p50": "green", "mean": "blue"},
             objective=((None, "transparent"), (0.5, "orange")),
@@ -227,7 +228,7 @@ def _details() -> list[Panel]:
                 Column("Rate", f"topk(20, {rate(requests, by=by)} > 0)", "reqps", 2, cell="bar", width=190),
                 Column(
                     "Errors",
-                    ratio(rate(requests, ERROR, by=by), rate(requests, by=by)),
+                    error_ratio(requests, by=by),
                     "percentunit",
                     1,
                     ERROR_STEPS,
@@ -245,7 +246,7 @@ def _details() -> list[Panel]:
             "none",
             [
                 query(
-                    count("flask_http_request_errors_total", by="error_type", window="$__interval"),
+                    bars("flask_http_request_errors_total", by="error_type"),
                     "{{error_type}}",
                     interval="1m",
                 )

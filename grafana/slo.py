@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
 from grafana.panels import Panel, Steps, lines, linked, number, query
-from grafana.promql import ERROR, SERVICE, URL_RULE, count
+from grafana.promql import ERROR, SERVICE, URL_RULE, increase, of, rate, total
 from grafana.tables import Column, Key, rows
 
 # The windows of prometheus/slo.yml, and the pace at which each pair of them alerts.
@@ -15,7 +15,8 @@ BURN_STEPS: Steps = ((None, "green"), (1, "yellow"), (6, "orange"), (14.4, "red"
 BUDGET_STEPS: Steps = ((None, "red"), (0, "orange"), (0.25, "green"))
 PERIOD = 30 * 86_400
 COUNT = "flask_http_request_duration_seconds_count"
-BUCKET = "flask_http_request_duration_seconds_bucket"
+BUCKETS = "instance_url_rule:flask_http_request_duration_seconds_bucket:rate_5m"
+EVERY = 'le="+Inf"'
 WITHIN = 'le="0.5"'
 NO_SLO = "No objective is recorded yet"
 
@@ -152,7 +153,7 @@ def _over_time() -> list[Panel]:
         windows,
         objective=((None, "transparent"), (1, "yellow"), (6, "orange"), (14.4, "red")),
         calcs=["lastNotNull", "max"],
-        decimals=1,
+        decimals=2,
         height=11,
         no_data=NO_SLO,
     )
@@ -174,8 +175,10 @@ def _over_time() -> list[Panel]:
 
 def _spenders() -> Panel:
     by = "job, service, url_rule"
-    failed = count(COUNT, URL_RULE, ERROR, by=by)
-    slow = f"({count(COUNT, URL_RULE, by=by)} - {count(BUCKET, URL_RULE, WITHIN, by=by)})"
+    failed = increase(COUNT, URL_RULE, ERROR, by=by)
+    every = total(f"sum_over_time({of(BUCKETS, URL_RULE, EVERY)}[$__range])", by)
+    within = total(f"sum_over_time({of(BUCKETS, URL_RULE, WITHIN)}[$__range])", by)
+    slow = f"(({every} - {within}) * 60)"  # one sample a minute
     return rows(
         "Spent in this time range, by endpoint",
         "Requests that failed (500 and more), and those that took longer than 0.5 s, and how much of "
@@ -206,24 +209,20 @@ def _share(slo: str) -> str:
 
 def _spending() -> list[Panel]:
     by = "url_rule"
-    failed = count(COUNT, URL_RULE, ERROR, by=by, window="$__interval")
-    every = count(COUNT, URL_RULE, by=by, window="$__interval")
-    within = count(BUCKET, URL_RULE, WITHIN, by=by, window="$__interval")
+    failed = rate(COUNT, URL_RULE, ERROR, by=by)
+    slow = f"{total(of(BUCKETS, URL_RULE, EVERY), by)} - {total(of(BUCKETS, URL_RULE, WITHIN), by)}"
     return [
-        linked(_bars("Failed requests", "Answered with 500 or more.", failed), board.endpoint_of_line()),
-        linked(_bars("Slow requests", "Longer than 0.5 s.", f"{every} - {within}"), board.endpoint_of_line()),
+        linked(_bad("Failed requests", "Answered with 500 or more.", failed), board.endpoint_of_line()),
+        linked(_bad("Slow requests", "Longer than 0.5 s.", slow), board.endpoint_of_line()),
     ]
 
 
-def _bars(title: str, description: str, expression: str) -> graphs.Panel:
+def _bad(title: str, description: str, expression: str) -> graphs.Panel:
     return lines(
         title,
-        f"{description} Each bar is as many as there were within it.",
-        "none",
-        [query(f"{expression} > 0", "{{url_rule}}", interval="1m")],
-        calcs=["sum"],
-        bars=True,
+        f"{description} A second, by endpoint.",
+        "reqps",
+        [query(f"{expression} > 0", "{{url_rule}}")],
         stacked=True,
-        decimals=0,
         no_data="None",
     )

@@ -8,7 +8,7 @@ from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
 from grafana import board
 from grafana.panels import Panel, Steps, frame, limits, lines, now, number, query
-from grafana.promql import WINDOW, count, of, rate, total
+from grafana.promql import WINDOW, increase, of, rate, total
 
 FULL: Steps = ((None, "green"), (0.7, "orange"), (0.9, "red"))
 LATER = 4 * 3600
@@ -20,7 +20,7 @@ NO_NODE = "No node exporter is scraped"
 
 def dashboard() -> model.Dashboard:
     """The dashboard."""
-    hosts = board.label("host", "Host", "label_values(node_uname_info, instance)")
+    hosts = board.label("host", "Host", "label_values(node_memory_MemTotal_bytes, instance)")
     return board.board(
         "flask-workers",
         "Workers and host",
@@ -81,7 +81,7 @@ def _summary() -> list[Panel]:
             "Worker starts",
             "Workers started in this time range: at a deploy, after max_requests, or because one died.",
             "locale",
-            now(f"{count('flask_worker_starts_total')} or vector(0)"),
+            now(f"{increase('flask_worker_starts_total')} or vector(0)"),
             decimals=0,
             width=5,
             trend=False,
@@ -122,7 +122,7 @@ def _summary() -> list[Panel]:
 
 def _workers() -> list[Panel]:
     queued = rate("flask_http_request_queue_seconds_bucket", by="le")
-    starts = count("flask_worker_starts_total", by="instance", window="$__interval")
+    starts = increase("flask_worker_starts_total", by="instance", window="$__interval")
     return [
         lines(
             "Threads",
@@ -192,6 +192,7 @@ def _workers() -> list[Panel]:
 def _host() -> list[Panel]:
     cpu = f'node_cpu_seconds_total{{{HOST},mode!="idle"}}'
     idle = f'node_cpu_seconds_total{{{HOST},mode="idle"}}'
+    disks = f'{HOST},device!~"loop.*|ram.*|sr.*|zram.*"'
     nics = f'{HOST},device!~"lo|veth.*|br-.*|docker.*"'
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
     used = f"1 - node_memory_MemAvailable_bytes{{{HOST}}} / node_memory_MemTotal_bytes{{{HOST}}}"
@@ -250,8 +251,8 @@ def _host() -> list[Panel]:
             "Bytes read and written a second, by device.",
             "Bps",
             [
-                query(moved("node_disk_read_bytes_total", HOST, "device") + " > 0", "read {{device}}"),
-                query(moved("node_disk_written_bytes_total", HOST, "device") + " > 0", "written {{device}}"),
+                query(moved("node_disk_read_bytes_total", disks, "device"), "read {{device}}"),
+                query(moved("node_disk_written_bytes_total", disks, "device"), "written {{device}}"),
             ],
             width=8,
             no_data=NO_NODE,
