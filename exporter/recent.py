@@ -26,18 +26,19 @@ from zlib import crc32
 if TYPE_CHECKING:
     from exporter.middleware import Exchange
 
-_MAGIC = b"flight01"
+_MAGIC = b"flight02"
 _HEADER = struct.Struct("<8sIId")  # magic, record size, records, time at which the writing began
 _HEADER_SIZE = 64
-_RECORD_SIZE = 512
+_RECORD_SIZE = 640
 _CHECKSUM = 4
-# Lengths of text (bytes) and of url_rule (characters), sequence number, start, duration, request and response
-# size, status, failed, disconnected. Then the text: it is last, so that a long path is cut and nothing else.
-_NUMBERS = struct.Struct("<HHQddqqH??")
-_TEXT_SIZE = _RECORD_SIZE - _CHECKSUM - _NUMBERS.size
-_RULE_LIMIT = 200
+# Lengths of the names and of the rest of the text, sequence, start, duration, request and response size.
+_NUMBERS = struct.Struct("<HHQddqq")
 _PATH_LIMIT = 256
+_TEXT_LIMIT = 64 + 1 + 32 + 1 + _PATH_LIMIT  # request id, trace id, path
+_NAMES_LIMIT = _RECORD_SIZE - _CHECKSUM - _NUMBERS.size - _TEXT_LIMIT
 _RETRY_SECONDS = 1.0
+
+_pack = _NUMBERS.pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,35 +83,24 @@ class FlightRecorder:
         _instances.add(self)
 
     def record(self, exchange: Exchange) -> None:
-        """Write one finished request: 1.6 µs. Raises OSError while the directory cannot be written."""
+        """Write one finished request. Raises OSError while the directory cannot be written."""
         if self._size == 0:
             return
-        exchange.name()
         ring = self._ring or self._claim()
         sequence = next(ring.sequence)
+        names = exchange.names or names_of(exchange)
+        # WSGI hands over the bytes of the path as Latin-1.
         path = exchange.environ.get("PATH_INFO", "")[:_PATH_LIMIT]
-        if not path.isascii():  # WSGI hands over the bytes as Latin-1
-            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
-        rule = exchange.rule[:_RULE_LIMIT]
-        text = (
-            f"{exchange.request_id}\0{exchange.trace_id}\0{exchange.method}\0{exchange.error_type}\0"
-            f"{exchange.endpoint}\0{rule}{path}"
-        ).encode("utf-8", "replace")[:_TEXT_SIZE]
-        body = (
-            _NUMBERS.pack(
-                len(text),
-                len(rule),
-                sequence,
-                exchange.start_time,
-                exchange.duration,
-                exchange.request_size,
-                exchange.response_size,
-                exchange.status,
-                exchange.failed,
-                exchange.disconnected,
-            )
-            + text
-        )
+        rest = f"{exchange.request_id}\0{exchange.trace_id}\0{path}".encode("latin-1", "replace")
+        body = _pack(
+            len(names),
+            len(rest),
+            sequence,
+            exchange.start_time,
+            exchange.duration,
+            exchange.request_size,
+            exchange.response_size,
+        ) + names + rest  # fmt: skip
         at = _HEADER_SIZE + sequence % self._size * _RECORD_SIZE
         # One assignment: atomic among the threads of this process, which hold the interpreter lock for it.
         ring.memory[at : at + _CHECKSUM + len(body)] = crc32(body).to_bytes(_CHECKSUM, "little") + body
@@ -203,37 +193,48 @@ def _valid(content: bytes) -> bool:
     )
 
 
+def names_of(exchange: Exchange) -> bytes:
+    """The part of a record that is the same for all requests of a rule with the same outcome."""
+    exchange.name()
+    flags = f"{exchange.failed:d}{exchange.disconnected:d}"
+    names = (exchange.method, exchange.error_type, exchange.endpoint, exchange.rule)
+    return (f"{exchange.status:03d}{flags}" + "\0".join(names)).encode("utf-8", "replace")[:_NAMES_LIMIT]
+
+
 def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
     """The whole records of a ring with their sequence numbers, in no order."""
     for at in range(_HEADER_SIZE, len(content), _RECORD_SIZE):
-        text_length, rule_length, sequence, start, duration, request, response, status, failed, gone = (
-            _NUMBERS.unpack_from(content, at + _CHECKSUM)
+        start = at + _CHECKSUM
+        names_length, rest_length, sequence, start_time, duration, request_size, response_size = (
+            _NUMBERS.unpack_from(content, start)
         )
-        end = at + _CHECKSUM + _NUMBERS.size + text_length
-        body = content[at + _CHECKSUM : end]
-        if text_length > _TEXT_SIZE or crc32(body) != int.from_bytes(content[at : at + _CHECKSUM], "little"):
+        middle = start + _NUMBERS.size + names_length
+        end = middle + rest_length
+        body = content[start:end]
+        if end > at + _RECORD_SIZE or crc32(body) != int.from_bytes(content[at:start], "little"):
             continue
-        text = body[_NUMBERS.size :].decode("utf-8", "ignore")
-        fields = text.split("\0", 5)
-        fields += [""] * (6 - len(fields))  # names of hundreds of letters leave no room for the rest
-        request_id, trace_id, method, error_type, endpoint, names = fields
+        names = content[start + _NUMBERS.size : middle].decode("utf-8", "ignore")
+        if not names:  # never written
+            continue
+        method, error_type, endpoint, rule = (*names[5:].split("\0", 3), "", "", "")[:4]
+        request_id, trace_id, path = content[middle:end].split(b"\0", 2)
         yield (
             sequence,
             Request(
-                start_time=start,
+                start_time=start_time,
                 duration=duration,
                 method=method,
-                url_rule=names[:rule_length],
+                url_rule=rule,
                 endpoint=endpoint,
-                path=names[rule_length:],
-                status=status,
-                failed=failed,
+                path=path.decode("utf-8", "replace"),
+                status=int(names[:3]),
+                failed=names[3] == "1",
                 error_type=error_type,
-                request_size=request,
-                response_size=response,
-                request_id=request_id,
-                trace_id=trace_id,
-                disconnected=gone,
+                request_size=request_size,
+                response_size=response_size,
+                request_id=request_id.decode("ascii"),
+                trace_id=trace_id.decode("ascii"),
+                disconnected=names[4] == "1",
             ),
         )
 
