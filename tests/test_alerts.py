@@ -1,5 +1,6 @@
 """Every alert says who must act, why and where; every query asks for series that the stack has."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -18,13 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RULES = sorted((ROOT / "prometheus/rules").glob("*.yml"))
 RUNBOOKS = sorted((ROOT / "prometheus/runbooks").glob("*.md"))
 DASHBOARDS = {
-    "flask-service",
-    "flask-endpoints",
-    "flask-errors",
-    "flask-slo",
-    "flask-workers",
-    "monitoring-pipeline",
-    "flask-requests",
+    dashboard["uid"]: {variable["name"] for variable in dashboard["templating"]["list"]}
+    for file in (ROOT / "grafana/dashboards").glob("*/*.json")
+    for dashboard in [json.loads(file.read_text(encoding="utf-8"))]
 }
 
 # Series of programs that are not ours; `make drill` asks for each of them in a running stack.
@@ -146,11 +143,13 @@ def test_alert_is_complete(rule: dict[str, Any]) -> None:
         r"\{\{ \$externalLabels\.grafana_url \}\}/d/([a-z-]+)\?(.+)", annotations["dashboard_url"]
     )
     assert link is not None
-    assert link[1] in DASHBOARDS
-    assert all(
-        re.fullmatch(r"var-(\w+)=(\{\{ \$labels\.\1( \| urlquery)? \}\}|alertmanager)", variable)
-        for variable in link[2].split("&")
-    )
+    for variable in link[2].split("&"):
+        selects = re.fullmatch(
+            r"var-(\w+)=(?:\{\{ \$labels\.(\w+)( \| urlquery)? \}\}|alertmanager)", variable
+        )
+        assert selects is not None
+        assert selects[1] in DASHBOARDS[link[1]]
+        assert selects[2] in {None, selects[1], "instance"}
     assert "for" in rule or rule["labels"]["window"] in rule["expr"]
 
 
