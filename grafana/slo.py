@@ -154,6 +154,7 @@ def _over_time() -> list[Panel]:
         objective=((None, "transparent"), (1, "yellow"), (6, "orange"), (14.4, "red")),
         calcs=["lastNotNull", "max"],
         decimals=2,
+        width=24,
         height=11,
         no_data=NO_SLO,
     )
