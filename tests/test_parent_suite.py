@@ -32,8 +32,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 content = archive.extractfile(member)
                 assert content is not None
                 (directory / Path(member.name).name).write_bytes(content.read())
-    for name in ("unittest_helper.py", "conftest.py"):
-        shutil.copy(TOP / "tests" / "parent_suite" / name, directory)
+    shutil.copy(TOP / "tests" / "parent_suite" / "unittest_helper.py", directory)
     servers = directory / "test_endpoint.py"
     text = servers.read_text()
     for fixed, free in zip(PORTS, free_ports(len(PORTS)), strict=True):
@@ -63,13 +62,15 @@ def source_distribution() -> Path:
 def outcomes(suite: Path, which: str) -> dict[str, set[str]]:
     """The names of the tests that passed, failed and were skipped with the parent's class or ours."""
     report = suite / f"{which}.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", "."]
+    # Loaded as a plugin, so that the class under test is in place when the suite's modules import it.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "unittest_helper", "-p", "no:cacheprovider"]
+    command += [f"--junit-xml={report}", "."]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
     inherited.pop("PROMETHEUS_MULTIPROC_DIR", None)
     done = subprocess.run(
         command,
         cwd=suite,
-        env={**inherited, "PARENT_SUITE_CLASS": which, "PYTHONPATH": str(TOP)},
+        env={**inherited, "PARENT_SUITE_CLASS": which, "PYTHONPATH": f"{suite}{os.pathsep}{TOP}"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import unittest
+from importlib.metadata import version as version_of
 from typing import Any
 
 import flask
@@ -50,11 +51,11 @@ class BaseTestCase(unittest.TestCase):
         assert self._values(name, labels, endpoint) == []
 
     def assumeMinimumFlaskVersion(self, version: str) -> None:  # noqa: N802
-        if Version(flask.__version__) < Version(version):
+        if Version(version_of("flask")) < Version(version):
             self.skipTest(f"for Flask {version} and later")
 
     def assumeBeforeFlaskVersion(self, version: str) -> None:  # noqa: N802
-        if Version(flask.__version__) >= Version(version):
+        if Version(version_of("flask")) >= Version(version):
             self.skipTest(f"for Flask before {version}")
 
     def _values(self, name: str, labels: tuple[tuple[str, object], ...], endpoint: str) -> list[float]:
