@@ -1,0 +1,22 @@
+"""`python -m exporter <command>`: what an operator asks of a running service."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from exporter import top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m exporter", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    top.add_command(commands)
+    options = parser.parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
