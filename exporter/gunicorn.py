@@ -92,11 +92,11 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001  gunicorn's sig
 
 
 def post_worker_init(worker: Any) -> None:
-    """Tell how many requests this worker can serve at once."""
-    from exporter.workers import set_threads
+    """Tell that this worker serves, and how many requests at once."""
+    from exporter.workers import serve
 
     greenlets = worker.cfg.worker_class_str in ("gevent", "eventlet")
-    set_threads(worker.cfg.worker_connections if greenlets else worker.cfg.threads)
+    serve(worker.cfg.worker_connections if greenlets else worker.cfg.threads)
 
 
 def child_exit(server: Any, worker: Any) -> None:

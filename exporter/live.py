@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -22,7 +23,7 @@ class Live(Collector):
     """The live collectors of one registry; applications that share the registry share the families."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+        self._registry = weakref.ref(registry)  # which knows the worker that holds this collector
         self._sources: list[Described] = []
 
     def add(self, *sources: Described) -> None:
@@ -31,9 +32,12 @@ class Live(Collector):
         self._sources += sources
         if known >= {family.name for family in self.describe()}:
             return
+        registry = self._registry()
+        if registry is None:
+            return
         if known:
-            self._registry.unregister(self)
-        self._registry.register(self)
+            registry.unregister(self)
+        registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
         """The families without samples, so that a registry learns the names without computing anything."""

@@ -45,10 +45,30 @@ def shared_directory() -> str | None:
     return directory or None
 
 
-def set_threads(count: int) -> None:
-    """Tell how many threads of this process serve requests: its capacity."""
+def serve(threads: int) -> None:
+    """Tell that this process serves requests from now on, and in how many threads: its capacity."""
     global _threads
-    _threads = count
+    _threads = threads
+    for worker in _workers:
+        worker.start()
+
+
+class _Collections:
+    """The time that this process has spent in Python's garbage collector, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def __call__(self, phase: str, info: dict[str, Any]) -> None:  # noqa: ARG002  the callback's signature
+        if phase == "start":
+            self._started = time.perf_counter()
+        else:
+            self.seconds += time.perf_counter() - self._started
+
+
+_collections = _Collections()
+gc.callbacks.append(_collections)
 
 
 class Forked(Protocol):
@@ -113,7 +133,8 @@ class Worker:
         )
         self.live = Live(registry)
         self._started = False
-        self._cpu_counted = self._gc_seconds = self._gc_counted = self._gc_started = 0.0
+        self._cpu_counted = 0.0
+        self._gc_counted = _collections.seconds
         _workers.add(self)
 
     @staticmethod
@@ -138,7 +159,6 @@ class Worker:
                 return
             self._started = True
         self._starts.inc()
-        gc.callbacks.append(self._on_gc)
         self.tick(int(time.monotonic()))
 
     def tick(self, second: int) -> None:
@@ -153,7 +173,7 @@ class Worker:
             cpu = time.process_time()
             self._cpu.inc(max(cpu - self._cpu_counted, 0.0))
             self._cpu_counted = cpu
-            collected = self._gc_seconds
+            collected = _collections.seconds
             self._gc.inc(collected - self._gc_counted)
             self._gc_counted = collected
             self.count_logged()
@@ -170,12 +190,6 @@ class Worker:
             while True:
                 self.log_messages.labels(self._logged.popleft()).inc()
 
-    def _on_gc(self, phase: str, info: dict[str, Any]) -> None:  # noqa: ARG002  the callback's signature
-        if phase == "start":
-            self._gc_started = time.perf_counter()
-        else:
-            self._gc_seconds += time.perf_counter() - self._gc_started
-
     def after_fork(self) -> None:
         """Forget what belongs to the parent process; its files go on without us."""
         self.lock = threading.Lock()
@@ -185,8 +199,8 @@ class Worker:
             self._slots = None
         self._started = False
         self._logged.clear()
-        self._cpu_counted = self._gc_seconds = self._gc_counted = 0.0
-        gc.callbacks[:] = [callback for callback in gc.callbacks if callback != self._on_gc]
+        self._cpu_counted = 0.0
+        self._gc_counted = _collections.seconds
         for one in self.forks:
             one.after_fork()
 
