@@ -329,7 +329,11 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         )
 
     def _window(self) -> tuple[int, int]:
-        return self.worker.slots.totals(time.monotonic())
+        try:
+            return self.worker.slots.totals(time.monotonic())
+        except OSError as error:
+            self.worker.failures.count("slots", error)
+            return 0, 0
 
     def _uptime(self) -> float:
         return time.time() - self.recent.started()

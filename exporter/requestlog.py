@@ -84,12 +84,19 @@ class RequestLog:
             f'"error_type":{quoted(exchange.error_type)}}}\n'
         )
         self._destination.write(line.encode("ascii"), severity)
+        if exchange.exception is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._log_broken_body(exchange, exchange.exception)
 
     def attach(self, app: Flask) -> None:
-        """Send the process's log records there too, as JSON; the application's own plain output goes."""
+        """Send the process's log records there too, as JSON; the application's own plain output goes.
+
+        Where nobody has configured logging yet, the level holds for every logger.
+        """
         if self._handler is None:
             return
         root = logging.getLogger()
+        if not root.handlers:
+            root.setLevel(self._level)
         if not any(
             isinstance(handler, JsonHandler) and handler.name == self._handler.name
             for handler in root.handlers
@@ -105,6 +112,23 @@ class RequestLog:
             logging.getLogger().removeHandler(self._handler)
             self._destination.close()
             self._destination = self._handler = None
+
+    def _log_broken_body(self, exchange: Exchange, error: BaseException) -> None:
+        """Flask logs what its views raise, but is through with a request whose body raises half-way."""
+        record = logging.makeLogRecord(
+            {
+                "name": "exporter.request",
+                "levelno": logging.ERROR,
+                "levelname": "ERROR",
+                "msg": f"The body of {exchange.method} {exchange.rule} broke off",
+                "exc_info": (type(error), error, error.__traceback__),
+                "request_id": exchange.request_id,
+                "trace_id": exchange.trace_id,
+                "url_rule": exchange.rule,
+            }
+        )
+        if self._handler is not None:
+            self._handler.handle(record)
 
     def _query(self, environ: dict[str, Any]) -> str:
         text = environ.get("QUERY_STRING", "")[:_PATH_LIMIT]

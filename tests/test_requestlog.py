@@ -398,6 +398,11 @@ def app(path: Path) -> Iterator[Flask]:
     def boom() -> str:
         raise ValueError("bad\r\nnumber")
 
+    @app.get("/stream")
+    def stream() -> Iterator[str]:
+        yield "first"
+        raise ValueError("half-way")
+
     yield app
     exporter.request_log.close()
 
@@ -452,6 +457,16 @@ class TestRecords:
         assert record["request_id"] == line["request_id"] == answer.headers["X-Request-ID"]
         assert (line["level"], line["status"], line["error_type"]) == ("ERROR", 500, "ValueError")
 
+    def test_a_body_that_breaks_off_leaves_its_traceback(self, app: Flask, path: Path) -> None:
+        with pytest.raises(ValueError, match="half-way"):
+            app.test_client().get("/stream", headers={"X-Request-ID": "known-3"}, buffered=True)
+        line, record = _lines(path)
+
+        assert (line["status"], line["level"], line["error_type"]) == (200, "ERROR", "ValueError")
+        assert (record["message"], record["level"]) == ("The body of GET /stream broke off", "ERROR")
+        assert record["traceback"].endswith("ValueError: half-way")
+        assert line["request_id"] == record["request_id"] == "known-3"
+
     def test_outside_of_a_request_there_is_no_id(self, app: Flask, path: Path) -> None:
         app.logger.error("starting")
         (record,) = _lines(path)
@@ -502,6 +517,27 @@ class TestRecords:
         second.request_log.close()
 
         assert [record["message"] for record in _lines(path)] == ["once"]
+
+
+class TestLevel:
+    @pytest.mark.parametrize(
+        ("configured", "messages"), [("", ["info", "warning"]), ("logging.basicConfig()\n", ["warning"])]
+    )
+    def test_it_holds_for_every_logger_unless_the_host_has_configured_logging(
+        self, path: Path, configured: str, messages: list[str]
+    ) -> None:
+        program = f"""
+import logging
+from flask import Flask
+from exporter import FlaskExporter
+{configured}
+FlaskExporter(Flask("orders"), request_log={str(path)!r})
+for level in ("debug", "info", "warning"):
+    getattr(logging.getLogger("stock"), level)(level)
+"""
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+
+        assert [record["message"] for record in _lines(path)] == messages
 
 
 class TestFailures:
