@@ -117,7 +117,7 @@ class WorkerFile(MmapedDict):
         stem, _, pid = base.removesuffix(".db").rpartition("_")
         for number in count(int(pid), SAME_PID):
             path = os.path.join(directory, f"{stem}_{number}.db")
-            with suppress(FileExistsError, FileNotFoundError):
+            with suppress(FileExistsError):
                 if self._create(path):
                     break
         self._fname = path
@@ -129,11 +129,12 @@ class WorkerFile(MmapedDict):
         """Create the file and lock it; False if a compactor took the still empty file for a dead one."""
         self._f = open(path, "x+b", buffering=0)  # noqa: SIM115  open for as long as the process lives
         try:
-            self._lock = open(path, "rb", buffering=0)  # noqa: SIM115
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            if os.path.samestat(os.stat(path), os.fstat(self._f.fileno())):
-                self._reserve(_INITIAL)
-                return True
+            with suppress(FileNotFoundError):
+                self._lock = open(path, "rb", buffering=0)  # noqa: SIM115
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                if os.path.samestat(os.stat(path), os.fstat(self._f.fileno())):
+                    self._reserve(_INITIAL)
+                    return True
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(path)
