@@ -44,6 +44,14 @@ lint: $(VENV)/.installed tools ## ruff, mypy, rules and configurations
 	.tools/promtool check rules prometheus/rules/*.yml
 	.tools/amtool check-config prometheus/alertmanager/*.yml
 
+# The peers to compare with, and the load generator; without that one the run through gunicorn is skipped.
+.PHONY: bench
+bench: $(VENV)/.installed tools ## what measuring costs, beside peers; results in .bench/
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@if ! command -v wrk >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo 'installing wrk'; apt-get -qq update && apt-get -qq install --yes wrk >/dev/null; fi
+	@$(BIN)/python -m tests.bench
+
 .PHONY: dashboards
 dashboards: $(VENV)/.installed ## regenerate grafana/dashboards from grafana/*.py
 	$(BIN)/python -m grafana.build
