@@ -23,6 +23,7 @@ NAVIGATION = {
     "flask-service": ("Service", "heart", "Is it healthy?"),
     "flask-endpoints": ("Endpoints", "sitemap", "Which endpoint?"),
     "flask-errors": ("Errors", "bug", "Which error, since when?"),
+    "flask-requests": ("Requests", "list-ul", "Which requests exactly?"),
     "flask-slo": ("SLO", "bullseye", "How much budget is left, how fast does it burn?"),
     "flask-workers": ("Workers and host", "cpu", "Is it out of something?"),
     "monitoring-pipeline": ("Pipeline", "info", "Can I trust what I see?"),
@@ -39,14 +40,18 @@ def to(uid: str, *parameters: str) -> dict[str, object]:
     return link(f"{NAVIGATION[uid][0]}: {NAVIGATION[uid][2]}", f"/d/{uid}?{'&'.join((SCOPE, *parameters))}")
 
 
-def endpoint_of_row() -> list[dict[str, object]]:
-    """From a table's endpoint to its drill-down."""
-    return [to("flask-endpoints", URL_RULE_OF_ROW), to("flask-errors", URL_RULE_OF_ROW)]
+def endpoint_of_row(*more: str) -> list[dict[str, object]]:
+    """From a table's endpoint to its drill-down; `more` are parameters that narrow down its log lines."""
+    return [
+        to("flask-endpoints", URL_RULE_OF_ROW),
+        to("flask-errors", URL_RULE_OF_ROW),
+        to("flask-requests", URL_RULE_OF_ROW, *more),
+    ]
 
 
 def endpoint_of_line() -> list[dict[str, object]]:
     """From a line with the label url_rule to its drill-down."""
-    return [to("flask-endpoints", URL_RULE_OF_LINE), to("flask-errors", URL_RULE_OF_LINE)]
+    return [to(uid, URL_RULE_OF_LINE) for uid in ("flask-endpoints", "flask-errors", "flask-requests")]
 
 
 class _Event(dashboard.AnnotationQuery):
@@ -145,6 +150,12 @@ def url_rules() -> build.QueryVariable:
     """Endpoints of the chosen services."""
     query = f"label_values(flask_http_request_duration_seconds_count{{{SERVICE}}}, url_rule)"
     return label("url_rule", "Endpoint", query)
+
+
+def error_types() -> build.QueryVariable:
+    """Error types of the chosen services."""
+    query = f"label_values(flask_http_request_errors_total{{{SERVICE}}}, error_type)"
+    return label("error_type", "Error type", query)
 
 
 def board(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import endpoints, errors, home, pipeline, service, slo, workers
+from grafana import endpoints, errors, home, pipeline, requests, service, slo, workers
 
 DASHBOARDS = Path(__file__).parent / "dashboards"
 
@@ -16,6 +16,7 @@ def documents() -> dict[str, str]:
         "Flask/service.json": service.dashboard(),
         "Flask/endpoints.json": endpoints.dashboard(),
         "Flask/errors.json": errors.dashboard(),
+        "Flask/requests.json": requests.dashboard(),
         "Flask/slo.json": slo.dashboard(),
         "Flask/workers.json": workers.dashboard(),
         "Monitoring/pipeline.json": pipeline.dashboard(),

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
 from grafana.panels import Panel, Steps, lines, linked, now, number, query
-from grafana.promql import SERVICE, URL_RULE, bars, count, error_ratio, increase, of
+from grafana.promql import URL_RULE, bars, count, error_ratio, increase, of
 from grafana.service import ERROR_STEPS
 from grafana.tables import Column, Key, rows
 
@@ -16,17 +16,17 @@ CHOSEN = f'{URL_RULE},error_type=~"$error_type"'
 SERVER = 'status!~"4.."'
 CLIENT = 'status=~"4.."'
 FAILED = count(ERRORS, CHOSEN, by="job, service, error_type")
+TYPE_OF_ROW = "var-error_type=${__data.fields.Type:percentencode}"
 NO_ERRORS = "No errors"
 
 
 def dashboard() -> model.Dashboard:
     """The dashboard."""
-    types = board.label("error_type", "Error type", f"label_values({ERRORS}{{{SERVICE}}}, error_type)")
     return board.board(
         "flask-errors",
         "Errors",
         "Which error, since when? By type, endpoint and status.",
-        [board.jobs(), board.services(), board.instances(), board.url_rules(), types],
+        [board.jobs(), board.services(), board.instances(), board.url_rules(), board.error_types()],
         [
             *_summary(),
             _failed(),
@@ -95,7 +95,7 @@ def _failed() -> Panel:
         [
             Key("error_type", "Type"),
             Key("status", "Status", width=70),
-            Key("url_rule", "Endpoint", board.endpoint_of_row()),
+            Key("url_rule", "Endpoint", board.endpoint_of_row(TYPE_OF_ROW)),
         ],
         [
             Column("Times", f"{count(ERRORS, CHOSEN, by=by)} > 0", "locale", 0, cell="bar", width=110),

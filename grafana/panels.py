@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any, TypeAlias, TypeVar
 
-from grafana_foundation_sdk.builders import bargauge, common, heatmap, prometheus, stat, statetimeline, text
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    heatmap,
+    logs,
+    loki,
+    prometheus,
+    stat,
+    statetimeline,
+    text,
+)
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries as graphs
@@ -34,12 +44,22 @@ Panel: TypeAlias = (
     bargauge.Panel
     | graphs.Panel
     | heatmap.Panel
+    | logs.Panel
     | stat.Panel
     | statetimeline.Panel
     | tables.Panel
     | text.Panel
 )
-P = TypeVar("P", bargauge.Panel, graphs.Panel, heatmap.Panel, stat.Panel, statetimeline.Panel, tables.Panel)
+P = TypeVar(
+    "P",
+    bargauge.Panel,
+    graphs.Panel,
+    heatmap.Panel,
+    logs.Panel,
+    stat.Panel,
+    statetimeline.Panel,
+    tables.Panel,
+)
 Query: TypeAlias = prometheus.Dataquery
 Steps: TypeAlias = Sequence[tuple[float | None, str]]
 """Lower limit and colour; the first has no limit, the others ascend."""
@@ -104,11 +124,19 @@ def linked(panel: P, links: Sequence[Mapping[str, object]]) -> P:
     )
 
 
-def frame(panel: P, title: str, description: str, asked: Sequence[Query], width: int, height: int) -> P:
+def frame(
+    panel: P,
+    title: str,
+    description: str,
+    asked: Sequence[Query | loki.Dataquery],
+    width: int,
+    height: int,
+    source: DataSourceRef = DATASOURCE,
+) -> P:
     """What every panel has. Widths are in columns of 24, heights in units of 38 pixels."""
     for letter, one in zip(ascii_uppercase, asked, strict=False):
         panel = panel.with_target(one.ref_id(letter))
-    return panel.title(title).description(description).datasource(DATASOURCE).span(width).height(height)
+    return panel.title(title).description(description).datasource(source).span(width).height(height)
 
 
 def number(
@@ -150,7 +178,7 @@ def lines(
     title: str,
     description: str,
     unit: str,
-    asked: Sequence[Query],
+    asked: Sequence[Query | loki.Dataquery],
     *,
     width: int = 12,
     height: int = 9,
@@ -163,11 +191,12 @@ def lines(
     lowest: float | None = 0,
     highest: float | None = None,
     decimals: int | None = None,
+    source: DataSourceRef = DATASOURCE,
     no_data: str = NO_DATA,
 ) -> graphs.Panel:
     """Lines (or bars) over time; `objective` draws its limits as dashed lines."""
     panel = (
-        frame(graphs.Panel(), title, description, asked, width, height)
+        frame(graphs.Panel(), title, description, asked, width, height, source)
         .unit(unit)
         .no_value(no_data)
         .draw_style(look.GraphDrawStyle("bars" if bars else "line"))
@@ -194,8 +223,8 @@ def lines(
         panel = panel.scale_distribution(log)
     elif lowest is not None:
         panel = panel.min(lowest)
-    if highest is not None:
-        panel = panel.axis_soft_max(highest)
+    if bars or highest is not None:
+        panel = panel.axis_soft_max(1 if highest is None else highest)
     if objective:
         dashed = common.GraphThresholdsStyleConfig().mode(look.GraphThresholdsStyleMode("dashed"))
         panel = panel.thresholds(limits(objective)).thresholds_style(dashed)

@@ -72,8 +72,8 @@ def _summary() -> list[Panel]:
             names=ALIVE,
             trend=False,
         ),
-        _number("Targets down", "Of all jobs, now.", f"count({of('up')} == 0)", "now"),
-        _number("Exporter failures", "Parts of requests that the exporter could not record.", failures),
+        _number("Down", "Targets that Prometheus could not scrape, now.", f"count({of('up')} == 0)", "now"),
+        _number("Exporter", "What the exporter could not record.", failures),
         _number("Folded", "Observations that the series cap folded into `_other`.", dropped),
         _number("Corrupt files", "Worker files that were set aside, now.", f"sum({corrupt})", "now"),
         _number(
@@ -83,7 +83,7 @@ def _summary() -> list[Panel]:
             f" + {_increase('prometheus_rule_group_iterations_missed_total')}",
         ),
         _number("Undelivered", "Notifications that failed or were dropped on their way.", undelivered),
-        _number("Storage failures", "Failed compactions and writes, and corruptions.", storage),
+        _number("Storage", "Failed compactions and writes of Prometheus, and corruptions.", storage),
     ]
 
 
@@ -106,7 +106,7 @@ def _scrapes() -> list[Panel]:
             "Whether Prometheus could scrape them. A gap is a target that was not known.",
             [query(of("up"), "{{job}} {{instance}}")],
             UP,
-            width=8,
+            width=10,
             height=9,
             no_data=NOTHING,
         ),
@@ -116,7 +116,7 @@ def _scrapes() -> list[Panel]:
             "s",
             [query(f"max by (job, instance) ({of('scrape_duration_seconds')})", "{{job}} {{instance}}")],
             logarithmic=True,
-            width=8,
+            width=7,
             no_data=NOTHING,
         ),
         lines(
@@ -127,7 +127,7 @@ def _scrapes() -> list[Panel]:
             [query(f"max by (job, instance) ({of('scrape_samples_scraped')})", "{{job}} {{instance}}")],
             calcs=["lastNotNull", "max"],
             logarithmic=True,
-            width=8,
+            width=7,
             no_data=NOTHING,
         ),
     ]
@@ -221,7 +221,6 @@ def _alerting() -> list[Panel]:
                 query(f"{told} > 0 or on () {nobody}", "sent {{integration}}"),
                 query(f"{untold} > 0", "failed {{integration}}"),
             ],
-            decimals=3,
             width=8,
             no_data=NOTHING,
         ),
@@ -236,7 +235,7 @@ def _probes() -> list[Panel]:
             "Whether a URL answered as it should, asked as a user would.",
             [query("probe_success", "{{instance}}")],
             UP,
-            width=8,
+            width=10,
             height=9,
             no_data=no_probe,
         ),
@@ -246,7 +245,7 @@ def _probes() -> list[Panel]:
             "s",
             [query("max by (instance) (probe_duration_seconds)", "{{instance}}")],
             objective=((None, "transparent"), (1, "orange")),
-            width=8,
+            width=7,
             no_data=no_probe,
         ),
         lines(
@@ -255,7 +254,7 @@ def _probes() -> list[Panel]:
             "s",
             [query("avg by (phase) (probe_http_duration_seconds)", "{{phase}}")],
             stacked=True,
-            width=8,
+            width=7,
             no_data=no_probe,
         ),
     ]

@@ -36,7 +36,9 @@ def asked(board: Mapping[str, Any]) -> Iterator[Asked]:
     uid = board["uid"]
     for panel in board["panels"]:
         for inner in [panel, *panel.get("panels", ())]:
-            for target in inner.get("targets", ()):
+            if inner.get("datasource", {}).get("type") != "prometheus":
+                continue
+            for target in inner["targets"]:
                 yield Asked(
                     uid,
                     inner["title"],

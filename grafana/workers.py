@@ -44,12 +44,12 @@ def _forecast() -> Panel:
     left, memory = f"node_memory_MemAvailable_bytes{{{HOST}}}", f"node_memory_MemTotal_bytes{{{HOST}}}"
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
     shares = {
-        "threads, now": f"avg_over_time(sum({busy})[5m:]) / {threads}",
-        "threads, in 4 h": f"sum(predict_linear({busy}[1h], {LATER})) / {threads}",
-        "memory, now": f"max(1 - {left} / {memory})",
-        "memory, in 4 h": f"max(1 - predict_linear({left.replace('}', '}[1h]')}, {LATER}) / {memory})",
-        "disk, now": f"max(1 - {free} / {size})",
-        "disk, in 4 h": f"max(1 - predict_linear({free.replace('}', '}[6h]')}, {LATER}) / {size})",
+        "threads": f"avg_over_time(sum({busy})[5m:]) / {threads}",
+        "threads, 4 h": f"sum(predict_linear({busy}[1h], {LATER})) / {threads}",
+        "memory": f"max(1 - {left} / {memory})",
+        "memory, 4 h": f"max(1 - predict_linear({left.replace('}', '}[1h]')}, {LATER}) / {memory})",
+        "disk": f"max(1 - {free} / {size})",
+        "disk, 4 h": f"max(1 - predict_linear({free.replace('}', '}[6h]')}, {LATER}) / {size})",
     }
     asked = [now(f"clamp({share}, 0, 1)", name) for name, share in shares.items()]
     panel = frame(

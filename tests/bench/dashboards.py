@@ -223,7 +223,10 @@ def _ready(address: str) -> bool:
 
 def ask(address: str, query: Asked, end: int) -> tuple[float, int]:
     """Seconds that a query takes over the day before `end` (the median of some rounds), and its series."""
-    values = dict.fromkeys(("service", "instance", "url_rule", "error_type", "slo", "host"), ".*") | CHOSEN
+    values = (
+        dict.fromkeys(("service", "instance", "url_rule", "error_type", "slo", "host", "status_class"), ".*")
+        | CHOSEN
+    )
     parameters: dict[str, object] = {"query": fill(query, values, DAY)}
     if query.instant:
         path = "query"
