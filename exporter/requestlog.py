@@ -21,8 +21,9 @@ from flask.logging import default_handler
 from exporter.access import client_address, unmapped
 from exporter.destinations import Destination, destination
 from exporter.labels import UNMATCHED
-from exporter.middleware import EXCHANGE, TRACEPARENT
+from exporter.middleware import EXCHANGE
 from exporter.settings import Settings
+from exporter.tracing import active, announced
 
 if TYPE_CHECKING:
     from exporter.middleware import Exchange
@@ -216,10 +217,9 @@ def _request_fields() -> dict[str, str]:
     if exchange is None:
         return {}
     rule = request.url_rule
-    parent = TRACEPARENT(request.environ.get("HTTP_TRACEPARENT", ""))
     return {
         "request_id": exchange.request_id,
-        "trace_id": parent[1] if parent else "",
+        "trace_id": active() or announced(request.environ),
         "method": request.method[:_PATH_LIMIT],
         "path": _path(request.environ),
         "url_rule": rule.rule if rule else UNMATCHED,
