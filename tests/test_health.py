@@ -13,7 +13,7 @@ import pytest
 from flask import Flask, current_app
 from prometheus_client import CollectorRegistry
 
-from exporter import health
+from exporter import FlaskExporter, health
 from exporter.health import Health, Thresholds
 
 
@@ -277,3 +277,54 @@ class TestGauge:
         CollectorRegistry(auto_describe=True).register(service)
 
         assert runs == []
+
+
+class TestPages:
+    @pytest.fixture
+    def service(self) -> Flask:
+        app = Flask("orders")
+        exporter = FlaskExporter(app, registry=CollectorRegistry())
+        app.extensions["down"] = threading.Event()
+
+        @exporter.health_check("database")
+        def database() -> bool:
+            return not current_app.extensions["down"].is_set()
+
+        return app
+
+    def test_insiders_see_details_and_outsiders_the_status(self, service: Flask) -> None:
+        client = service.test_client()
+        inside = client.get("/health")
+        outside = client.get("/health", environ_base={"REMOTE_ADDR": "203.0.113.9"})
+
+        assert (inside.status_code, outside.status_code) == (200, 200)
+        assert set(inside.get_json()) == {"status", "uptime_seconds", "error_rate", "checks"}
+        assert inside.get_json()["checks"]["database"]["up"] is True
+        assert outside.get_json() == {"status": "healthy"}
+        assert client.get("/health/live").get_json() == {"status": "alive"}
+        assert inside.headers["Cache-Control"] == "no-store"
+
+    def test_a_failing_check_is_503_for_everybody_and_a_zero_for_prometheus(self, service: Flask) -> None:
+        service.extensions["down"].set()
+        client = service.test_client()
+        outside = client.get("/health/ready", environ_base={"REMOTE_ADDR": "203.0.113.9"})
+
+        assert (outside.status_code, outside.get_json()) == (503, {"status": "not ready"})
+        assert client.get("/health").status_code == 503
+        assert client.get("/health/live").status_code == 200
+        assert 'flask_health_check_up{check="database"} 0.0' in client.get("/metrics").text
+
+    def test_the_error_rate_is_that_of_the_last_minute(self, service: Flask) -> None:
+        @service.get("/boom")
+        def boom() -> str:
+            raise ValueError("bad")
+
+        client = service.test_client()
+        for _ in range(3):
+            client.get("/boom")
+        for _ in range(17):
+            client.get("/none")
+        report = client.get("/health").get_json()
+
+        assert (report["status"], report["error_rate"]) == ("degraded", 0.15)
+        assert client.get("/health").status_code == 200
