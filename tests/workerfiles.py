@@ -54,7 +54,7 @@ def plain(directory: Path, stem: str, pid: int, samples: Samples, timestamp: flo
     """The file of a process that uses prometheus_client without the exporter."""
     file = MmapedDict(str(directory / f"{stem}_{pid}.db"))  # type: ignore[no-untyped-call]
     for one, value in samples.items():
-        file.write_value(one, value, timestamp)  # type: ignore[no-untyped-call]
+        file.write_value(one, value, timestamp)
     return file
 
 
