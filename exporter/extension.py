@@ -21,7 +21,7 @@ from exporter.exemplars import Observed, of_requests
 from exporter.exposition import Exposition
 from exporter.health import Health, Thresholds
 from exporter.instruments import Instruments
-from exporter.labels import default_values_of, group_of
+from exporter.labels import default_values_of, group_of, request_of
 from exporter.live import Facts
 from exporter.middleware import Middleware, Sink
 from exporter.monitoring import Monitoring, Source
@@ -241,6 +241,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             instruments,
             own_paths=own.paths,
             begin=begin,
+            request_of=request_of(app),
             excluded=self.excluded_paths or (),
             group_of=None if group_by == "url_rule" else group_of(group_by),
             extra_of=default_values_of(labels, app) if labels.has_keys() else None,

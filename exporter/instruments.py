@@ -113,7 +113,7 @@ def _full_recorder(
         length = exchange.environ.get("CONTENT_LENGTH")
         if length and length.isdecimal():
             # A length is the client's word; more than a terabyte would only blur the sum.
-            exchange.request_size = min(int(length), 1 << 40)
+            exchange.request_size = min(int(length[:16]), 1 << 40)
         size = exchange.response_size
         second = int(now)
         with lock:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, make_response, request
+from flask import Flask, Request, Response, make_response, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 if TYPE_CHECKING:
@@ -32,6 +33,20 @@ def group_of(group_by: str | Callable[[Any], Any]) -> Callable[[Any], str]:
     if callable(group_by):
         return lambda request: str(group_by(request))
     return lambda request: str(getattr(request, group_by))
+
+
+def request_of(app: Flask) -> Callable[[WSGIEnvironment], Request]:
+    """The function from an environ that Flask is done with, or has not seen, to a request with its rule."""
+
+    def matched(environ: WSGIEnvironment) -> Request:
+        request = app.request_class(environ, populate_request=False)
+        adapter = app.create_url_adapter(request)
+        if adapter is not None:
+            with suppress(HTTPException):
+                request.url_rule, _ = adapter.match(return_rule=True)
+        return request
+
+    return matched
 
 
 def error_type_of(status: int) -> str:

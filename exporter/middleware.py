@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.labels import METHODS, OTHER_METHOD, UNMATCHED, error_type_of
 from exporter.recent import names_of
+from exporter.tracing import active, announced, is_active
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -24,8 +25,6 @@ REQUEST_ID = "exporter.request_id"
 BODILESS = frozenset(["204", "304"])
 
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
-# https://www.w3.org/TR/trace-context/#traceparent-header
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?").fullmatch
 _REQUEST_START = re.compile(r"(?:t=)?(\d{9,17}(?:\.\d{1,9})?)").fullmatch
 
 # A request id is the random half of this process and a count; 16 random bytes for each would cost 1 µs.
@@ -39,6 +38,10 @@ def _new_id_half() -> None:
 
 
 os.register_at_fork(after_in_child=_new_id_half)
+
+
+class ClockError(Exception):
+    """A duration that cannot be."""
 
 
 class Exchange:
@@ -96,20 +99,25 @@ class Exchange:
         try:
             self.code = code = status[:3]
             environ = self.environ
-            self.middleware.resolve(self, environ, code)
             request_id = self.request_id
+            expected = None
             for name, value in headers:
                 # Werkzeug writes it so; where another spelling hides it, the end of the body tells the same.
                 if name == "Content-Length":
-                    self.expected = int(value)
+                    try:
+                        expected = int(value)
+                    except ValueError:
+                        expected = None
                 elif request_id and name.lower() == "x-request-id":
                     request_id = ""
             if code in BODILESS or environ["REQUEST_METHOD"] == "HEAD":
-                self.expected = 0
+                expected = 0
+            self.expected = expected
             if request_id:
                 headers.append(("X-Request-ID", request_id))
+            self.middleware.resolve(self, environ, code)
         except Exception as error:
-            self.middleware.failures.count("labels", error)
+            self.middleware.failures.count("middleware", error)
         if exc_info is None:
             return self.start_response(status, headers)
         return self.start_response(status, headers, exc_info)
@@ -143,10 +151,15 @@ class Exchange:
                 self.record()
 
     def fail(self, error: BaseException) -> None:
-        """The application, or its body half-way, raised."""
-        if not self.recorded:
+        """The application, or its body half-way, raised; as long as nothing is sent, a server answers 500."""
+        if self.recorded:
+            return
+        # So Flask-Sock tells gunicorn that a connection which it has taken over is at its end.
+        if not (isinstance(error, StopIteration) and not self.code and "HTTP_UPGRADE" in self.environ):
             self.raised(error)
-            self.record()
+            if not self.response_size:
+                self.code = "500"
+        self.record()
 
     def raised(self, error: BaseException) -> None:
         """The application raised what it does not handle; it may still answer with an error page."""
@@ -156,18 +169,18 @@ class Exchange:
         self.error_type = type(error).__name__
         self.recorder, self.names = None, b""
         if not self.code:
-            try:
-                self.code = "500"
-                self.middleware.resolve(self, self.environ, "500")
-            except Exception as second:
-                self.middleware.failures.count("labels", second)
+            self.code = "500"
+            self.middleware.resolve(self, self.environ, "500")
 
     def record(self) -> None:
         """Record the exchange; the caller has seen that it is not recorded yet."""
         self.recorded = True
         now = perf_counter()
-        self.duration = now - self.started
+        self.duration = duration = now - self.started
         middleware = self.middleware
+        if duration < 0.0:
+            middleware.failures.count("middleware", ClockError(f"the monotonic clock went {duration} s"))
+            self.duration = 0.0
         try:
             recorder = self.recorder
             if recorder is None:
@@ -178,9 +191,8 @@ class Exchange:
             middleware.failures.count("instruments", error)
         if middleware.sinks and not self.skip:
             self.start_time = time() - self.duration
-            if "HTTP_TRACEPARENT" in self.environ:
-                found = TRACEPARENT(self.environ["HTTP_TRACEPARENT"])
-                self.trace_id = found[1] if found else ""
+            if not self.trace_id:
+                self.trace_id = announced(self.environ)
             for stage, sink in middleware.sinks:
                 try:
                     sink(self)
@@ -192,7 +204,7 @@ class Exchange:
     def name(self) -> None:
         """Fill in `method` (a registered one or `_OTHER`), `rule`, `endpoint` ("" for none) and `status`."""
         if not self.status:
-            self.status = int(self.code)
+            self.status = int(self.code) if self.code.isdecimal() else 0
             method = self.environ["REQUEST_METHOD"]
             self.method = method if method in METHODS else OTHER_METHOD
             if self.matched is not None:
@@ -202,6 +214,7 @@ class Exchange:
     def watch_close(self, body: Any) -> Iterable[bytes]:
         """The body as it is, recorded when it is closed: wrapped, the server would not call sendfile."""
         self.response_size = self.expected or 0
+        self.body = ()  # or body → close → exchange → body would leave the file to the garbage collector
         close = getattr(body, "close", None)
 
         def close_and_record() -> None:
@@ -214,7 +227,7 @@ class Exchange:
 
         try:
             body.close = close_and_record
-        except AttributeError:  # a server's own type that takes no attributes
+        except (AttributeError, TypeError):  # a server's own type that takes no attributes
             self.record()
         return body  # type: ignore[no-any-return]
 
@@ -235,15 +248,17 @@ class Middleware:
         *,
         own_paths: set[str],
         begin: Callable[[WSGIEnvironment], None],
+        request_of: Callable[[WSGIEnvironment], Any],
         excluded: Sequence[re.Pattern[str]] = (),
         group_of: Callable[[Any], str] | None = None,
         extra_of: Callable[[WSGIEnvironment], tuple[str, ...]] | None = None,
         trusted: Callable[[WSGIEnvironment], bool] | None = None,
         sinks: Sequence[Sink] = (),
     ) -> None:
-        """`begin` is called before the first request of each process; `group_of` gives another group than the
-        rule; `extra_of` the values of default labels; `trusted` says whether X-Request-Start comes from a
-        declared proxy; `sinks` take each recorded exchange, with the stage that their failures count for.
+        """`begin` is called before the first request of each process; `request_of` gives a Flask request with
+        its rule where Flask has none; `group_of` gives another group than the rule; `extra_of` the values of
+        default labels; `trusted` says whether X-Request-Start comes from a declared proxy; `sinks` take each
+        recorded exchange, with the stage that their failures count for.
         """
         self._wsgi_app = wsgi_app
         self._instruments = instruments
@@ -253,12 +268,15 @@ class Middleware:
         self._begin = begin
         self._beginning = threading.Lock()
         self._ready = False
+        self._request_of = request_of
         self._excluded = excluded
         self._group_of = group_of
         self._extra_of = extra_of
+        self._blank = ("",) * len(instruments.shape[1])
         self._by_rule = group_of is None and extra_of is None
         self._trusted = trusted
         self.sinks = sinks
+        self._traced = False
         self.failures = instruments.worker.failures
         instruments.worker.forks.append(self)
 
@@ -267,7 +285,7 @@ class Middleware:
         if not self._ready and not self._start(environ):
             return self._wsgi_app(environ, start_response)
         path = environ.get("PATH_INFO", "")
-        if path in self._own_paths or (self._excluded and any(one.match(path) for one in self._excluded)):
+        if path in self._own_paths or (self._excluded and self._excludes(path)):
             return self._wsgi_app(environ, start_response)
         environ[EXCHANGE] = exchange = Exchange()
         exchange.started = perf_counter()
@@ -280,8 +298,8 @@ class Middleware:
                 given if given and _WELL_FORMED_ID(given) else f"{_id_half}{next(_id_count):08x}"
             )
             self._instruments.enter()
-            if self._trusted is not None and "HTTP_X_REQUEST_START" in environ and self._trusted(environ):
-                self._queued(environ["HTTP_X_REQUEST_START"])
+            if self._trusted is not None and "HTTP_X_REQUEST_START" in environ:
+                self._queued(environ)
         try:
             exchange.body = body = self._wsgi_app(environ, exchange.start)
         except BaseException as error:
@@ -298,24 +316,29 @@ class Middleware:
 
         Where nothing is wrong, an endpoint and status that were seen before lead to their recorder at once.
         """
-        request = environ.get("werkzeug.request")
-        if request is None:
-            return
-        exchange.matched = rule = request.url_rule
-        if hasattr(request, "prom_do_not_track") or hasattr(request, "prom_exclude_all"):
-            exchange.skip = True
-            exchange.recorder = None
-        elif self._by_rule:
-            if rule is not None and not exchange.error_type:
-                seen = self._seen.get((environ["REQUEST_METHOD"], rule.rule, rule.endpoint, code))
-                if seen is not None:
-                    exchange.recorder, exchange.names = seen
-        else:
-            if self._extra_of is not None:
-                exchange.extra = self._extra_of(environ)
-            if self._group_of is not None:
-                exchange.group = self._group_of(request)
-                exchange.known = rule is not None and exchange.group in (rule.rule, rule.endpoint)
+        try:
+            request = environ.get("werkzeug.request")
+            if request is None:
+                request = self._request_of(environ)
+            exchange.matched = rule = request.url_rule
+            if hasattr(request, "prom_do_not_track") or hasattr(request, "prom_exclude_all"):
+                exchange.skip = True
+                exchange.recorder = None
+            elif self._by_rule:
+                if rule is not None and not exchange.error_type:
+                    seen = self._seen.get((environ["REQUEST_METHOD"], rule.rule, rule.endpoint, code))
+                    if seen is not None:
+                        exchange.recorder, exchange.names = seen
+            else:
+                if self._group_of is not None:
+                    exchange.group = self._group_of(request)
+                    exchange.known = rule is not None and exchange.group in (rule.rule, rule.endpoint)
+                if self._extra_of is not None:
+                    exchange.extra = self._extra_of(environ)
+            if self._traced:
+                exchange.trace_id = active()
+        except Exception as error:
+            self.failures.count("labels", error)
 
     def record_unusual(self, exchange: Exchange, now: float) -> None:
         """Record what has no recorder yet, or went wrong; `now` is its end, monotonic seconds."""
@@ -324,15 +347,16 @@ class Middleware:
             instruments.leave()
             return
         try:
-            if (
-                not exchange.code
-            ):  # no start_response: a server's connection was taken over, or nothing was answered
+            if not exchange.code:
+                # No start_response: a server's connection was taken over, or nothing was answered.
                 exchange.code = "101" if "HTTP_UPGRADE" in exchange.environ else "500"
+                self.resolve(exchange, exchange.environ, exchange.code)
             exchange.name()
             group = exchange.group or exchange.rule
             exchange.failed = exchange.status >= 500 or exchange.exception is not None
             if exchange.status >= 400 and not exchange.error_type:
                 exchange.error_type = error_type_of(exchange.status)
+            exchange.extra = exchange.extra or self._blank
             key = (exchange.method, group, exchange.code, *exchange.extra)
             recorder = instruments.recorder(key, exchange.known)
         except BaseException:
@@ -361,19 +385,30 @@ class Middleware:
                 try:
                     self._instruments.begin()
                     self._begin(environ)
+                    # Who instruments a Flask application does so before its first request.
+                    self._traced = bool(self.sinks) and is_active()
                     self._ready = True
                 except Exception as error:
                     self.failures.count("middleware", error)
             return self._ready
 
-    def _queued(self, header: str) -> None:
+    def _excludes(self, path: str) -> bool:
+        """Whether a pattern begins like this path, which WSGI hands over as Latin-1."""
+        if not path.isascii():
+            path = path.encode("latin-1").decode("utf-8", "replace")
+        return any(pattern.match(path) for pattern in self._excluded)
+
+    def _queued(self, environ: WSGIEnvironment) -> None:
         """`t=1700000000.123` in seconds, milliseconds or microseconds; garbage counts for nothing."""
-        found = _REQUEST_START(header.strip())
-        if found is None:
-            return
-        started = float(found[1])
-        if started >= 1e14:  # microseconds since the epoch
-            started /= 1e6
-        elif started >= 1e11:  # milliseconds
-            started /= 1e3
-        self._instruments.queued(min(max(time() - started, 0.0), 60.0))
+        try:
+            found = _REQUEST_START(environ["HTTP_X_REQUEST_START"].strip())
+            if found is None or self._trusted is None or not self._trusted(environ):
+                return
+            started = float(found[1])
+            if started >= 1e14:  # microseconds since the epoch
+                started /= 1e6
+            elif started >= 1e11:  # milliseconds
+                started /= 1e3
+            self._instruments.queued(min(max(time() - started, 0.0), 60.0))
+        except Exception as error:
+            self.failures.count("middleware", error)

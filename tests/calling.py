@@ -1,0 +1,121 @@
+"""A WSGI server's part by hand, and what the exporter counted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import pytest
+from flask import Flask
+from prometheus_client import CollectorRegistry
+from werkzeug.test import create_environ
+
+from exporter import FlaskExporter
+
+
+def application(*, wrap: Callable[[Any], Any] | None = None, **options: Any) -> tuple[Flask, FlaskExporter]:
+    """An application with one rule and an exporter on a registry of its own.
+
+    `wrap` makes the `wsgi_app` that the exporter finds from the application's own.
+    """
+    app = Flask("measured", **options.pop("flask", {}))
+    if wrap is not None:
+        app.wsgi_app = wrap(app.wsgi_app)  # type: ignore[method-assign]
+    options.setdefault("registry", CollectorRegistry())
+    exporter = FlaskExporter(app, **options)
+
+    @app.get("/orders/<int:number>")
+    def show(number: int) -> str:
+        return "x" * number
+
+    return app, exporter
+
+
+def environ(path: str, method: str = "GET", variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a server passes to the application, with these variables besides."""
+    return {**create_environ(path, method=method), **(variables or {})}
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a server would have sent; `error` is what left the application, before or in the middle."""
+
+    status: str = ""
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+    error: BaseException | None = None
+
+
+def call(
+    app: Callable[..., Any],
+    path: str = "/",
+    method: str = "GET",
+    *,
+    variables: Mapping[str, Any] | None = None,
+    take: int | None = None,
+) -> Answer:
+    """One request, answered as PEP 3333 has it. With `take` the client goes away after so many chunks."""
+    answer = Answer()
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+        if exc_info is not None and answer.body:
+            raise exc_info[1].with_traceback(exc_info[2])
+        answer.status, answer.headers = status, headers
+
+    try:
+        body = app(environ(path, method, variables), start_response)
+        try:
+            if take != 0:
+                for number, chunk in enumerate(body, 1):
+                    answer.body += chunk
+                    if number == take:
+                        break
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+    except BaseException as error:
+        answer.error = error
+    return answer
+
+
+def counted(exporter: FlaskExporter, name: str) -> dict[tuple[str, ...], float]:
+    """The samples of this name that are not 0, by their label values in the family's order."""
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in exporter.registry.collect()
+        for sample in family.samples
+        if sample.name == name and sample.value
+    }
+
+
+class Clock:
+    """Stands in for the monotonic clock and the wall clock; moves only when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("exporter.middleware.perf_counter", lambda: self.now)
+        monkeypatch.setattr("exporter.middleware.time", lambda: self.now + 1.7e9)
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+class Raises:
+    """A fault to put in the place of something: raises when it is called, and counts how often."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error or RuntimeError("injected")
+        self.calls = 0
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        self.calls += 1
+        raise self.error
+
+
+def exc_info(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """The third argument of `start_response`."""
+    return type(error), error, error.__traceback__
