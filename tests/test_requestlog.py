@@ -25,6 +25,7 @@ from exporter import FlaskExporter
 from exporter.destinations import RotatingFile
 from exporter.requestlog import JsonHandler, RequestContext, RequestLog
 from exporter.settings import Settings, SettingsError
+from tests.calling import application, call
 from tests.exchanges import exchange
 
 _processes = multiprocessing.get_context("fork")
@@ -557,6 +558,55 @@ class TestFailures:
         assert (answer.status, answer.data) == (whole.status, whole.data)
         registry = app.extensions["flask_exporter"].registry
         assert registry.get_sample_value("flask_exporter_failures_total", {"stage": "request_log"}) == 1.0
+
+
+def _serve(log_file: Path, worker: int, requests: int) -> None:
+    app, _ = application(request_log=str(log_file), log_max_bytes=10_000_000, log_backups=100)
+    for number in range(requests):
+        call(app, "/orders/7", HTTP_X_REQUEST_ID=f"{worker}.{number}")
+
+
+def _every_request_has_its_line(log_file: Path, requests: int) -> float:
+    """Requests a second of four workers together."""
+    workers = [
+        _processes.Process(target=_serve, args=(log_file, worker, requests // 4)) for worker in range(4)
+    ]
+    started = time.monotonic()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    seconds = time.monotonic() - started
+
+    ids = [json.loads(line)["request_id"] for line in _all_written(log_file)]
+    assert len(ids) == requests
+    assert set(ids) == {f"{worker}.{number}" for worker in range(4) for number in range(requests // 4)}
+    return requests / seconds
+
+
+class TestPace:
+    def test_every_request_has_its_line(self, path: Path) -> None:
+        _every_request_has_its_line(path, 8_000)
+
+    @pytest.mark.soak
+    def test_every_request_of_a_minute_at_5000_a_second_has_its_line(self, path: Path) -> None:
+        assert _every_request_has_its_line(path, 300_000) >= 5_000
+
+    def test_the_application_keeps_four_fifths_of_its_throughput(self, path: Path) -> None:
+        """Without a server, whose own time would make the difference look smaller."""
+        quiet, _ = application()
+        logged, _ = application(request_log=str(path), log_max_bytes=1_000_000)
+
+        def seconds(app: Flask) -> float:
+            started = time.perf_counter()
+            for _ in range(200):
+                call(app, "/orders/7")
+            return time.perf_counter() - started
+
+        rounds = [(seconds(quiet), seconds(logged)) for _ in range(25)]
+        without, with_log = (min(times) for times in zip(*rounds, strict=True))
+
+        assert without / with_log >= 0.8
 
 
 def test_a_request_costs_at_most_15_microseconds(log: Callable[..., RequestLog], path: Path) -> None:
