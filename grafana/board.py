@@ -165,6 +165,7 @@ def board(
     variables: Sequence[Builder[dashboard.VariableModel]],
     contents: Sequence[Panel | build.Row],
     *,
+    links: Sequence[build.DashboardLink] = (),
     tags: Sequence[str] = ("flask",),
     since: str = "now-1h",
 ) -> dashboard.Dashboard:
@@ -180,7 +181,7 @@ def board(
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .variables([datasource(), *variables])
         .annotations(list(EVENTS))
-        .links([_navigation(other) for other in NAVIGATION if other != uid])
+        .links([*(_navigation(other) for other in NAVIGATION if other != uid), *links])
         .readonly()
     )
     for content in contents:

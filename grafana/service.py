@@ -1,7 +1,7 @@
 """Flask / Service: is it healthy?"""
 
 from grafana_foundation_sdk.builders import table
-from grafana_foundation_sdk.builders.dashboard import CustomVariable, Row
+from grafana_foundation_sdk.builders.dashboard import CustomVariable, DashboardLink, Row
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import VariableOption
 
@@ -10,6 +10,7 @@ from grafana.panels import Panel, exemplars, heat_map, lines, now, number, query
 from grafana.promql import bars, count, error_ratio, mean, of, quantile, quantile_by_endpoint, rate, total
 from grafana.tables import Column, Key, rows
 
+APP_PAGE = "http://127.0.0.1:8000/"
 STATUS_COLORS = {"2xx": "green", "4xx": "orange", "5xx": "red"}
 HEALTH = {0: ("Down", "dark-red"), 1: ("Check fails", "dark-orange"), 2: ("Healthy", "dark-green")}
 CHECKS = {0: ("fails", "red"), 1: ("passes", "green")}
@@ -40,6 +41,14 @@ def dashboard() -> model.Dashboard:
             *_latency(),
             Row("Where and why"),
             *_details(),
+        ],
+        links=[
+            DashboardLink("Try it out")
+            .type(model.DashboardLinkType("link"))
+            .url(APP_PAGE)
+            .icon("bolt")
+            .tooltip("The sample app's start page: slow requests and errors at the press of a button")
+            .target_blank(True)
         ],
     )
 

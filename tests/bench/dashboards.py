@@ -3,7 +3,7 @@
     python -m tests.bench.dashboards [--keep DIRECTORY]
 
 Backfills scrapes and then recorded series with promtool (three minutes, 1 GB of disk), asks a Prometheus what
-Grafana would ask at 1600 pixels, and exits with 1 if a query takes longer than LIMIT.
+Grafana would ask at 1600 pixels, and saves the slowest query of each dashboard.
 """
 
 import argparse
@@ -13,16 +13,13 @@ import math
 import re
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import yaml
@@ -30,8 +27,10 @@ import yaml
 from grafana.build import documents
 from grafana.queries import SCRAPE_INTERVAL, Asked, asked, fill, step
 from prometheus.tools import executable
+from tests.bench import rows
 
-LIMIT = 0.2
+LIMIT = 200.0
+"""Milliseconds that a query may take."""
 DAY = 86_400
 BLOCK = 7200
 ENDPOINTS = 50
@@ -222,7 +221,10 @@ def _ready(address: str) -> bool:
 
 
 def ask(address: str, query: Asked, end: int) -> tuple[float, int]:
-    """Seconds that a query takes over the day before `end` (the median of some rounds), and its series."""
+    """Seconds that a query takes over the day before `end`, and its series.
+
+    The quickest of some rounds: what else the machine does can only add.
+    """
     values = (
         dict.fromkeys(("service", "instance", "url_rule", "error_type", "slo", "host", "status_class"), ".*")
         | CHOSEN
@@ -241,14 +243,15 @@ def ask(address: str, query: Asked, end: int) -> tuple[float, int]:
         with urllib.request.urlopen(f"{address}/api/v1/{path}", body) as answer:
             text = answer.read()
         taken.append(time.perf_counter() - begin)
-    return median(taken), len(json.loads(text)["data"]["result"])
+    return min(taken), len(json.loads(text)["data"]["result"])
 
 
-def main() -> int:
-    """Print every query's time, slowest first; 1 if one is above LIMIT."""
+def main() -> None:
+    """Save each dashboard's slowest query."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--keep", type=Path, help="use this directory, and the data that is in it already")
     directory = parser.parse_args().keep
+    boards = [json.loads(text) for text in documents().values()]
     with contextlib.ExitStack() as stack:
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -260,18 +263,23 @@ def main() -> int:
             backfill_rules(data, start)
             (directory / "end").write_text(str(start + DAY - int(SCRAPE_INTERVAL)))
         end = int((directory / "end").read_text())
-        queries = [query for text in documents().values() for query in asked(json.loads(text))]
         with running(data) as address:
-            measured = sorted(((*ask(address, query, end), str(query)) for query in queries), reverse=True)
-    for seconds, series, name in measured:
-        print(f"{seconds * 1000:7.1f} ms {series:5} series  {name}")
-    slowest = measured[0][0]
-    print(
-        f"{len(measured)} queries on 24 h of {ENDPOINTS} endpoints:"
-        f" slowest {slowest * 1000:.0f} ms (limit {LIMIT * 1000:.0f} ms)"
+            rows.save("dashboards", [slowest(address, board, end) for board in boards])
+
+
+def slowest(address: str, board: dict[str, Any], end: int) -> rows.Row:
+    """The slowest of a dashboard's queries; those without data (of other jobs) are left out."""
+    measured = [(*ask(address, query, end), query) for query in asked(board)]
+    seconds, series, query = max((one for one in measured if one[1]), key=lambda one: one[0])
+    answered = sum(found > 0 for _, found, _ in measured)
+    return rows.Row(
+        f"{board['title']}: slowest of {answered} queries, 24 h, {ENDPOINTS} endpoints",
+        seconds * 1000,
+        "ms",
+        LIMIT,
+        f"{query.title} ({query.ref}), {series} series",
     )
-    return int(slowest > LIMIT)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
