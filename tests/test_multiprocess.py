@@ -41,7 +41,10 @@ def directory(tmp_path: Path) -> WorkerDirectory:
 def every_type(directory: Path, pid: int, seed: int) -> list[workerfile.WorkerFile]:
     """One living worker's files: each type and mode, label sets of its own, values that add up exactly."""
     chance = random.Random(seed)
-    number = lambda: chance.randrange(-4096, 4096) / 1024  # noqa: E731
+
+    def number() -> float:
+        return chance.randrange(-4096, 4096) / 1024
+
     paths = chance.sample(["/", "/orders/<int:id>", '/quo"te', "/ünï", "/back\\slash", "/new\nline"], 4)
     counts = {bound: float(chance.randrange(9)) for bound in BOUNDS}
     files = {
@@ -139,8 +142,8 @@ def test_a_running_plain_process_is_left_alone(tmp_path: Path, directory: Worker
     directory.sweep()
     assert directory.counts() == {"live": 1, "archive": 0, "corrupt": 0}
 
-    file.write_value(total(), 6.0, 0.0)  # type: ignore[no-untyped-call]
-    file.close()  # type: ignore[no-untyped-call]
+    file.write_value(total(), 6.0, 0.0)
+    file.close()
     assert samples(directory) == {"hits_total": 6.0}
     directory.fold(os.getpid())
 
@@ -150,7 +153,7 @@ def test_a_running_plain_process_is_left_alone(tmp_path: Path, directory: Worker
 
 def test_a_dead_plain_process_is_folded(tmp_path: Path, directory: WorkerDirectory) -> None:
     """A plain file whose process is gone is folded by the scrape that comes upon it."""
-    plain(tmp_path, "counter", NOBODY, {total(): 5.0}).close()  # type: ignore[no-untyped-call]
+    plain(tmp_path, "counter", NOBODY, {total(): 5.0}).close()
 
     assert samples(directory) == {"hits_total": 5.0}
     assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
@@ -323,7 +326,7 @@ def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directo
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     directory.sweep()
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
-    plain(tmp_path, "gauge_all", NOBODY, {}).close()  # type: ignore[no-untyped-call]
+    plain(tmp_path, "gauge_all", NOBODY, {}).close()
     file = living(tmp_path, "counter", NOBODY + 1, {total(): 1.0})
     (tmp_path / "precious.db").touch()
     (tmp_path / "recent_0.ring").touch()
@@ -343,7 +346,7 @@ def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directo
 
 def test_prepare_keeps_what_this_process_has_written(tmp_path: Path, directory: WorkerDirectory) -> None:
     """A master that loads the application first has files already, locked or plain."""
-    plain(tmp_path, "counter", os.getpid(), {total(): 1.0}).close()  # type: ignore[no-untyped-call]
+    plain(tmp_path, "counter", os.getpid(), {total(): 1.0}).close()
     directory.prepare()
     directory.release()
 

@@ -127,7 +127,7 @@ def test_install_makes_prometheus_client_use_it(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_plain_file_promises_no_lock(tmp_path: Path) -> None:
     """prometheus_client leaves the spare bytes of the header at zero."""
-    plain(tmp_path, "counter", NOBODY, {total(): 1.0}).close()  # type: ignore[no-untyped-call]
+    plain(tmp_path, "counter", NOBODY, {total(): 1.0}).close()
 
     assert not workerfile.promises_lock(open_and_read(tmp_path / f"counter_{NOBODY}.db"))
 

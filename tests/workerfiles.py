@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -50,9 +51,9 @@ def dead(directory: Path, stem: str, pid: int, samples: Samples, timestamp: floa
     return Path(file._fname)
 
 
-def plain(directory: Path, stem: str, pid: int, samples: Samples, timestamp: float = 0.0) -> MmapedDict:
+def plain(directory: Path, stem: str, pid: int, samples: Samples, timestamp: float = 0.0) -> Any:
     """The file of a process that uses prometheus_client without the exporter."""
-    file = MmapedDict(str(directory / f"{stem}_{pid}.db"))  # type: ignore[no-untyped-call]
+    file: Any = MmapedDict(str(directory / f"{stem}_{pid}.db"))  # type: ignore[no-untyped-call]
     for one, value in samples.items():
         file.write_value(one, value, timestamp)
     return file
@@ -69,7 +70,7 @@ class _Metrics:
 def lines(directory: WorkerDirectory) -> list[str]:
     """What a scrape shows, sorted."""
     metrics = [family.metric(values) for family, values in directory.merge()]
-    return sorted(generate_latest(_Metrics(metrics)).decode().splitlines())  # type: ignore[arg-type]
+    return sorted(generate_latest(_Metrics(metrics)).decode().splitlines())
 
 
 def samples(directory: WorkerDirectory) -> dict[str, float]:
