@@ -1,9 +1,9 @@
-"""The trace that a request belongs to: that of OpenTelemetry's active span, else the one its caller announced.
+"""The trace that a request belongs to: that of OpenTelemetry's active span, else the one its caller named.
 
-There is no tracing here. In a service that OpenTelemetry instruments, its own packages make the spans and hand
-the trace on: `opentelemetry-instrumentation-flask` takes it from `traceparent`, and those for `requests` and
-`httpx` put it into the requests that the service sends. Log lines, the flight recorder and exemplars then show
-the id of that very trace. In a service that is not instrumented they show the trace of the caller.
+There is no tracing here. In a service that OpenTelemetry instruments, its own packages make the spans and
+hand the trace on: `opentelemetry-instrumentation-flask` takes it from `traceparent`, and those for `requests`
+and `httpx` put it into the requests that the service sends. Log lines, the flight recorder and exemplars then
+show the id of that very trace. In a service that is not instrumented they show the trace of the caller.
 """
 
 from __future__ import annotations
