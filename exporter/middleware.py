@@ -191,7 +191,7 @@ class Exchange:
             middleware.failures.count("instruments", error)
         if middleware.sinks and not self.skip:
             self.start_time = time() - self.duration
-            if not self.trace_id:
+            if "HTTP_TRACEPARENT" in self.environ and not self.trace_id:
                 self.trace_id = announced(self.environ)
             for stage, sink in middleware.sinks:
                 try:

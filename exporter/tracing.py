@@ -34,7 +34,5 @@ def active() -> str:
 
 def announced(environ: WSGIEnvironment) -> str:
     """Trace id in the caller's `traceparent`, 32 hex digits; "" where there is none or it is not valid."""
-    if "HTTP_TRACEPARENT" not in environ:
-        return ""
-    found = _TRACEPARENT(environ["HTTP_TRACEPARENT"])
+    found = _TRACEPARENT(environ.get("HTTP_TRACEPARENT", ""))
     return found[1] if found else ""
