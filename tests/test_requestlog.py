@@ -563,7 +563,7 @@ class TestFailures:
 def _serve(log_file: Path, worker: int, requests: int) -> None:
     app, _ = application(request_log=str(log_file), log_max_bytes=10_000_000, log_backups=100)
     for number in range(requests):
-        call(app, "/orders/7", HTTP_X_REQUEST_ID=f"{worker}.{number}")
+        call(app, "/orders/7", variables={"HTTP_X_REQUEST_ID": f"{worker}.{number}"})
 
 
 def _every_request_has_its_line(log_file: Path, requests: int) -> float:
