@@ -47,7 +47,12 @@ class _Run:
         self.error: str | None = None
         self.ended = threading.Event()
         # A daemon, unlike a pool's threads: a check that never returns must not keep a worker from exiting.
-        threading.Thread(target=self._call, args=(function, app), name=f"health-{name}", daemon=True).start()
+        thread = threading.Thread(target=self._call, args=(function, app), name=f"health-{name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the process has no threads to spare
+            self.seconds, self.error = 0.0, str(error)
+            self.ended.set()
 
     def _call(self, function: Callable[[], object], app: Flask | None) -> None:
         try:

@@ -251,6 +251,16 @@ class TestChecks:
 
         assert os.waitpid(child, 0)[1] == 0
 
+    def test_where_no_thread_can_be_had_it_is_down(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        service = _health()
+        service.health_check("one")(lambda: None)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+
+        assert service.results()["one"].error == "can't start new thread"
+
     def test_a_check_may_log(self, caplog: pytest.LogCaptureFixture) -> None:
         service = _health()
         service.health_check("logs")(lambda: logging.getLogger("orders").warning("slow disk"))
