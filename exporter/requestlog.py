@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _PATH_LIMIT = 512  # characters; with all of them escaped a line still fits into one atomic write to a pipe
 _TEXT_LIMIT = 16_384  # of a message or a traceback
 _MASK = "***"
+_LOGGED = "exporter.logged"  # in the environ of a request whose exception has been logged with its traceback
 # RFC 5424, section 6.2.1
 _SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -85,8 +86,8 @@ class RequestLog:
             f'"error_type":{quoted(exchange.error_type)}}}\n'
         )
         self._destination.write(line.encode("ascii"), severity)
-        if exchange.exception is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            self._log_broken_body(exchange, exchange.exception)
+        if exchange.exception is not None and _LOGGED not in environ:
+            self._log_exception(exchange, exchange.exception)
 
     def attach(self, app: Flask) -> None:
         """Send the process's log records there too, as JSON; the application's own plain output goes.
@@ -114,18 +115,22 @@ class RequestLog:
             self._destination.close()
             self._destination = self._handler = None
 
-    def _log_broken_body(self, exchange: Exchange, error: BaseException) -> None:
-        """Flask logs what its views raise, but is through with a request whose body raises half-way."""
+    def _log_exception(self, exchange: Exchange, error: BaseException) -> None:
+        """Flask logs what its views raise, but neither what a body raises half-way nor what it propagates."""
+        path = _path(exchange.environ)
         record = logging.makeLogRecord(
             {
                 "name": "exporter.request",
                 "levelno": logging.ERROR,
                 "levelname": "ERROR",
-                "msg": f"The body of {exchange.method} {exchange.rule} broke off",
+                "msg": f"Exception on {path} [{exchange.method}]",
                 "exc_info": (type(error), error, error.__traceback__),
                 "request_id": exchange.request_id,
                 "trace_id": exchange.trace_id,
+                "method": exchange.method,
+                "path": path,
                 "url_rule": exchange.rule,
+                "endpoint": exchange.endpoint,
             }
         )
         if self._handler is not None:
@@ -161,6 +166,10 @@ class JsonHandler(logging.Handler):
             line = json.dumps(self._fields(record)) + "\n"
             severity = next((number for level, number in _SEVERITIES if record.levelno >= level), 7)
             self._destination.write(line.encode("ascii"), severity)
+            if record.exc_info and has_request_context():
+                exchange = request.environ.get(EXCHANGE)
+                if exchange is not None and exchange.exception is record.exc_info[1]:
+                    request.environ[_LOGGED] = True
         except Exception:
             self.handleError(record)
 

@@ -399,9 +399,9 @@ def app(path: Path) -> Iterator[Flask]:
     def boom() -> str:
         raise ValueError("bad\r\nnumber")
 
-    @app.get("/stream")
-    def stream() -> Iterator[str]:
-        yield "first"
+    @app.get("/stream/<int:chunks>")
+    def stream(chunks: int) -> Iterator[str]:
+        yield from ["chunk"] * chunks
         raise ValueError("half-way")
 
     yield app
@@ -458,15 +458,28 @@ class TestRecords:
         assert record["request_id"] == line["request_id"] == answer.headers["X-Request-ID"]
         assert (line["level"], line["status"], line["error_type"]) == ("ERROR", 500, "ValueError")
 
-    def test_a_body_that_breaks_off_leaves_its_traceback(self, app: Flask, path: Path) -> None:
+    @pytest.mark.parametrize(("path_of_body", "status"), [("/stream/1", 200), ("/stream/0", 500)])
+    def test_a_body_that_raises_leaves_its_traceback(
+        self, app: Flask, path: Path, path_of_body: str, status: int
+    ) -> None:
+        """Flask, which is through with the request by then, logs nothing."""
         with pytest.raises(ValueError, match="half-way"):
-            app.test_client().get("/stream", headers={"X-Request-ID": "known-3"}, buffered=True)
+            app.test_client().get(path_of_body, headers={"X-Request-ID": "known-3"}, buffered=True)
         line, record = _lines(path)
 
-        assert (line["status"], line["level"], line["error_type"]) == (200, "ERROR", "ValueError")
-        assert (record["message"], record["level"]) == ("The body of GET /stream broke off", "ERROR")
+        assert (line["status"], line["level"], line["error_type"]) == (status, "ERROR", "ValueError")
+        assert (record["message"], record["level"]) == (f"Exception on {path_of_body} [GET]", "ERROR")
         assert record["traceback"].endswith("ValueError: half-way")
         assert line["request_id"] == record["request_id"] == "known-3"
+
+    def test_an_exception_that_flask_propagates_leaves_its_traceback(self, app: Flask, path: Path) -> None:
+        app.config["PROPAGATE_EXCEPTIONS"] = True
+        with pytest.raises(ValueError, match="bad"):
+            app.test_client().get("/boom")
+        line, record = _lines(path)
+
+        assert (record["message"], record["error_type"]) == ("Exception on /boom [GET]", "ValueError")
+        assert record["request_id"] == line["request_id"]
 
     def test_outside_of_a_request_there_is_no_id(self, app: Flask, path: Path) -> None:
         app.logger.error("starting")
