@@ -8,12 +8,23 @@ from contextlib import contextmanager
 from flask import Flask
 from werkzeug.routing import Rule
 
+_KEY = "flask_exporter_endpoints"
+
 
 class OwnEndpoints:
     """Knows which rules of an application are the exporter's."""
 
+    @staticmethod
+    def of(app: Flask) -> OwnEndpoints:
+        """Those of this application, made when first asked for."""
+        if _KEY not in app.extensions:
+            app.extensions[_KEY] = OwnEndpoints(app)
+        found: OwnEndpoints = app.extensions[_KEY]
+        return found
+
     def __init__(self, app: Flask) -> None:
         self._app = app
+        self._complete = False
         self._rules: list[Rule] = []
         self.paths: set[str] = set()
         """Paths whose requests are answered by the exporter."""
@@ -32,8 +43,11 @@ class OwnEndpoints:
         """Drop each rule whose path the application serves itself; a catch-all has another path.
 
         Called when the routes are complete, at the first request: of two rules with the same path Werkzeug
-        would serve the first, which is ours.
+        would serve the first, which is ours. Later calls do nothing.
         """
+        if self._complete:
+            return
+        self._complete = True
         own = set(map(id, self._rules))
         taken = {rule.rule for rule in self._app.url_map.iter_rules() if id(rule) not in own}
         for rule in self._rules:

@@ -23,7 +23,7 @@ from exporter.health import Health, Thresholds
 from exporter.instruments import Instruments
 from exporter.labels import default_values_of, group_of, request_of
 from exporter.live import Facts
-from exporter.middleware import Middleware, Sink
+from exporter.middleware import EXCHANGE, Middleware, Sink
 from exporter.monitoring import Monitoring, Source
 from exporter.recent import FlightRecorder
 from exporter.requestlog import RequestLog
@@ -31,7 +31,7 @@ from exporter.settings import Settings
 from exporter.workers import Worker, shared_directory
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["NO_PREFIX", "FlaskExporter"]
 
@@ -152,10 +152,9 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
                 "once for each application"
             )
         app.extensions[KEY] = self
-        own = app.extensions[f"{KEY}_endpoints"] = OwnEndpoints(app)
-        with own.registering():
-            if self.path:
-                self.register_endpoint(self.path, app)
+        if self.path:
+            self.register_endpoint(self.path, app)
+        with OwnEndpoints.of(app).registering():
             if self.settings.health_path:
                 self._register_health(self.settings.health_path, app)
             if self.settings.monitoring_path:
@@ -167,10 +166,12 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             self.export_defaults(
                 self.buckets, self.group_by, self._default_latency_as_histogram, self._defaults_prefix, app
             )
+        if not ErrorWatch.of(app).keys:
+            app.wsgi_app = self._begun(app, app.wsgi_app)  # type: ignore[method-assign, assignment]
 
     def register_endpoint(self, path: str, app: Flask | None = None) -> None:
         """Serve the metrics on `path` of the application, for insiders."""
-        app = app or self.app or current_app
+        app = app or self.app or current_app._get_current_object()  # type: ignore[attr-defined]
 
         @self.do_not_track()  # type: ignore[untyped-decorator]
         def prometheus_metrics() -> Any:
@@ -181,17 +182,22 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
                 )
             if self._unshared:
                 return Response(UNSHARED, 500, mimetype="text/plain")
-            self.worker.count_logged()
-            with self.worker.scrapes.time():
-                body, headers = self.exposition.render(
-                    request.headers.get("Accept"),
-                    request.args.getlist("name[]"),
-                    request.headers.get("Accept-Encoding"),
-                )
+            try:
+                self.worker.count_logged()
+                with self.worker.scrapes.time():
+                    body, headers = self.exposition.render(
+                        request.headers.get("Accept"),
+                        request.args.getlist("name[]"),
+                        request.headers.get("Accept-Encoding"),
+                    )
+            except Exception as error:
+                self.worker.failures.count("scrape", error)
+                return Response(f"The metrics cannot be read: {error}\n", 500, mimetype="text/plain")
             return body, 200, headers
 
         view = self._metrics_decorator(prometheus_metrics) if self._metrics_decorator else prometheus_metrics
-        app.route(path)(view)
+        with OwnEndpoints.of(app).registering():
+            app.route(path)(view)
 
     def generate_metrics(
         self, accept_header: str | None = None, names: list[str] | None = None
@@ -210,7 +216,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         **kwargs: Any,
     ) -> None:
         """Measure the requests of the application under the given prefix, or under none with `NO_PREFIX`."""
-        app = app or self.app or current_app
+        app = app or self.app or current_app._get_current_object()  # type: ignore[attr-defined]
         if kwargs.get("group_by_endpoint") is True:
             warnings.warn(
                 "The `group_by_endpoint` argument of `PrometheusMetrics.export_defaults` is deprecated since "
@@ -223,22 +229,27 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         prefix = prefix or self._defaults_prefix
         prefix = "" if prefix == NO_PREFIX else f"{prefix}_"
         labels = self._get_combined_labels(None)
-        instruments = self._instruments(prefix, group_by, labels.keys(), buckets, latency_as_histogram)
+        own, watch = OwnEndpoints.of(app), ErrorWatch.of(app)
+        first = not watch.keys
+        key = EXCHANGE if first else f"{EXCHANGE}.{prefix}"
+        if key in watch.keys or prefix in watch.keys.values():
+            return
+        instruments = self._instruments(
+            prefix, group_by, labels.keys(), buckets, latency_as_histogram, first=first
+        )
         if instruments is None:
             return
-        own: OwnEndpoints = app.extensions[f"{KEY}_endpoints"]
+        watch.keys[key] = prefix
 
         def begin(environ: WSGIEnvironment) -> None:
-            self._unshared = bool(environ.get("wsgi.multiprocess")) and self.directory is None
-            own.yield_to_host()
-            self.worker.start()
+            self._begin(own, environ)
             if group_by == "url_rule" and not labels.has_keys():
                 instruments.prime(own.host_rules())
 
-        first = f"{KEY}_errors" not in app.extensions
         app.wsgi_app = Middleware(  # type: ignore[method-assign]
             app.wsgi_app,
             instruments,
+            key=key,
             own_paths=own.paths,
             begin=begin,
             request_of=request_of(app),
@@ -248,8 +259,25 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             trusted=self._access.from_proxy if self.settings.trusted_proxies else None,
             sinks=self._sinks() if first else [],
         ).measured
-        if first:
-            app.extensions[f"{KEY}_errors"] = ErrorWatch(app)
+
+    def _begin(self, own: OwnEndpoints, environ: WSGIEnvironment) -> None:
+        """What waits for the first request of a process."""
+        self._unshared = bool(environ.get("wsgi.multiprocess")) and self.directory is None
+        own.yield_to_host()
+        self.worker.start()
+
+    def _begun(self, app: Flask, wsgi_app: WSGIApplication) -> WSGIApplication:
+        """The WSGI application of one whose requests are not measured; its endpoints must begin too."""
+        own = OwnEndpoints.of(app)
+
+        def begin_and_answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            try:
+                self._begin(own, environ)
+            except Exception as error:
+                self.worker.failures.count("middleware", error)
+            return wsgi_app(environ, start_response)
+
+        return begin_and_answer
 
     def _instruments(
         self,
@@ -258,11 +286,13 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         extra: tuple[str, ...],
         buckets: Sequence[float] | None,
         as_histogram: bool,
+        *,
+        first: bool,
     ) -> Instruments | None:
         """The families with this prefix; an application on a registry that has them shares them.
 
-        None if they are another exporter's, which the parent takes for its own. Raises ValueError if they are
-        there with other labels.
+        None if they are another exporter's, which the parent takes for its own. `first` says whether the
+        application has no others. Raises ValueError if they are there with other labels.
         """
         group = group_by.__name__ if callable(group_by) else group_by
         known = _families.setdefault(self.registry, {})
@@ -283,7 +313,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             known[prefix] = made = Instruments(
                 self.worker, self.registry, prefix=prefix, group=group, extra=extra,
                 buckets=buckets or self.settings.buckets, as_histogram=as_histogram,
-                extended=self.settings.extended, max_series=self.settings.max_series,
+                extended=self.settings.extended, max_series=self.settings.max_series, first=first,
             )  # fmt: skip
             if self.settings.extended:
                 self.worker.live.add(made.extremes)

@@ -171,13 +171,19 @@ class Instruments:
         as_histogram: bool,
         extended: bool,
         max_series: int,
+        first: bool,
     ) -> None:
-        """`group` names the label that requests are grouped by, `extra` the default labels."""
+        """`group` names the label that requests are grouped by, `extra` the default labels.
+
+        Where these are not the `first` families of an application, its requests are in the worker's slots and
+        busy threads already.
+        """
         self.worker = worker
         self.shape = (group, extra)
         self.extended = extended
         self.lock = worker.lock
         self.slots: Slots
+        self._first = first
         self.ready = False
         self.recorders: dict[tuple[str, ...], Recorder] = {}
         self._folded: dict[tuple[str, ...], Recorder] = {}
@@ -226,14 +232,14 @@ class Instruments:
         self._request_size = Histogram(
             f"{prefix}http_request_size_bytes",
             "Size of request bodies",
-            labels,
+            ("method", group, *extra),
             buckets=SIZE_BUCKETS,
             **options,
         )
         self._response_size = Histogram(
             f"{prefix}http_response_size_bytes",
             "Size of response bodies",
-            labels,
+            ("method", group, *extra),
             buckets=SIZE_BUCKETS,
             **options,
         )
@@ -255,16 +261,15 @@ class Instruments:
         """Make ready in this process: before its first request, and again after a fork."""
         if self.ready or not self.extended:
             return
-        try:
+        gauge, threads = self._in_progress, self.worker.busy
+        gauge._value = cell = self._cells(gauge, [gauge._value])[0]
+        if self._first:
             self.slots = self.worker.slots
-        except OSError as error:
-            self.worker.failures.count("slots", error)
+            threads._value = busy = self._cells(threads, [threads._value])[0]
+            self.gauges = cell.doubles, cell.index, busy.doubles, busy.index
+        else:
             self.slots = Slots(None)
-        cell, busy = (
-            self._cells(gauge, [gauge._value])[0] for gauge in (self._in_progress, self.worker.busy)
-        )
-        self._in_progress._value, self.worker.busy._value = cell, busy
-        self.gauges = cell.doubles, cell.index, busy.doubles, busy.index
+            self.gauges = cell.doubles, cell.index, array("d", [0.0]), 0
         self.ready = True
 
     def enter(self) -> None:
@@ -359,19 +364,22 @@ class Instruments:
             kept.clear()
 
     def _build(self, labels: tuple[str, ...]) -> Recorder:
-        method, _, status, *extra = labels
+        method, group, status, *extra = labels
         counter = self._total.labels(*self._total_cap.admit((method, status, *extra), known=True))
         counter._value = total = self._cells(counter, [counter._value])[0]
         duration = self._distribution(self._duration.labels(*labels))
         if not self.extended:
             return _parents_recorder(self.lock, duration, total)
+        with self.lock:  # the slots may move to a larger place
+            slot = self.slots.entry(group)
+        sized = method, group, *extra
         return _full_recorder(
             self,
             duration,
             total,
-            self._distribution(self._request_size.labels(*labels)),
-            self._distribution(self._response_size.labels(*labels)),
-            self.slots.entry(labels[1]),
+            self._distribution(self._request_size.labels(*sized)),
+            self._distribution(self._response_size.labels(*sized)),
+            slot,
         )
 
     def _distribution(self, child: Any) -> Distribution:

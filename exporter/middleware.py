@@ -246,6 +246,7 @@ class Middleware:
         wsgi_app: WSGIApplication,
         instruments: Instruments,
         *,
+        key: str,
         own_paths: set[str],
         begin: Callable[[WSGIEnvironment], None],
         request_of: Callable[[WSGIEnvironment], Any],
@@ -255,15 +256,17 @@ class Middleware:
         trusted: Callable[[WSGIEnvironment], bool] | None = None,
         sinks: Sequence[Sink] = (),
     ) -> None:
-        """`begin` is called before the first request of each process; `request_of` gives a Flask request with
-        its rule where Flask has none; `group_of` gives another group than the rule; `extra_of` the values of
-        default labels; `trusted` says whether X-Request-Start comes from a declared proxy; `sinks` take each
-        recorded exchange, with the stage that their failures count for.
+        """`key` is where the environ has the exchange; `begin` is called before the first request of each
+        process; `request_of` gives a request with its rule where Flask has none; `group_of` gives another group
+        than the rule; `extra_of` the values of default labels; `trusted` says whether X-Request-Start comes
+        from a declared proxy; `sinks` take each recorded exchange, with the stage that their failures count
+        for.
         """
         self._wsgi_app = wsgi_app
         self._instruments = instruments
         self._seen: dict[tuple[str, str, str, str], tuple[Recorder, bytes]] = {}
         self._extended = instruments.extended
+        self._key = key
         self._own_paths = own_paths
         self._begin = begin
         self._beginning = threading.Lock()
@@ -287,7 +290,7 @@ class Middleware:
         path = environ.get("PATH_INFO", "")
         if path in self._own_paths or (self._excluded and self._excludes(path)):
             return self._wsgi_app(environ, start_response)
-        environ[EXCHANGE] = exchange = Exchange()
+        environ[self._key] = exchange = Exchange()
         exchange.started = perf_counter()
         exchange.middleware = self
         exchange.environ = environ

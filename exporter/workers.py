@@ -147,9 +147,13 @@ class Worker:
 
     @property
     def slots(self) -> Slots:
-        """This process's slots; raises OSError where none can be had."""
+        """This process's slots; where the directory has no room for them, nobody else sees them."""
         if self._slots is None:
-            self._slots = Slots(self._directory)
+            try:
+                self._slots = Slots(self._directory)
+            except OSError as error:
+                self.failures.count("slots", error)
+                self._slots = Slots(None)
         return self._slots
 
     def start(self) -> None:

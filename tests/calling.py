@@ -35,7 +35,7 @@ def application(*, wrap: Callable[[Any], Any] | None = None, **options: Any) -> 
 
 def environ(path: str, method: str = "GET", variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What a server passes to the application, with these variables besides."""
-    return {**create_environ(path, method=method), **(variables or {})}
+    return {**create_environ(path, method=method), "REMOTE_ADDR": "127.0.0.1", **(variables or {})}
 
 
 @dataclass(slots=True)
@@ -99,9 +99,10 @@ class Clock:
         monkeypatch.setattr("exporter.middleware.time", lambda: self.now + 1.7e9)
         monkeypatch.setattr("time.monotonic", lambda: self.now)
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
+    def advance(self, seconds: float) -> str:
+        """Let time pass; gives an answer, so that it can be a view."""
         self.now += seconds
+        return "done"
 
 
 class Raises:
