@@ -195,8 +195,35 @@ def test_health_is_the_same_whichever_worker_is_asked(tmp_path: Path) -> None:
         assert len({answer["error_rate"] for answer in answers}) == 1
         assert answers[0]["error_rate"] == 0.02
         assert service.get("/health/ready").json == {"status": "ready", "checks": {}}
-        assert service.get("/health", {"X-Forwarded-For": "127.0.0.1"}).json == {"status": "healthy"}
-        assert service.get("/monitoring/stats", {"Forwarded": "for=127.0.0.1"}).status == 403
+
+
+@pytest.mark.parametrize(
+    "page", ["/metrics", "/monitoring/stats", "/monitoring/requests", "/monitoring/endpoints"]
+)
+def test_spoofed_headers_do_not_open_a_page(guarded: tuple[Service, Service], page: str) -> None:
+    plain, with_token = guarded
+    for spoofed in ("X-Forwarded-For", "X-Real-IP", "Forwarded"):
+        value = "for=127.0.0.1" if spoofed == "Forwarded" else "127.0.0.1"
+
+        assert plain.get(page, {spoofed: value}).status == 403
+        assert with_token.get(page, {spoofed: value}).status == 401
+    assert plain.get(page).status == 200
+    assert with_token.get(page).status == 401
+    assert with_token.get(page, {"Authorization": "Bearer s3cret"}).status == 200
+    assert plain.get("/health", {"X-Forwarded-For": "127.0.0.1"}).json == {"status": "healthy"}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
+    """A service with the default access, and one with a token."""
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text("s3cret\n")
+    directories = [tmp_path_factory.mktemp(name) for name in ("plain", "guarded")]
+    with (
+        served(directories[0], workers=2) as plain,
+        served(directories[1], workers=2, EXPORTER_TOKEN_FILE=str(token)) as with_token,
+    ):
+        yield plain, with_token
 
 
 def test_a_new_run_does_not_show_the_requests_of_the_last_one(tmp_path: Path) -> None:
