@@ -12,7 +12,8 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from grafana.panels import DATASOURCE, Panel, link
+from grafana.fields import link
+from grafana.panels import DATASOURCE, Panel
 from grafana.promql import SERVICE, of
 
 # Grafana 13's. It differs from the SDK's 41 only for series hidden from a plot, of which there are none.

@@ -4,7 +4,9 @@ from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
-from grafana.panels import Panel, Query, exemplars, heat_map, lines, linked, query
+from grafana.fields import linked
+from grafana.meaning import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC
+from grafana.panels import Panel, Query, exemplars, heat_map, lines, query
 from grafana.promql import (
     ERROR,
     URL_RULE,
@@ -17,7 +19,6 @@ from grafana.promql import (
     rate,
     total,
 )
-from grafana.service import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC
 from grafana.tables import Column, Key, rows
 
 COUNT = "flask_http_request_duration_seconds_count"
@@ -48,6 +49,7 @@ def _table() -> Panel:
     requests = increase(COUNT, URL_RULE, by=by)
     errors = increase(COUNT, URL_RULE, ERROR, by=by)
     share = error_ratio(COUNT, URL_RULE, by=by, window="$__range")
+    handled = rate(COUNT, URL_RULE, by=by, window="$__range")
     spent = rate(SUM, URL_RULE, by=by, window="$__range")
     everything = rate(SUM, window="$__range")
     slowest = of("flask_http_request_duration_max_seconds", URL_RULE)
@@ -60,7 +62,7 @@ def _table() -> Panel:
         [Key("url_rule", "Endpoint", board.endpoint_of_row())],
         [
             Column("Requests", f"{requests} > 0", "locale", 0),
-            Column("Rate", rate(COUNT, URL_RULE, by=by, window="$__range"), "reqps", 2, width=100),
+            Column("Rate", f"{handled} > 0", "reqps", 2, width=100),
             Column("Mean", mean(by, URL_RULE, window="$__range"), "s", 1, LATENCY_STEPS),
             Column("Min", f"min by (url_rule) (min_over_time({fastest}[$__range]))", "s", 1),
             Column("Max", f"max by (url_rule) (max_over_time({slowest}[$__range]))", "s", 1),
@@ -87,7 +89,7 @@ def _table() -> Panel:
             Column("Error ratio", share, "percentunit", 2, ERROR_STEPS, "colour"),
             Column(
                 "Time",
-                f"{spent} / on () group_left () {everything}",
+                f"({spent} > 0) / on () group_left () {everything}",
                 "percentunit",
                 1,
                 cell="bar",

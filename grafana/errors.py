@@ -5,9 +5,10 @@ from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
-from grafana.panels import Panel, Steps, lines, linked, now, number, query
+from grafana.fields import Steps, linked
+from grafana.meaning import ERROR_STEPS
+from grafana.panels import Panel, lines, now, number, query
 from grafana.promql import URL_RULE, bars, count, error_ratio, increase, of
-from grafana.service import ERROR_STEPS
 from grafana.tables import Column, Key, rows
 
 ERRORS = "flask_http_request_errors_total"

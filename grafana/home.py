@@ -3,9 +3,11 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
-from grafana.panels import Panel, lines, link, note, query
+from grafana.alerts import firing_alerts
+from grafana.fields import link
+from grafana.meaning import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC
+from grafana.panels import Panel, lines, note, query
 from grafana.promql import SERVICE
-from grafana.service import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC, firing_alerts
 from grafana.slo import BUDGET_STEPS
 from grafana.tables import Column, Key, rows
 

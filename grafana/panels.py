@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -22,18 +22,11 @@ from grafana_foundation_sdk.builders import table as tables
 from grafana_foundation_sdk.builders import timeseries as graphs
 from grafana_foundation_sdk.models import common as look
 from grafana_foundation_sdk.models import heatmap as heat
-from grafana_foundation_sdk.models.dashboard import (
-    DataSourceRef,
-    DynamicConfigValue,
-    FieldColorModeId,
-    MatcherConfig,
-    Threshold,
-    ThresholdsMode,
-    ValueMap,
-    ValueMappingResult,
-)
+from grafana_foundation_sdk.models.dashboard import DataSourceRef, FieldColorModeId
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana_foundation_sdk.models.text import TextMode
+
+from grafana.fields import P, Steps, limits, set_for, states
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 REDUCERS = {"min": "Min", "mean": "Mean", "max": "Max", "sum": "Total", "lastNotNull": "Last *"}
@@ -50,19 +43,7 @@ Panel: TypeAlias = (
     | tables.Panel
     | text.Panel
 )
-P = TypeVar(
-    "P",
-    bargauge.Panel,
-    graphs.Panel,
-    heatmap.Panel,
-    logs.Panel,
-    stat.Panel,
-    statetimeline.Panel,
-    tables.Panel,
-)
 Query: TypeAlias = prometheus.Dataquery
-Steps: TypeAlias = Sequence[tuple[float | None, str]]
-"""Lower limit and colour; the first has no limit, the others ascend."""
 
 
 def query(expression: str, legend: str = "", *, interval: str = "") -> Query:
@@ -84,44 +65,6 @@ def now(expression: str, legend: str = "", *, interval: str = "") -> Query:
     """At the end of the time range."""
     asked = Query().expr(expression).legend_format(legend).instant()
     return asked.interval(interval) if interval else asked
-
-
-def limits(steps: Steps) -> build.ThresholdsConfig:
-    """Colours by value."""
-    return (
-        build.ThresholdsConfig()
-        .mode(ThresholdsMode("absolute"))
-        .steps([Threshold(value=value, color=color) for value, color in steps])
-    )
-
-
-def states(names: Mapping[int, tuple[str, str]]) -> ValueMap:
-    """Text and colour instead of a number."""
-    return ValueMap(
-        options={
-            str(value): ValueMappingResult(text=name, color=color, index=index)
-            for index, (value, (name, color)) in enumerate(names.items())
-        }
-    )
-
-
-def set_for(panel: P, names: str, **properties: Any) -> P:
-    """Overrides for the fields of this name. A `.` in a property's id is written `__`."""
-    return panel.override_by_name(
-        names, [DynamicConfigValue(key.replace("__", "."), value) for key, value in properties.items()]
-    )
-
-
-def link(title: str, url: str) -> dict[str, object]:
-    """A link of a value or a line, as Grafana's field configuration wants it."""
-    return {"title": title, "url": url, "targetBlank": False}
-
-
-def linked(panel: P, links: Sequence[Mapping[str, object]]) -> P:
-    """Every number of the panel leads somewhere."""
-    return panel.with_override(
-        MatcherConfig(id_val="byType", options="number"), [DynamicConfigValue("links", list(links))]
-    )
 
 
 def frame(

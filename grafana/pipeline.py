@@ -4,7 +4,8 @@ from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
-from grafana.panels import Panel, Steps, lines, now, number, query, timeline
+from grafana.fields import Steps
+from grafana.panels import Panel, lines, now, number, query, timeline
 from grafana.promql import WINDOW, increase, of, rate
 
 UP = {0: ("down", "red"), 1: ("up", "green")}

@@ -8,15 +8,17 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableOption
 
 from grafana import board
+from grafana.meaning import NO_TRAFFIC, STATUS_COLORS
 from grafana.panels import frame, lines, query
 from grafana.promql import URL_RULE, rate, total
-from grafana.service import NO_TRAFFIC, STATUS_COLORS
 
 LOGS = DataSourceRef(type_val="loki", uid="loki")
 # The values are patterns that fit 404 and 4xx alike, so they must reach the query unescaped.
 STATUS = "${status_class:pipe}"
 STREAMS = f'job=~"$job",url_rule=~"$url_rule",status_class=~"{STATUS}"'
-CHOSEN = '| request_id=~"$request_id.*" | error_type=~"$error_type"'
+# With an id, exactly its lines; without one the second half holds for every line. `|=` finds an id fast.
+IDENTIFIED = '|= "$request_id" | request_id="$request_id" or job=~"($job)$request_id"'
+CHOSEN = f'{IDENTIFIED} | error_type=~"$error_type"'
 REQUESTS = f'{{{STREAMS}}} | logger="exporter.request" {CHOSEN}'
 ERRORS = (
     f'{{job=~"$job",url_rule=~"$url_rule",level=~"ERROR|CRITICAL"}} | logger!="exporter.request" {CHOSEN}'

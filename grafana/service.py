@@ -1,29 +1,20 @@
 """Flask / Service: is it healthy?"""
 
-from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, DashboardLink, Row
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import VariableOption
 
 from grafana import board
-from grafana.panels import Panel, exemplars, heat_map, lines, now, number, query, set_for, timeline
+from grafana.alerts import FIRING, firing_alerts
+from grafana.meaning import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC, STATUS_COLORS
+from grafana.panels import Panel, exemplars, heat_map, lines, now, number, query, timeline
 from grafana.promql import bars, count, error_ratio, mean, of, quantile, quantile_by_endpoint, rate, total
 from grafana.tables import Column, Key, rows
 
 APP_PAGE = "http://127.0.0.1:8000/"
-STATUS_COLORS = {"2xx": "green", "4xx": "orange", "5xx": "red"}
 HEALTH = {0: ("Down", "dark-red"), 1: ("Check fails", "dark-orange"), 2: ("Healthy", "dark-green")}
 CHECKS = {0: ("fails", "red"), 1: ("passes", "green")}
-ERROR_STEPS = ((None, "green"), (0.05, "orange"), (0.1, "red"))
-LATENCY_STEPS = ((None, "green"), (0.5, "orange"), (1.0, "red"))
-FIRING = 'ALERTS{alertstate="firing",severity=~"critical|warning",job=~"$job|",service=~"$service|"}'
-EVERY_ENDPOINT = ".*"
-NO_ALERT = (
-    'label_replace(label_replace(label_replace(vector(0), "alertname", "No alert fires", "", ""),'
-    f' "severity", "-", "", ""), "url_rule", "{EVERY_ENDPOINT}", "", "")'
-)
 REQUESTS = "flask_http_request_total"
-NO_TRAFFIC = "No traffic"
 
 
 def dashboard() -> model.Dashboard:
@@ -295,26 +286,3 @@ def _details() -> list[Panel]:
         ),
         firing_alerts(),
     ]
-
-
-def firing_alerts(width: int = 10, height: int = 8) -> table.Panel:
-    """What fires now; an alert of a whole service stands for all of its endpoints."""
-    alerts = (
-        f'label_replace(count by (alertname, severity, url_rule) ({FIRING}), "url_rule", "{EVERY_ENDPOINT}",'
-        ' "url_rule", "")'
-    )
-    panel = rows(
-        "Firing alerts",
-        "What to do about one stands in its notification, which links to its runbook.",
-        [
-            Key("alertname", "Alert"),
-            Key("severity", "Severity", width=90),
-            Key("url_rule", "Endpoint", board.endpoint_of_row(), width=150),
-        ],
-        [Column("Firing", f"{alerts} or on () {NO_ALERT}", "none", 0, width=70)],
-        sort="Firing",
-        width=width,
-        height=height,
-    )
-    named = {"type": "value", "options": {EVERY_ENDPOINT: {"text": "all", "index": 0}}}
-    return set_for(panel, "Endpoint", mappings=[named])

@@ -5,7 +5,8 @@ from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board
-from grafana.panels import Panel, Steps, lines, linked, number, query
+from grafana.fields import Steps, linked
+from grafana.panels import Panel, lines, number, query
 from grafana.promql import ERROR, SERVICE, URL_RULE, increase, of, rate, total
 from grafana.tables import Column, Key, rows
 

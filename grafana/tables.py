@@ -10,7 +10,8 @@ from grafana_foundation_sdk.models.common import TableCellHeight
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.panels import NO_DATA, Steps, frame, now, set_for
+from grafana.fields import Steps, set_for
+from grafana.panels import NO_DATA, frame, now
 
 
 @dataclass(frozen=True, slots=True)

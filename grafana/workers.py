@@ -7,7 +7,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
 from grafana import board
-from grafana.panels import Panel, Steps, frame, limits, lines, now, number, query
+from grafana.fields import Steps, limits
+from grafana.panels import Panel, frame, lines, now, number, query
 from grafana.promql import WINDOW, increase, of, rate, total
 
 FULL: Steps = ((None, "green"), (0.7, "orange"), (0.9, "red"))
@@ -44,7 +45,7 @@ def _forecast() -> Panel:
     left, memory = f"node_memory_MemAvailable_bytes{{{HOST}}}", f"node_memory_MemTotal_bytes{{{HOST}}}"
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
     shares = {
-        "threads": f"avg_over_time(sum({busy})[5m:]) / {threads}",
+        "threads": f"sum(avg_over_time({busy}[5m])) / {threads}",
         "threads, 4 h": f"sum(predict_linear({busy}[1h], {LATER})) / {threads}",
         "memory": f"max(1 - {left} / {memory})",
         "memory, 4 h": f"max(1 - predict_linear({left.replace('}', '}[1h]')}, {LATER}) / {memory})",

@@ -1,0 +1,37 @@
+"""What fires now, as a table."""
+
+from grafana_foundation_sdk.builders import table
+
+from grafana import board
+from grafana.fields import set_for
+from grafana.tables import Column, Key, rows
+
+FIRING = 'ALERTS{alertstate="firing",severity=~"critical|warning",job=~"$job|",service=~"$service|"}'
+EVERY_ENDPOINT = ".*"
+NO_ALERT = (
+    'label_replace(label_replace(label_replace(vector(0), "alertname", "No alert fires", "", ""),'
+    f' "severity", "-", "", ""), "url_rule", "{EVERY_ENDPOINT}", "", "")'
+)
+
+
+def firing_alerts(width: int = 10, height: int = 8) -> table.Panel:
+    """What fires now; an alert of a whole service stands for all of its endpoints."""
+    alerts = (
+        f'label_replace(count by (alertname, severity, url_rule) ({FIRING}), "url_rule", "{EVERY_ENDPOINT}",'
+        ' "url_rule", "")'
+    )
+    panel = rows(
+        "Firing alerts",
+        "What to do about one stands in its notification, which links to its runbook.",
+        [
+            Key("alertname", "Alert"),
+            Key("severity", "Severity", width=90),
+            Key("url_rule", "Endpoint", board.endpoint_of_row(), width=150),
+        ],
+        [Column("Firing", f"{alerts} or on () {NO_ALERT}", "none", 0, width=70)],
+        sort="Firing",
+        width=width,
+        height=height,
+    )
+    named = {"type": "value", "options": {EVERY_ENDPOINT: {"text": "all", "index": 0}}}
+    return set_for(panel, "Endpoint", mappings=[named])
