@@ -59,3 +59,8 @@ dashboards: $(VENV)/.installed ## regenerate grafana/dashboards from grafana/*.p
 .PHONY: rules
 rules: $(VENV)/.installed ## regenerate prometheus/rules/slo.yml and its tests from prometheus/slo.yml
 	$(BIN)/python -m prometheus.rules
+
+# One alert by name, or the way out of the deployment that is running: make drill ARGS=--live
+.PHONY: drill
+drill: $(VENV)/.installed ## fire every alert for real in a second stack
+	@$(BIN)/python -m prometheus.drill $(ARGS)

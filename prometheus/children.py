@@ -62,6 +62,20 @@ class Children:
                 start_new_session=True,
             )
 
+    def process(self, name: str) -> int:
+        """Process id of a running child."""
+        return self._running[name].pid
+
+    def end(self, name: str, seconds: float = 25.0) -> None:
+        """Ask one child to end, kill it if it does not in time, and watch it no more."""
+        process = self._running.pop(name)
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
     def check(self) -> None:
         """Raise ChildError if a child has ended."""
         for name, process in self._running.items():

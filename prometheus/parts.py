@@ -96,6 +96,7 @@ def _alertmanager(plan: Plan) -> Part:
             f"--config.file={plan.alertmanager}",
             f"--storage.path={plan.data('alertmanager')}",
             "--cluster.listen-address=",
+            "--enable-feature=receiver-name-in-metrics",
             f"--web.listen-address={plan.local('alertmanager')}",
             f"--web.external-url={plan.url('alertmanager')}",
         ),

@@ -19,19 +19,20 @@ class Post:
 
 
 class Receiver:
-    """Accepts every POST with `status`, which may be changed at any time, and keeps it in `posts`."""
+    """Accepts every POST and keeps it in `posts`, except to the paths that are in `refused` just now."""
 
     def __init__(self) -> None:
-        self.status = 200
+        self.refused: set[str] = set()
         self.posts: list[Post] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if receiver.status == 200:
+                refused = self.path in receiver.refused
+                if not refused:
                     receiver.posts.append(Post(self.path, json.loads(body), time.time()))
-                self.send_response(receiver.status)
+                self.send_response(503 if refused else 200)
                 self.send_header("Content-Length", "2")
                 self.end_headers()
                 self.wfile.write(b"ok")

@@ -37,7 +37,11 @@ ANNOTATIONS = {
     "runbook_url": "http://127.0.0.1:9090/user/FlaskErrorRatioCritical.md",
     "dashboard_url": "http://127.0.0.1:3000/d/flask-errors?var-job=app&var-service=orders",
 }
-DASHBOARD = f"{ANNOTATIONS['dashboard_url']}&from={int(BEGAN.timestamp() - 3600) * 1000}&to=now"
+WINDOW = f"&from={int(BEGAN.timestamp() - 3600) * 1000}&to=now"
+DASHBOARD = ANNOTATIONS["dashboard_url"] + WINDOW
+REQUESTS = (
+    "http://127.0.0.1:3000/d/flask-requests?var-job=app&var-service=orders&var-status_class=5.." + WINDOW
+)
 
 
 class Alertmanager:
@@ -57,6 +61,7 @@ class Alertmanager:
                 f"--config.file={directory}/alertmanager.yml",
                 f"--storage.path={directory}/data",
                 "--cluster.listen-address=",
+                "--enable-feature=receiver-name-in-metrics",
                 f"--web.listen-address=127.0.0.1:{port}",
                 f"--web.external-url={self.url}",
             ],
@@ -145,7 +150,7 @@ def test_discord(tmp_path: Path, receiver: Receiver) -> None:
     assert fired["title"] == "CRITICAL: More than a tenth of the requests fail. (orders)"
     assert fired["description"] == (
         f"{ANNOTATIONS['description']}\nSince 1 Mar 12:00 UTC. [Dashboard]({DASHBOARD}) · "
-        f"[What to do]({ANNOTATIONS['runbook_url']})\n\n [Silence]({silence(alertmanager)})"
+        f"[Log lines]({REQUESTS}) · [What to do]({ANNOTATIONS['runbook_url']})\n\n [Silence]({silence(alertmanager)})"
     )
     assert resolved["title"] == "RESOLVED: More than a tenth of the requests fail. (orders)"
     assert "From 1 Mar 12:00 to 12:07 UTC, 7m0s." in resolved["description"]
@@ -166,7 +171,8 @@ def test_slack(tmp_path: Path, receiver: Receiver) -> None:
     assert attachment["text"] == (
         "12% of the requests to orders in the last 5 minutes ended in an error (limit: 10%). "
         "Users of /orders/&lt;int:id&gt; &amp; others see error pages.\n"
-        f"Since 1 Mar 12:00 UTC. <{DASHBOARD}|Dashboard> · <{ANNOTATIONS['runbook_url']}|What to do>\n\n"
+        f"Since 1 Mar 12:00 UTC. <{DASHBOARD}|Dashboard> · <{REQUESTS}|Log lines> · "
+        f"<{ANNOTATIONS['runbook_url']}|What to do>\n\n"
         f" <{silence(alertmanager)}|Silence>"
     )
 
@@ -185,6 +191,38 @@ def test_webhook(tmp_path: Path, receiver: Receiver) -> None:
     assert (fired["version"], fired["receiver"], fired["status"]) == ("4", "people", "firing")
     assert [(one["labels"], one["annotations"]) for one in fired["alerts"]] == [(LABELS, ANNOTATIONS)]
     assert [one["status"] for one in resolved["alerts"]] == ["resolved"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dashboard", "lines"),
+    [
+        ("FlaskLatencyHigh", "flask-endpoints?var-job=app", "flask-requests?var-job=app&var-slower=0.5"),
+        (
+            "FlaskLatencyBudgetBurn",
+            "flask-slo?var-slo=latency&var-url_rule=%2Forders",
+            "flask-requests?var-slo=latency&var-url_rule=%2Forders&var-slower=0.5",
+        ),
+        (
+            "FlaskNewErrorType",
+            "flask-errors?var-error_type=KeyError",
+            "flask-requests?var-error_type=KeyError",
+        ),
+        ("FlaskTargetDown", "flask-service?var-job=app", None),
+    ],
+)
+def test_lines_are_those_of_the_requests_that_the_alert_is_about(
+    tmp_path: Path, receiver: Receiver, name: str, dashboard: str, lines: str | None
+) -> None:
+    """The link carries the alert's own selection, and has none where no request is to blame."""
+    file = secret(tmp_path, f"{receiver.url}/services/T0/B0/abc")
+    about = ANNOTATIONS | {"dashboard_url": f"http://127.0.0.1:3000/d/{dashboard}"}
+    with Alertmanager(tmp_path, ALERT_RECEIVER="slack", ALERT_SECRET_FILE=file) as alertmanager:
+        alertmanager.send(alert(annotations=about, alertname=name))
+        eventually(lambda: receiver.posts, 20, "a message")
+    (attachment,) = receiver.posts[0].document["attachments"]
+    found = re.findall(r"<(\S+)\|Log lines>", attachment["text"])
+
+    assert found == ([] if lines is None else [f"http://127.0.0.1:3000/d/{lines}{WINDOW}"])
 
 
 @pytest.mark.parametrize("kind", ["discord", "slack"])
@@ -214,7 +252,7 @@ def test_many_long_alerts_stay_within_the_limits(tmp_path: Path, receiver: Recei
         (attachment,) = document["attachments"]
         text = attachment["text"]
         assert len(text) <= 4000
-    assert text.count(DASHBOARD) == 5
+    assert text.count(DASHBOARD) == text.count(REQUESTS) == 5
     assert silence(alertmanager) in text
 
 
@@ -293,11 +331,13 @@ def test_email(tmp_path: Path) -> None:
     assert text is not None
     assert text.get_content().replace("\r\n", "\n").rstrip("\n") == (
         f"{ANNOTATIONS['description']}\nSince 1 Mar 12:00 UTC.\nDashboard:  {DASHBOARD}\n"
+        f"Log lines:  {REQUESTS}\n"
         f"What to do: {ANNOTATIONS['runbook_url']}\n\n\nSilence:    {silence(alertmanager)}"
     )
     assert html is not None
     assert "/orders/&lt;int:id&gt; &amp; others see error pages." in html.get_content()
     assert f'<a href="{DASHBOARD.replace("&", "&amp;")}">Dashboard</a>' in html.get_content()
+    assert f'<a href="{REQUESTS.replace("&", "&amp;")}">Log lines</a>' in html.get_content()
     assert f'<a href="{silence(alertmanager)}">Silence</a>' in html.get_content()
     assert resolved["Subject"] == "RESOLVED: More than a tenth of the requests fail. (orders)"
 

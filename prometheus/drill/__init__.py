@@ -1,0 +1,1 @@
+"""`make drill`: every alert fired for real in a second stack, and followed to a receiver and back."""

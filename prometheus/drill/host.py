@@ -1,0 +1,100 @@
+"""The host under drill: a small disk that is really there, and a /proc that the drill writes.
+
+To take a machine's processors and memory for real would hit whatever else runs on it.
+"""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from prometheus.children import Part
+from prometheus.tools import executable
+
+DISK = 8 << 20  # bytes
+MEMORY = 4 << 20  # kB
+HERTZ = 100
+
+# The disk is mounted where only node exporter and those who look through its root see it: that needs no root.
+START = 'mount -t tmpfs -o size="$1" drill "$2" && shift 2 && exec "$@"'
+
+
+class Host:
+    """What node exporter is shown; `busy` and `available` (kB of memory) may be changed at any time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.busy, self.available = False, MEMORY // 4
+        self._proc, self._mount = directory / "proc", directory / "disk"
+        (self._proc / "1").mkdir(parents=True)
+        self._mount.mkdir()
+        (self._proc / "1/mountinfo").write_text(
+            f"36 25 0:50 / {self._mount} rw,relatime - tmpfs drill rw,size={DISK >> 10}k\n"
+        )
+        self._idle = 0.0
+        self._write()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+
+    def part(self, address: str) -> Part:
+        """Node exporter of this host."""
+        return Part(
+            "node-exporter",
+            (
+                *(
+                    "unshare",
+                    "--map-root-user",
+                    "--mount",
+                    "sh",
+                    "-c",
+                    START,
+                    "sh",
+                    str(DISK),
+                    str(self._mount),
+                ),
+                str(executable("node_exporter")),
+                f"--web.listen-address={address}",
+                f"--path.procfs={self._proc}",
+                "--collector.disable-defaults",
+                *(f"--collector.{name}" for name in ("cpu", "filesystem", "meminfo")),
+            ),
+            health=f"http://{address}/metrics",
+        )
+
+    def disk(self, process: int) -> Path:
+        """The disk, through the root of the exporter's process."""
+        return Path(f"/proc/{process}/root{self._mount}")
+
+    def close(self) -> None:
+        """Write no more."""
+        self._stop.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        last = time.monotonic()
+        while not self._stop.wait(0.2):
+            now = time.monotonic()
+            self._idle += 0.0 if self.busy else (now - last) * HERTZ * 0.9
+            last = now
+            self._write()
+
+    def _write(self) -> None:
+        processors = "".join(f"cpu{n} 1000 0 1000 {int(self._idle)} 0 0 0 0 0 0\n" for n in range(2))
+        self._replace("stat", f"cpu 2000 0 2000 {int(2 * self._idle)} 0 0 0 0 0 0\n{processors}")
+        self._replace("meminfo", f"MemTotal: {MEMORY} kB\nMemAvailable: {self.available} kB\n")
+
+    def _replace(self, name: str, text: str) -> None:
+        """At once, so that nobody reads half of it."""
+        new = self._proc / f"{name}.new"
+        new.write_text(text)
+        os.replace(new, self._proc / name)
+
+
+def fill(file: Path) -> None:
+    """Write until the disk is full."""
+    with file.open("wb", buffering=0) as out:
+        try:
+            while True:
+                out.write(b"x" * 4096)
+        except OSError:
+            return

@@ -1,0 +1,260 @@
+"""The second stack: shipped rules and configurations, time-scaled, on free ports, with services to break."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prometheus import prepare
+from prometheus.children import Children, Part, ask
+from prometheus.drill.host import Host
+from prometheus.drill.sites import Certificates, Site
+from prometheus.parts import parts
+from prometheus.plan import PORTS, TOP, Plan
+from prometheus.receiver import Receiver
+from prometheus.tools import executable
+
+SCALE = 60.0
+DAY = 86_400 / SCALE
+
+PATIENCE = 90.0  # seconds until everything answers
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Flask service under gunicorn; `environ` are settings of its own."""
+
+    name: str
+    workers: int = 1
+    environ: dict[str, str] = field(default_factory=dict)
+
+
+SERVICES = (
+    Service("errors", workers=2),
+    Service("flaky", environ={"EXPORTER_MAX_SERIES": "40"}),
+    Service("slow", environ={"EXPORTER_TRUSTED_PROXIES": "127.0.0.1"}),
+    Service("down"),
+    Service("pair"),
+    Service("calm"),
+    Service("sick"),
+    Service("loop", workers=2),
+)
+
+
+class Stack:
+    """Everything that the drill starts, in a directory of its own; use it in a with statement."""
+
+    def __init__(self, directory: Path) -> None:
+        self.services = {service.name: service for service in SERVICES}
+        names = [part.partition(":")[0] for part in PORTS]
+        ports = _free_ports(len(names) + len(SERVICES) + 1)
+        self.plan = Plan(dict(zip(names, ports, strict=False)), directory, directory, SCALE, 0)
+        self.ports = dict(zip(self.services, ports[len(names) :], strict=False))
+        self.spare = f"127.0.0.1:{ports[-1]}"
+        self.children = Children(self.plan.logs, TOP, lambda: False)
+        self.receiver = Receiver()
+        # Two pages, and exporters: one that has much to say, one that takes its time, a log store's.
+        self.site, self.page, self.large, self.sluggish, self.store = (Site() for _ in range(5))
+        self.certificates = Certificates(directory)
+        self.secure = Site(self.certificates.context)
+        self.host = Host(directory)
+        trust = {"SSL_CERT_FILE": str(self.certificates.authority)}
+        shipped = parts(self.plan, {"prometheus", "alertmanager", "blackbox"}, directory)[1:]
+        self.parts = {part.name: replace(part, environ={**part.environ, **trust}) for part in shipped}
+        self.parts["node-exporter"] = self.host.part(self.plan.local("node-exporter"))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def __enter__(self) -> "Stack":
+        self.receiver.__enter__()
+        self._configure()
+        with prepare.claim(self.plan, {"prometheus", "alertmanager", *self.services}):
+            pass
+        _remember_yesterday(self.plan.data("prometheus"))
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.children.stop()
+        self.host.close()
+        for site in (self.site, self.page, self.large, self.sluggish, self.store, self.secure):
+            site.close()
+        self.receiver.__exit__(None, None, None)
+        for service in self.services:
+            shutil.rmtree(self._workers(service), ignore_errors=True)
+
+    def url(self, service: str) -> str:
+        """Address of a service."""
+        return f"http://127.0.0.1:{self.ports[service]}"
+
+    def get(self, url: str, method: str = "GET", headers: dict[str, str] | None = None) -> int:
+        """Status of one request; 0 where there is no answer."""
+        request = urllib.request.Request(url, method=method, headers=headers or {})  # noqa: S310 -- our own
+        try:
+            with self._opener.open(request, timeout=10) as answer:
+                answer.read()
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+        except OSError:
+            return 0
+
+    def api(self, path: str) -> Any:
+        """`data` of an answer of Prometheus."""
+        return json.loads(ask(f"{self.plan.url('prometheus')}/api/v1/{path}"))["data"]
+
+    def start(self, service: str, name: str = "") -> None:
+        """Start a service, or with a `name` another instance of it on the spare address."""
+        one = self.services[service]
+        workers = self._workers(name or service)
+        shutil.rmtree(workers, ignore_errors=True)
+        workers.mkdir(parents=True)
+        disk = self.host.disk(self.children.process("node-exporter"))
+        environ = {
+            "APP_BIND": self.spare if name else f"127.0.0.1:{self.ports[service]}",
+            "APP_DATABASE": str(self.database(service)),
+            "APP_THREADS": "8",
+            "WEB_CONCURRENCY": str(one.workers),
+            "PROMETHEUS_MULTIPROC_DIR": str(workers),
+            "EXPORTER_DRAIN": "0",
+            "EXPORTER_REQUEST_LOG": str(disk / "requests.jsonl") if service == "flaky" else "off",
+            **one.environ,
+        }
+        command = (sys.executable, "-m", "gunicorn", "--config", "app/gunicorn.conf.py")
+        health = f"http://{environ['APP_BIND']}/health/live"
+        self.children.start(
+            Part(name or service, (*command, "prometheus.drill.app:create_app()"), environ, health)
+        )
+
+    def database(self, service: str) -> Path:
+        """The orders of a service."""
+        return self.plan.data(service) / "orders.db"
+
+    def workers_of(self, service: str) -> list[int]:
+        """Process ids of its gunicorn's workers."""
+        master = self.children.process(service)
+        with contextlib.suppress(OSError):
+            return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+        return []
+
+    def write_targets(self, without: Iterable[str] = ()) -> None:
+        """Write app.yml; `vanished` and `gone` are other names of the calm service."""
+        addresses = {service: [f"127.0.0.1:{port}"] for service, port in self.ports.items()}
+        addresses["pair"].append(self.spare)
+        addresses |= {
+            "vanished": addresses["calm"],
+            "gone": addresses["calm"],
+            "large": [self.large.address],
+            "sluggish": [self.sluggish.address],
+        }
+        groups = [
+            {"targets": targets, "labels": {"service": service}}
+            for service, targets in addresses.items()
+            if service not in without
+        ]
+        self._write_target_file("app", groups)
+
+    def reload(self) -> None:
+        """Have Prometheus read its configuration again."""
+        os.kill(self.children.process("prometheus"), signal.SIGHUP)
+
+    def _configure(self) -> None:
+        prepare.copy_configuration(self.plan)
+        file = self.plan.configuration / "prometheus.yml"
+        document = yaml.safe_load(file.read_text())
+        for job in document["scrape_configs"]:
+            if job["job_name"] == "probe":
+                # Who waits for one second at most cannot see that a site takes longer.
+                job |= {"scrape_interval": "2s", "scrape_timeout": "2s"}
+        file.write_text(yaml.safe_dump(document))
+        for setting, path in (("ALERT_SECRET_FILE", "people"), ("ALERT_HEARTBEAT_FILE", "heartbeat")):
+            secret = self.plan.run / path
+            secret.write_text(f"{self.receiver.url}/{path}\n")
+            os.environ[setting] = str(secret)
+        os.environ["ALERT_RECEIVER"] = "webhook"
+        prepare.render_alertmanager(self.plan)
+        self.write_targets()
+        for job in ("prometheus", "alertmanager"):
+            self._write_target_file(job, [{"targets": [self.plan.local(job)]}])
+        self._write_target_file("node", [{"targets": [self.plan.local("node-exporter")]}])
+        self._write_target_file("blackbox", [{"targets": [self.plan.local("blackbox")]}])
+        self._write_target_file("loki", [{"targets": [self.store.address]}])
+        probes = {
+            "sick": [f"{self.url('sick')}/health/ready"],
+            "site": [f"http://{self.site.address}/"],
+            "page": [f"http://{self.page.address}/"],
+            "secure": [f"https://{self.secure.address}/"],
+        }
+        self._write_target_file(
+            "probe",
+            [
+                {"targets": urls, "labels": {"service": service, "__prober__": self.plan.local("blackbox")}}
+                for service, urls in probes.items()
+            ],
+        )
+
+    def _write_target_file(self, job: str, groups: list[dict[str, Any]]) -> None:
+        file = self.plan.configuration / "targets" / f"{job}.yml"
+        new = file.with_suffix(".new")
+        new.write_text(yaml.safe_dump(groups))
+        new.replace(file)
+
+    def _start(self) -> None:
+        for part in self.parts.values():
+            self.children.start(part)
+        self.children.wait(self.children.healthy(list(self.parts.values())), PATIENCE)
+        for service in self.services:
+            self.start(service)
+        self.start("pair", "pair-2")
+        self.children.wait(self._all_up, PATIENCE)
+
+    def _all_up(self) -> str | None:
+        try:
+            targets = self.api("targets?state=active")["activeTargets"]
+        except OSError as error:
+            return f"prometheus does not list its targets ({error})"
+        down = [target["scrapeUrl"] for target in targets if target["health"] != "up"]
+        return f"not up: {', '.join(down)}" if down or not targets else None
+
+    def _workers(self, name: str) -> Path:
+        shm = prepare.SHM if prepare.SHM.is_dir() else self.plan.run
+        return shm / f"{self.plan.run.name}-{name}"
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _remember_yesterday(data: Path) -> None:
+    """Give Prometheus a yesterday, in which the service `gone` had ten requests a second."""
+    series = 'job:flask_http_request_duration_seconds:rate_5m{job="app",service="gone"}'
+    now = time.time()
+    samples = [f"{series} 10 {now - DAY - 120 + second:.3f}" for second in range(900)]
+    text = data / "yesterday.txt"
+    text.write_text("\n".join([*samples, "# EOF", ""]))
+    subprocess.run(
+        [executable("promtool"), "tsdb", "create-blocks-from", "openmetrics", text, data],
+        check=True,
+        capture_output=True,
+    )
+    text.unlink()
