@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,8 +42,8 @@ __all__ = [
     "when_ready",
 ]
 
-# A child that ends sooner than this (s) would end again.
-_LISTENER_MINIMUM = 1.0
+# Between the death of a listener and its successor's first answer (s): it could die at once, again and again.
+_LISTENER_PAUSE = 0.5
 
 
 class _Master:
@@ -55,25 +54,24 @@ class _Master:
         self.directory: WorkerDirectory | None = None
         self.listener: Listener | None = None
         self.listener_pid = 0
-        self.listener_started = 0.0
 
 
 _master = _Master()
 
 
-def on_starting(server: Any) -> None:
-    """Prepare the worker directory; gunicorn prints a RuntimeError and ends."""
-    upgrade = server.master_pid != 0
-    directory = prefork.start(server.num_workers, keep=upgrade, owner=(server.cfg.uid, server.cfg.gid))
-    from exporter.settings import Settings, SettingsError
+def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
+    """Prepare before `preload_app` loads the application; object to workers that share nothing."""
+    if old_value is None:
+        # gunicorn does so later, and loads the application in between.
+        os.environ.update(server.cfg.env)
+        _prepare(server, new_value)
+    elif new_value > 1 and _master.directory is None:
+        server.log.error("%s workers each count for themselves: set %s", new_value, prefork.VARIABLE)
 
-    try:
-        settings = Settings.load()
-    except SettingsError as error:
-        raise RuntimeError(str(error)) from None
-    if settings.listen:
-        _master.listener = _listener(settings, directory, bind=not upgrade)
-    _master.settings, _master.directory = settings, directory
+
+def on_starting(server: Any) -> None:
+    """Prepare, where a configuration does not pass `nworkers_changed` on."""
+    _prepare(server, server.num_workers)
 
 
 def when_ready(server: Any) -> None:
@@ -108,18 +106,29 @@ def child_exit(server: Any, worker: Any) -> None:
             server.log.exception("The metrics of worker %s are not folded yet", worker.pid)
 
 
-def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
-    """Say so if a second worker comes (SIGTTIN) where there is no directory to share."""
-    if old_value is not None and new_value > 1 and not os.environ.get(prefork.VARIABLE):
-        server.log.error("%s workers each count for themselves: set %s", new_value, prefork.VARIABLE)
-
-
 def on_exit(server: Any) -> None:  # noqa: ARG001  gunicorn's signature
     """Stop the listener, whose last scrapes saw the drain."""
     if _master.listener_pid:
         os.kill(_master.listener_pid, signal.SIGTERM)
         os.waitpid(_master.listener_pid, 0)
         _master.listener_pid = 0
+
+
+def _prepare(server: Any, workers: int) -> None:
+    """Prepare the worker directory, once; gunicorn prints a RuntimeError and ends."""
+    if _master.settings is not None:
+        return
+    upgrade = "GUNICORN_PID" in os.environ
+    directory = prefork.start(workers, keep=upgrade, owner=(server.cfg.uid, server.cfg.gid))
+    from exporter.settings import Settings, SettingsError
+
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        raise RuntimeError(str(error)) from None
+    if settings.listen:
+        _master.listener = _listener(settings, directory, bind=not upgrade)
+    _master.settings, _master.directory = settings, directory
 
 
 def _listener(settings: Settings, directory: WorkerDirectory | None, *, bind: bool) -> Listener:
@@ -134,29 +143,25 @@ def _listener(settings: Settings, directory: WorkerDirectory | None, *, bind: bo
         try:
             listener.bind()
         except OSError as error:
-            raise RuntimeError(f"EXPORTER_LISTEN={settings.listen}: {error.strerror}") from error
+            address = ":".join(map(str, settings.listen or ()))
+            raise RuntimeError(f"EXPORTER_LISTEN={address}: {error.strerror}") from error
     return listener
 
 
-def _start_listener(server: Any) -> None:
+def _start_listener(server: Any, pause: float = 0.0) -> None:
     assert _master.listener is not None  # noqa: S101  the callers have checked
-    _master.listener_pid = _master.listener.fork(listener.sock for listener in server.LISTENERS)
-    _master.listener_started = time.monotonic()
+    _master.listener_pid = _master.listener.fork((listener.sock for listener in server.LISTENERS), pause)
 
 
 def _reap(server: Any, reap_workers: Callable[[], None]) -> None:
     """Start another listener in the place of one that has died, then look after the workers."""
     try:
-        ended = _master.listener_pid and os.waitpid(_master.listener_pid, os.WNOHANG)[0]
+        ended = os.waitpid(_master.listener_pid, os.WNOHANG)[0]
     except ChildProcessError:  # gunicorn has waited for it
         ended = _master.listener_pid
     if ended:
-        _master.listener_pid = 0
-        if time.monotonic() - _master.listener_started > _LISTENER_MINIMUM:
-            server.log.error("The process for EXPORTER_LISTEN has died; starting another")
-            _start_listener(server)
-        else:
-            server.log.error("The process for EXPORTER_LISTEN died as it started; there will be none")
+        server.log.error("The process for EXPORTER_LISTEN has died; starting another")
+        _start_listener(server, _LISTENER_PAUSE)
     reap_workers()
 
 

@@ -73,8 +73,11 @@ class Listener:
         with suppress(_ParentGoneError):
             server.serve_forever(_PARENT_INTERVAL)
 
-    def fork(self, inherited: Iterable[socket.socket]) -> int:
-        """Run in a child process and return its id; the child closes the sockets that it `inherited`."""
+    def fork(self, inherited: Iterable[socket.socket], pause: float) -> int:
+        """Run in a child process, after a pause in seconds, and return its id.
+
+        The child closes the sockets that it `inherited`.
+        """
         parent = os.getpid()
         pid = os.fork()
         if pid:
@@ -84,6 +87,7 @@ class Listener:
                 signal.signal(number, signal.SIG_DFL)
             for one in inherited:
                 one.close()
+            time.sleep(pause)
             self.run(parent)
         finally:
             os._exit(0)

@@ -11,7 +11,10 @@ import pytest
 
 def crash(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tests.crash", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
@@ -19,7 +22,7 @@ def crash(*arguments: str) -> str:
 
 
 def test_a_compactor_may_die_before_any_of_its_steps(tmp_path: Path) -> None:
-    """Killed before each of its calls to the system, it leaves what the next reader and compactor get right."""
+    """Killed before each of its calls to the system, it leaves what the next one gets right."""
     assert crash("steps", str(tmp_path)).startswith("killed before each of ")
 
 
