@@ -6,6 +6,7 @@ import email
 import email.policy
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -150,7 +151,8 @@ def test_discord(tmp_path: Path, receiver: Receiver) -> None:
     assert fired["title"] == "CRITICAL: More than a tenth of the requests fail. (orders)"
     assert fired["description"] == (
         f"{ANNOTATIONS['description']}\nSince 1 Mar 12:00 UTC. [Dashboard]({DASHBOARD}) · "
-        f"[Log lines]({REQUESTS}) · [What to do]({ANNOTATIONS['runbook_url']})\n\n [Silence]({silence(alertmanager)})"
+        f"[Log lines]({REQUESTS}) · [What to do]({ANNOTATIONS['runbook_url']})\n\n"
+        f" [Silence]({silence(alertmanager)})"
     )
     assert resolved["title"] == "RESOLVED: More than a tenth of the requests fail. (orders)"
     assert "From 1 Mar 12:00 to 12:07 UTC, 7m0s." in resolved["description"]
