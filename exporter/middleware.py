@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from itertools import count
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,10 @@ os.register_at_fork(after_in_child=_new_id_half)
 
 class ClockError(Exception):
     """A duration that cannot be."""
+
+
+STREAMING: ContextVar[Exchange | None] = ContextVar("exporter.streaming", default=None)
+"""The exchange whose body is streamed here: log records know it when Flask's own context is gone."""
 
 
 class Exchange:
@@ -124,6 +129,8 @@ class Exchange:
 
     def __iter__(self) -> Iterator[bytes]:
         expected = self.expected
+        if expected is None:
+            STREAMING.set(self)
         try:
             for chunk in self.body:
                 if not self.recorded:
@@ -136,6 +143,9 @@ class Exchange:
         except BaseException as error:
             self.fail(error)
             raise
+        finally:
+            if expected is None:
+                STREAMING.set(None)
         if not self.recorded:
             self.record()
 
@@ -257,7 +267,7 @@ class Middleware:
         sinks: Sequence[Sink] = (),
     ) -> None:
         """`key` is where the environ has the exchange; `begin` is called before the first request of each
-        process; `request_of` gives a request with its rule where Flask has none; `group_of` gives another group
+        process; `request_of` gives a request with its rule where there is none; `group_of` another group
         than the rule; `extra_of` the values of default labels; `trusted` says whether X-Request-Start comes
         from a declared proxy; `sinks` take each recorded exchange, with the stage that their failures count
         for.

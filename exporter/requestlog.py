@@ -21,7 +21,7 @@ from flask.logging import default_handler
 from exporter.access import client_address, unmapped
 from exporter.destinations import Destination, destination
 from exporter.labels import UNMATCHED
-from exporter.middleware import EXCHANGE
+from exporter.middleware import EXCHANGE, STREAMING
 from exporter.settings import Settings
 from exporter.tracing import active, announced
 
@@ -220,19 +220,19 @@ class _Clock:
 
 
 def _request_fields() -> dict[str, str]:
-    if not has_request_context():
-        return {}
-    exchange: Exchange | None = request.environ.get(EXCHANGE)
+    inside = has_request_context()
+    exchange: Exchange | None = request.environ.get(EXCHANGE) if inside else STREAMING.get()
     if exchange is None:
         return {}
-    rule = request.url_rule
+    environ = exchange.environ
+    rule = request.url_rule if inside else exchange.matched
     return {
         "request_id": exchange.request_id,
-        "trace_id": active() or announced(request.environ),
-        "method": request.method[:_PATH_LIMIT],
-        "path": _path(request.environ),
+        "trace_id": active() or announced(environ),
+        "method": environ["REQUEST_METHOD"][:_PATH_LIMIT],
+        "path": _path(environ),
         "url_rule": rule.rule if rule else UNMATCHED,
-        "endpoint": request.endpoint or "",
+        "endpoint": rule.endpoint if rule else "",
     }
 
 

@@ -472,6 +472,24 @@ class TestRecords:
         assert record["traceback"].endswith("ValueError: half-way")
         assert line["request_id"] == record["request_id"] == "known-3"
 
+    def test_one_made_while_a_body_is_streamed_carries_the_id_too(self, app: Flask, path: Path) -> None:
+        """Flask's context is gone by then, unless the view has asked for it to stay."""
+
+        @app.get("/export")
+        def export() -> Iterator[str]:
+            logging.getLogger("stock").warning("first row")
+            yield "row"
+            logging.getLogger("stock").warning("second row")
+
+        app.test_client().get("/export", headers={"X-Request-ID": "known-4"}, buffered=True)
+        logging.getLogger("stock").warning("later")
+        *records, later = [line for line in _lines(path) if line["logger"] == "stock"]
+
+        assert [(one["request_id"], one["url_rule"], one["endpoint"]) for one in records] == [
+            ("known-4", "/export", "export")
+        ] * 2
+        assert "request_id" not in later
+
     def test_an_exception_that_flask_propagates_leaves_its_traceback(self, app: Flask, path: Path) -> None:
         app.config["PROPAGATE_EXCEPTIONS"] = True
         with pytest.raises(ValueError, match="bad"):
