@@ -113,6 +113,7 @@ def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
                 Link("/d/flask-service", "Service", "Is it healthy?"),
                 Link("/d/flask-endpoints", "Endpoints", "Which endpoint is slow or fails?"),
                 Link("/d/flask-errors", "Errors", "Which error, since when?"),
+                Link("/d/flask-requests", "Requests", "Which requests exactly?"),
                 Link("/d/flask-slo", "SLO", "How much of the error budget is left?"),
                 Link("/d/flask-workers", "Workers and host", "What is running out?"),
                 Link("/d/monitoring-pipeline", "Pipeline", "Can these figures be trusted?"),

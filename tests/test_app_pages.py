@@ -36,6 +36,7 @@ GRAFANA = [
     "/d/flask-service",
     "/d/flask-endpoints",
     "/d/flask-errors",
+    "/d/flask-requests",
     "/d/flask-slo",
     "/d/flask-workers",
     "/d/monitoring-pipeline",
