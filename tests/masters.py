@@ -93,7 +93,7 @@ class Master:
 
 @contextmanager
 def started(command: list[str], directory: Path, **variables: str) -> Iterator[Master]:
-    """A server with a worker directory of its own in `directory`; stopped at the end, with all its processes."""
+    """A server with a worker directory of its own in `directory`; killed at the end with all its workers."""
     (directory / "served.py").write_text(APP)
     log = directory / f"log-{time.monotonic_ns()}"
     ours = {
@@ -108,13 +108,9 @@ def started(command: list[str], directory: Path, **variables: str) -> Iterator[M
     try:
         yield Master(process, log, directory / "workers")
     finally:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(30)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
 
 
 @contextmanager
@@ -126,7 +122,7 @@ def gunicorn(
     **variables: str,
 ) -> Iterator[Master]:
     """gunicorn with our hooks; started, but not necessarily ready."""
-    # The script and not -m: at SIGUSR2 gunicorn starts itself by sys.argv, which for a module is a file in it.
+    # The script and not -m: at SIGUSR2 gunicorn starts sys.argv again, which for a module is a file in it.
     script = str(Path(sys.executable).with_name("gunicorn"))
     command = [script, "-c", config, "--no-control-socket", "-b", "127.0.0.1:0"]
     with started([*command, "-w", str(workers), *options, "served:app"], directory, **variables) as master:
