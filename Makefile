@@ -35,6 +35,10 @@ run: $(VENV)/.installed ## the whole stack without Docker, until Ctrl-C
 test: $(VENV)/.installed tools browser ## run every test
 	$(BIN)/python -m pytest -m 'not soak'
 
+.PHONY: soak
+soak: $(VENV)/.installed tools ## the long failure and fuzz runs
+	$(BIN)/python -m pytest -m soak
+
 .PHONY: lint
 lint: $(VENV)/.installed tools ## ruff, mypy, rules and configurations
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from tests.running import Run, eventually, get_json, running, settings
 
 HOUR = 3600.0
 
-# A deploy takes its seconds however fast the rules' time passes: more of it would make them minutes of trouble.
+# A deploy takes its seconds however fast the rules' time passes; a larger scale would make them minutes.
 SCALE = 20
 
 SWITCH = "MonitoringDeadMansSwitch"
