@@ -46,11 +46,11 @@ REQUESTS = (
 
 
 class Alertmanager:
-    """Alertmanager as start.sh starts it, with the shipped configuration and its times divided by 60."""
+    """Alertmanager as start.sh starts it, with the shipped configuration and its times divided by 300."""
 
     def __init__(self, directory: Path, **environ: str) -> None:
         shutil.copytree(ROOT / "prometheus", directory / "prometheus")
-        scale.directory(directory / "prometheus", 60)
+        scale.directory(directory / "prometheus", 300)
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._log = (directory / "alertmanager.log").open("w+")
