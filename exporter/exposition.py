@@ -89,11 +89,14 @@ class Exposition:
     def _texts(self, form: Format, wanted: frozenset[str]) -> Iterator[str]:
         exemplars: Mapping[str, list[Observed]] = by_family(self._observed()) if form.openmetrics else {}
         for part in self._parts():
-            if isinstance(part, _Part) and not wanted:
-                newest = placed(part.family, exemplars.get(part.family.name, ()))
-                yield encoded(part.family, part.values, part.exemplars | newest, form)
-                continue
-            metric = part if isinstance(part, Metric) else part.family.metric(part.values)
+            if isinstance(part, Metric):
+                metric = part
+            else:
+                beside = part.exemplars | placed(part.family, exemplars.get(part.family.name, ()))
+                if not wanted:
+                    yield encoded(part.family, part.values, beside, form)
+                    continue
+                metric = part.family.metric(part.values, beside)
             if wanted:
                 metric = metric._restricted_metric(wanted)  # type: ignore[no-untyped-call]
             if metric is not None:

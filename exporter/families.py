@@ -6,13 +6,17 @@ makes of their names and labels are kept on them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from exporter.series import Labels, Series
+
+_NONE: Mapping[int, Exemplar] = MappingProxyType({})
 
 
 class Group:
@@ -54,12 +58,12 @@ class Family:
         self.groups = tuple(groups)
         self.texts: dict[Any, Any] = {}
 
-    def metric(self, values: Sequence[float]) -> Metric:
-        """prometheus_client's form of this family with one value for each line of each group."""
+    def metric(self, values: Sequence[float], exemplars: Mapping[int, Exemplar] = _NONE) -> Metric:
+        """prometheus_client's form of this family with a value, and maybe an exemplar, for each line."""
         metric = Metric(self.name, self.documentation, self.type, self.unit)
         lines = (line for group in self.groups for line in group.lines)
-        for (name, labels), value in zip(lines, values, strict=True):
-            metric.add_sample(name, labels, value)
+        for at, ((name, labels), value) in enumerate(zip(lines, values, strict=True)):
+            metric.add_sample(name, labels, value, None, exemplars.get(at))
         return metric
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import os
 import random
@@ -75,7 +76,7 @@ class Scraper(threading.Thread):
         while not self.stop.wait(SCRAPE_INTERVAL):
             try:
                 status, body = self._master.get("/metrics")
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 continue  # the worker that was asked has been killed
             assert status == 200, body
             self.take(body)

@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from tests.masters import Master, eventually, gunicorn, serving
 from tests.running import free_ports
+from tests.test_workerfile import small_disk
 
 ORDERS = (
     'flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/orders/<int:number>"}'
@@ -40,8 +42,8 @@ def test_several_workers_without_a_directory_do_not_start(tmp_path: Path) -> Non
     with gunicorn(tmp_path, PROMETHEUS_MULTIPROC_DIR="") as master:
         assert master.process.wait(60) == 1
         assert (
-            "Error: 3 workers each count for themselves: set PROMETHEUS_MULTIPROC_DIR to a directory for them "
-            "to share, on tmpfs if possible, for example /dev/shm/my-service" in master.text()
+            "Error: 3 workers each count for themselves: set PROMETHEUS_MULTIPROC_DIR to a directory for "
+            "them to share, on tmpfs if possible, for example /dev/shm/my-service" in master.text()
         )
 
 
@@ -269,3 +271,29 @@ def test_an_upgrade_hands_the_address_over(tmp_path: Path) -> None:
         finally:
             os.kill(new, signal.SIGQUIT)
             eventually(lambda: not os.path.exists(f"/proc/{new}"), "the new master's end")
+
+
+def test_a_full_disk_stops_no_request(tmp_path: Path) -> None:
+    """Where no new series finds a place requests are answered, failures are counted, and old series go on."""
+    workers = tmp_path / "workers"
+    workers.mkdir()
+    with small_disk(workers, "16m"), serving(tmp_path, workers=2, EXPORTER_GROUP_BY="path") as master:
+        answered = [master.get("/new/known") for _ in range(20)]
+        with open(workers / "ballast", "wb", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        answered += [master.get(f"/new/{number}-{'x' * 100}") for number in range(600)]
+        answered += [master.get("/new/known") for _ in range(20)]
+
+        assert set(answered) == {(200, "new")}
+        (workers / "ballast").unlink()
+        master.get("/new/known")
+        eventually(lambda: failures(master) > 0, "failures to be counted")
+        count = 'flask_http_request_duration_seconds_count{method="GET",path="/new/known",status="200"}'
+        assert master.samples()[count] == 41.0
+
+
+def failures(master: Master) -> float:
+    """Failures inside the exporter that it has counted."""
+    shown = master.samples()
+    return sum(value for name, value in shown.items() if name.startswith("flask_exporter_failures_total"))
