@@ -89,10 +89,9 @@ def _number(title: str, description: str, expression: str, steps: Steps = ((None
 def _failed() -> Panel:
     by = "error_type, status, url_rule"
     happened = f"timestamp({bars(ERRORS, CHOSEN, by=by)} > 0)"
-    return rows(
+    panel = rows(
         "What failed",
-        "First and last are exact to a minute, or to a point of the graphs where these are coarser. "
-        "Click an endpoint for its log lines.",
+        "First and last are exact to a minute, over a day to five. Click an endpoint for its log lines.",
         [
             Key("error_type", "Type"),
             Key("status", "Status", width=70),
@@ -120,6 +119,7 @@ def _failed() -> Panel:
         height=10,
         no_data=NO_ERRORS,
     )
+    return panel.max_data_points(288)
 
 
 def _new_types() -> Panel:

@@ -43,8 +43,15 @@ def _services() -> Panel:
         "The last 5 minutes of each. Click one to see more of it.",
         [Key("service", "Service", links), Key("job", "Job", width=110)],
         [
-            Column("Up", f"sum by (job, service) ({up})", "none", 0, ((None, "red"), (1, "green")), "colour"),
             Column("Instances", f"count by (job, service) ({up})", "none", 0),
+            Column(
+                "Down",
+                f"sum by (job, service) (1 - {up})",
+                "none",
+                0,
+                ((None, "green"), (1, "red")),
+                "colour",
+            ),
             Column("Rate", of("job:flask_http_request_duration_seconds:rate_5m"), "reqps", 2, width=110),
             Column(
                 "Errors",

@@ -31,6 +31,8 @@ from grafana.fields import P, Steps, limits, set_for, states
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 REDUCERS = {"min": "Min", "mean": "Mean", "max": "Max", "sum": "Total", "lastNotNull": "Last *"}
 """Grafana's names of the calculations that legends show, and are sorted by."""
+BARS = 120
+"""In a graph at most; narrower ones can hardly be told apart."""
 NO_DATA = "No data in this time range"
 
 Panel: TypeAlias = (
@@ -159,6 +161,8 @@ def lines(
             common.VizTooltipOptions().mode(look.TooltipDisplayMode("multi")).sort(look.SortOrder("desc"))
         )
     )
+    if bars:
+        panel = panel.max_data_points(BARS)
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(look.StackingMode("normal")).group("A"))
     if logarithmic:

@@ -8,6 +8,8 @@ from typing import Any
 SCRAPE_INTERVAL = 15.0
 """Seconds; `timeInterval` of the provisioned datasource."""
 
+PIXELS = 1600
+"""Width of a dashboard; Grafana asks for a point a pixel."""
 BAR_SCRAPES = 4
 """The shortest bar, `interval` in the panels: a minute of scrapes."""
 
@@ -17,14 +19,14 @@ _LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One query: `title` and `ref` say whose it is, `width` is that of the panel in columns of 24."""
+    """One query: `title` and `ref` say whose it is, `points` are those that the panel shows at most."""
 
     dashboard: str
     title: str
     ref: str
     expression: str
     instant: bool
-    width: int = 24
+    points: float = PIXELS
     shortest: str = ""
 
     def __str__(self) -> str:
@@ -45,7 +47,7 @@ def asked(board: Mapping[str, Any]) -> Iterator[Asked]:
                     target["refId"],
                     target["expr"],
                     target.get("instant", False),
-                    inner["gridPos"]["w"],
+                    inner.get("maxDataPoints", PIXELS * inner["gridPos"]["w"] / 24),
                     target.get("interval", ""),
                 )
     for variable in board["templating"]["list"]:
@@ -64,10 +66,10 @@ def selected(query: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def step(query: Asked, seconds: float, pixels: int = 1600, scrape: float = SCRAPE_INTERVAL) -> float:
-    """Seconds from point to point over `seconds`: a point a pixel, no finer than scrapes."""
+def step(query: Asked, seconds: float, scrape: float = SCRAPE_INTERVAL) -> float:
+    """Seconds from point to point over a time range of `seconds`, no finer than scrapes."""
     finest = BAR_SCRAPES * scrape if query.shortest else scrape
-    return max(finest, seconds / (pixels * query.width / 24) // scrape * scrape)
+    return max(finest, seconds / query.points // scrape * scrape)
 
 
 def fill(query: Asked, values: Mapping[str, str], seconds: float, scrape: float = SCRAPE_INTERVAL) -> str:
