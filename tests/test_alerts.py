@@ -25,7 +25,7 @@ DASHBOARDS = {
 }
 
 # Series of programs that are not ours; `make drill` asks for each of them in a running stack.
-FOREIGN = re.compile(r"(up|ALERTS|scrape_\w+|probe_\w+|node_\w+|prometheus_\w+|alertmanager_\w+)")
+FOREIGN = re.compile(r"(up|ALERTS|scrape_\w+|probe_\w+|node_\w+|prometheus_\w+|alertmanager_\w+|loki_\w+)")
 
 # What may stand in an expression without being a series.
 WORDS = {

@@ -263,6 +263,23 @@ def faults() -> list[Fault]:
             lambda stack: setattr(stack.store, "status", 200),
         ),
         Fault(
+            "a log shipper loses lines",
+            (
+                Expected(
+                    "MonitoringLogLinesDropped",
+                    {"job": "alloy", "severity": "warning", "reason": "ingester_error"},
+                ),
+            ),
+            lambda stack: setattr(stack.shipper, "drops", True),
+            lambda stack: setattr(stack.shipper, "drops", False),
+        ),
+        Fault(
+            "a log shipper sends nothing, while requests are answered",
+            (Expected("MonitoringLogShippingStopped", {"job": "alloy", "severity": "warning"}),),
+            lambda stack: setattr(stack.shipper, "sends", False),
+            lambda stack: setattr(stack.shipper, "sends", True),
+        ),
+        Fault(
             "an exporter takes half of the scrape timeout",
             (_service("MonitoringScrapeSlow", "sluggish", "warning"),),
             lambda stack: setattr(stack.sluggish, "delay", 0.5),

@@ -19,7 +19,7 @@ class Site:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 threading.Event().wait(site.delay)
-                body = "".join(f'drill_sample{{number="{n}"}} 1\n' for n in range(site.samples)).encode()
+                body = site.metrics().encode()
                 self.send_response(site.status)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))
@@ -44,11 +44,34 @@ class Site:
         """`127.0.0.1:port`."""
         return f"127.0.0.1:{self._server.server_address[1]}"
 
+    def metrics(self) -> str:
+        """What it exposes."""
+        return "".join(f'drill_sample{{number="{n}"}} 1\n' for n in range(self.samples))
+
     def close(self) -> None:
         """End the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class Shipper(Site):
+    """Exposes what Alloy counts: it sends ten lines whenever it is asked, and drops as many, if it is to."""
+
+    def __init__(self) -> None:
+        self.sends, self.drops = True, False
+        self._sent = self._dropped = 0
+        super().__init__()
+
+    def metrics(self) -> str:
+        """Alloy's counters, moved on."""
+        self._sent += 10 * self.sends
+        self._dropped += 10 * self.drops
+        return (
+            f'loki_write_sent_entries_total{{host="loki:3100",tenant=""}} {self._sent}\n'
+            'loki_write_dropped_entries_total{host="loki:3100",tenant="",reason="ingester_error"}'
+            f" {self._dropped}\n"
+        )
 
 
 class Certificates:

@@ -20,7 +20,7 @@ import yaml
 from prometheus import prepare
 from prometheus.children import Children, Part, ask
 from prometheus.drill.host import Host
-from prometheus.drill.sites import Certificates, Site
+from prometheus.drill.sites import Certificates, Shipper, Site
 from prometheus.parts import parts
 from prometheus.plan import PORTS, TOP, Plan
 from prometheus.receiver import Receiver
@@ -67,6 +67,7 @@ class Stack:
         self.receiver = Receiver()
         # Two pages, and exporters: one that has much to say, one that takes its time, a log store's.
         self.site, self.page, self.large, self.sluggish, self.store = (Site() for _ in range(5))
+        self.shipper = Shipper()
         self.certificates = Certificates(directory)
         self.secure = Site(self.certificates.context)
         self.host = Host(directory)
@@ -92,7 +93,8 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.children.stop()
         self.host.close()
-        for site in (self.site, self.page, self.large, self.sluggish, self.store, self.secure):
+        sites = (self.site, self.page, self.large, self.sluggish, self.store, self.shipper, self.secure)
+        for site in sites:
             site.close()
         self.receiver.__exit__(None, None, None)
         for service in self.services:
@@ -195,6 +197,7 @@ class Stack:
         self._write_target_file("node", [{"targets": [self.plan.local("node-exporter")]}])
         self._write_target_file("blackbox", [{"targets": [self.plan.local("blackbox")]}])
         self._write_target_file("loki", [{"targets": [self.store.address]}])
+        self._write_target_file("alloy", [{"targets": [self.shipper.address]}])
         probes = {
             "sick": [f"{self.url('sick')}/health/ready"],
             "site": [f"http://{self.site.address}/"],
