@@ -41,6 +41,11 @@ def traffic(plan: Plan) -> Part:
     return Part("traffic", (sys.executable, "-m", "app.traffic"), {"TARGET": plan.url("app")})
 
 
+def request_log(plan: Plan) -> str:
+    """Where the app logs its requests: no Loki runs here, so that a person looks there."""
+    return os.environ.get("EXPORTER_REQUEST_LOG", str(plan.logs / "requests.jsonl"))
+
+
 @functools.cache
 def api_only(name: str) -> bool:
     """Whether a part comes from Debian, which leaves out the web interfaces."""
@@ -62,6 +67,7 @@ def _app(plan: Plan, names: set[str], workers: Path) -> Part:
             "APP_GRAFANA_URL": plan.url("grafana") if "grafana" in names else "",
             "APP_API_ONLY": str(int(api_only("prometheus"))),
             "PROMETHEUS_MULTIPROC_DIR": str(workers),
+            "EXPORTER_REQUEST_LOG": request_log(plan),
             # Nothing stands before the app that would have to notice first that it goes.
             "EXPORTER_DRAIN": os.environ.get("EXPORTER_DRAIN", "0"),
         },

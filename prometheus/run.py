@@ -18,7 +18,7 @@ from pathlib import Path
 from prometheus import prepare, targets
 from prometheus.children import ChildError, Children, Part, ask
 from prometheus.packages import GRAFANA, REQUIRED
-from prometheus.parts import TITLES, api_only, parts, traffic
+from prometheus.parts import TITLES, api_only, parts, request_log, traffic
 from prometheus.plan import TOP, Plan, PlanError
 from prometheus.tools import fill, gave_up
 
@@ -121,6 +121,7 @@ def supervise(
         print(f"  {TITLES[part.name]:18} {plan.url(part.name)}{pages}")
     if all(part.name != "grafana" for part in every):
         print("  (no Grafana: neither on the PATH nor to be downloaded, see .tools/grafana.unavailable)")
+    print(f"  (no Loki: it comes with compose; the app logs its requests to {request_log(plan)})")
     print(f"Logs are in {plan.logs}. Ctrl-C stops everything.", flush=True)
     children.watch()
 

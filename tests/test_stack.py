@@ -3,11 +3,15 @@
 The shipped rules and configurations, with every duration divided by 60.
 """
 
+import json
+import re
+import time
 import urllib.error
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -36,6 +40,14 @@ def request(stack: Run, path: str) -> int:
     return status
 
 
+def exemplars(stack: Run, series: str) -> list[dict[str, Any]]:
+    """Prometheus' exemplars of the last minute, with the labels of their series."""
+    now = time.time()
+    parameters = urllib.parse.urlencode({"query": series, "start": now - 60, "end": now + 1})
+    found = get_json(stack.url("PROMETHEUS_PORT", f"/api/v1/query_exemplars?{parameters}"))["data"]
+    return [{**one["seriesLabels"], **exemplar} for one in found for exemplar in one["exemplars"]]
+
+
 def alerts(stack: Run) -> dict[str, Any]:
     """What Alertmanager has, by alert name."""
     return {
@@ -54,6 +66,32 @@ def test_counts(stack: Run) -> None:
     assert eventually(lambda: stack.query(series) == {"{}": 100.0}, 20, "100 requests are counted")
     workers = "flask_worker_starts_total"
     assert list(stack.query(workers).values()) == [2.0]
+
+
+def test_a_point_on_a_graph_leads_to_the_line_of_its_request(stack: Run) -> None:
+    """Prometheus gives out the request's id as an exemplar, and the log that the run names has its line."""
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"X-Request-ID": "known-1", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urlopen(Request(stack.url("APP_PORT", "/orders/424242"), headers=headers), timeout=10)
+    with refused.value as answer:
+        page = json.load(answer)
+    rule = "/orders/<int:order_id>"
+    series = f'flask_http_request_errors_total{{url_rule="{rule}"}}'
+    errors = eventually(lambda: exemplars(stack, series), 20, "Prometheus has the exemplar")
+    slow = exemplars(stack, f'flask_http_request_duration_seconds_bucket{{url_rule="{rule}"}}')
+    named = re.search(r"\(no Loki: .* logs its requests to (\S+)\)", stack.output)
+    assert named is not None
+    lines = [json.loads(line) for line in Path(named[1]).read_bytes().splitlines()]
+    (line,) = [line for line in lines if line.get("request_id") == "known-1"]
+
+    assert (answer.headers["X-Request-ID"], page["request_id"]) == ("known-1", "known-1")
+    for found in errors, slow:
+        assert [one["labels"] for one in found] == [{"request_id": "known-1", "trace_id": trace}]
+    assert [(one["error_type"], one["status"], one["value"]) for one in errors] == [("NotFound", "404", "1")]
+    assert float(slow[0]["value"]) == pytest.approx(line["duration_seconds"], abs=1e-6)
+    assert (line["url_rule"], line["status"], line["error_type"]) == (rule, 404, "NotFound")
+    assert line["trace_id"] == trace
 
 
 def test_alert_fires_and_resolves(stack: Run) -> None:
