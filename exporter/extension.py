@@ -28,6 +28,7 @@ from exporter.monitoring import Monitoring, Source
 from exporter.recent import FlightRecorder
 from exporter.requestlog import RequestLog
 from exporter.settings import Settings
+from exporter.workerfile import install
 from exporter.workers import Worker, shared_directory
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ Several workers serve this application and each counts for itself: these numbers
 Set PROMETHEUS_MULTIPROC_DIR to a directory for them to share before the server starts, and run gunicorn with
 -c python:exporter.gunicorn, which prepares it.
 """
+
+# Before any metric is declared: prometheus_client's own files end the process where the disk is full.
+install()
 
 _families: weakref.WeakKeyDictionary[CollectorRegistry, dict[str, Instruments]] = weakref.WeakKeyDictionary()
 
@@ -362,8 +366,8 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
     def _window(self) -> tuple[int, int]:
         try:
             return self.worker.slots.totals(time.monotonic())
-        except OSError as error:
-            self.worker.failures.count("slots", error)
+        except Exception as error:  # a probe must not end a service for what its exporter lacks
+            self.worker.failures.count("health", error)
             return 0, 0
 
     def _uptime(self) -> float:

@@ -7,6 +7,8 @@ adds to all of them under one lock.
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from array import array
@@ -396,19 +398,25 @@ class Instruments:
         """Cells in the place of this child's values."""
         if isinstance(values[0], Cell):
             return values
-        self._children.append(child)
         if not values[0]._multiprocess:
             doubles = array("d", [value.get() for value in values])
-            return [Cell(value, doubles, index) for index, value in enumerate(values)]
-        cells = []
-        for value in values:
-            value.get()  # the first call after a fork opens this process's own files
-            file = value._file
-            view = self._views.get(file._m)
-            if view is None:
-                view = self._views[file._m] = memoryview(file._m).cast("d")
-            cells.append(Cell(value, view, file._positions[value._key] >> 3))
+            cells = [Cell(value, doubles, index) for index, value in enumerate(values)]
+        else:
+            cells = [self._cell(value) for value in values]
+        self._children.append(child)
         return cells
+
+    def _cell(self, value: Any) -> Cell:
+        """A cell in this process's worker file; raises OSError where it has no place for the value."""
+        value.get()  # the first call after a fork opens this process's own files
+        file = value._file
+        position = file._positions.get(value._key)
+        if position is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file._fname)
+        view = self._views.get(file._m)
+        if view is None:
+            view = self._views[file._m] = memoryview(file._m).cast("d")
+        return Cell(value, view, position >> 3)
 
 
 class Extremes(Collector):
