@@ -189,10 +189,10 @@ class TestRecord:
         one.names = names_of(one)
 
         def seconds(count: int = 1000) -> float:
-            started = time.perf_counter()
+            started = time.process_time()
             for _ in range(count):
                 recorder.record(one)
-            return (time.perf_counter() - started) / count
+            return (time.process_time() - started) / count
 
         assert min(seconds() for _ in range(50)) <= 2e-6
 

@@ -598,16 +598,17 @@ def _serve(log_file: Path, worker: int, requests: int) -> None:
 
 
 def _every_request_has_its_line(log_file: Path, requests: int) -> float:
-    """Requests a second of four workers together."""
+    """Requests for each second of processor time: other work on the machine makes no difference."""
     workers = [
         _processes.Process(target=_serve, args=(log_file, worker, requests // 4)) for worker in range(4)
     ]
-    started = time.monotonic()
+    before = os.times()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    seconds = time.monotonic() - started
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
 
     ids = [json.loads(line)["request_id"] for line in _all_written(log_file)]
     assert len(ids) == requests
@@ -629,10 +630,10 @@ class TestPace:
         logged, _ = application(request_log=str(path), log_max_bytes=1_000_000)
 
         def seconds(app: Flask) -> float:
-            started = time.perf_counter()
+            started = time.process_time()
             for _ in range(200):
                 call(app, "/orders/7")
-            return time.perf_counter() - started
+            return time.process_time() - started
 
         rounds = [(seconds(quiet), seconds(logged)) for _ in range(25)]
         without, with_log = (min(times) for times in zip(*rounds, strict=True))
@@ -645,10 +646,10 @@ def test_a_request_costs_at_most_15_microseconds(log: Callable[..., RequestLog],
     one = exchange(trace_id="ab" * 16)
 
     def seconds(count: int = 500) -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(count):
             written.write(one)
-        return (time.perf_counter() - started) / count
+        return (time.process_time() - started) / count
 
     assert min(seconds() for _ in range(40)) <= 15e-6
     assert path.with_name("requests.log.1").exists()
