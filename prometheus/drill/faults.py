@@ -278,6 +278,7 @@ def faults() -> list[Fault]:
             (Expected("MonitoringLogShippingStopped", {"job": "alloy", "severity": "warning"}),),
             lambda stack: setattr(stack.shipper, "sends", False),
             lambda stack: setattr(stack.shipper, "sends", True),
+            before=Load("pair", ["/test/normal"], rate=10).start,  # each request has a line to be sent
         ),
         Fault(
             "an exporter takes half of the scrape timeout",
