@@ -4,9 +4,9 @@ from grafana_foundation_sdk.builders import table
 
 from grafana import board
 from grafana.fields import set_for
+from grafana.promql import FIRING
 from grafana.tables import Column, Key, rows
 
-FIRING = 'ALERTS{alertstate="firing",severity=~"critical|warning",job=~"$job|",service=~"$service|"}'
 EVERY_ENDPOINT = ".*"
 NO_ALERT = (
     'label_replace(label_replace(label_replace(vector(0), "alertname", "No alert fires", "", ""),'

@@ -14,7 +14,7 @@ from grafana_foundation_sdk.models.dashboard import (
 
 from grafana.fields import link
 from grafana.panels import DATASOURCE, Panel
-from grafana.promql import SERVICE, of
+from grafana.promql import FIRING, SERVICE, of
 
 # Grafana 13's. It differs from the SDK's 41 only for series hidden from a plot, of which there are none.
 SCHEMA_VERSION = 42
@@ -79,13 +79,7 @@ class Event(Builder[dashboard.AnnotationQuery]):
 # A restart sets back the counter that every scrape increases.
 # A deploy brings a version that was not there five minutes ago.
 EVENTS = (
-    Event(
-        "Firing alerts",
-        "red",
-        'ALERTS{alertstate="firing",severity=~"critical|warning",job=~"$job|",service=~"$service|"}',
-        "{{alertname}}",
-        "severity,url_rule",
-    ),
+    Event("Firing alerts", "red", FIRING, "{{alertname}}", "severity,url_rule"),
     Event(
         "Restarts",
         "blue",
@@ -104,9 +98,7 @@ EVENTS = (
 )
 
 
-def label(
-    name: str, title: str, query: str, *, chosen: str = "$__all", all_value: str = ".*"
-) -> build.QueryVariable:
+def label(name: str, title: str, query: str, *, all_value: str = ".*") -> build.QueryVariable:
     """A variable with the values of a label. `all_value` empty: All means the values that there are."""
     variable = (
         build.QueryVariable(name)
@@ -117,7 +109,7 @@ def label(
         .sort(VariableSort.ALPHABETICAL_ASC)
         .multi(True)
         .include_all(True)
-        .current(VariableOption(selected=True, text=["All"], value=[chosen]))
+        .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
     )
     return variable.all_value(all_value) if all_value else variable
 

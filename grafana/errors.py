@@ -64,7 +64,7 @@ def _summary() -> list[Panel]:
         ),
         _number("Kinds", "Different error types.", f"count(sum by (error_type) ({FAILED}) > 0)"),
         _number(
-            "Unhandled exceptions",
+            "Exceptions",
             "Exceptions that no error handler took, of all endpoints.",
             exceptions,
             red,

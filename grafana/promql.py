@@ -9,16 +9,13 @@ SERVICE = 'job=~"$job",service=~"$service"'
 INSTANCE = 'instance=~"$instance"'
 URL_RULE = 'url_rule=~"$url_rule"'
 ERROR = 'status=~"5.."'
+# An alert need not be about a job or a service: MonitoringAlertmanagerGone is not.
+FIRING = 'ALERTS{alertstate="firing",severity=~"critical|warning",job=~"$job|",service=~"$service|"}'
 
 
 def of(metric: str, *matchers: str) -> str:
     """The series of a metric that the dashboard's variables select and that match all of `matchers`."""
-    return recorded(metric, INSTANCE, *matchers)
-
-
-def recorded(metric: str, *matchers: str) -> str:
-    """As `of`, of a recorded series: these are summed over instances."""
-    return f"{metric}{{{','.join((SERVICE, *matchers))}}}"
+    return f"{metric}{{{','.join((SERVICE, INSTANCE, *matchers))}}}"
 
 
 def rate(metric: str, *matchers: str, by: str = "", window: str = WINDOW, before: str = "") -> str:

@@ -5,10 +5,22 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import VariableOption
 
 from grafana import board
-from grafana.alerts import FIRING, firing_alerts
+from grafana.alerts import firing_alerts
 from grafana.meaning import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC, STATUS_COLORS
 from grafana.panels import Panel, exemplars, heat_map, lines, now, number, query, timeline
-from grafana.promql import bars, count, error_ratio, mean, of, quantile, quantile_by_endpoint, rate, total
+from grafana.promql import (
+    FIRING,
+    SERVICE,
+    bars,
+    count,
+    error_ratio,
+    mean,
+    of,
+    quantile,
+    quantile_by_endpoint,
+    rate,
+    total,
+)
 from grafana.tables import Column, Key, rows
 
 APP_PAGE = "http://127.0.0.1:8000/"
@@ -105,7 +117,7 @@ def _summary() -> list[Panel]:
         ),
         number(
             "Mean",
-            "From the first byte in to the last byte out, streamed bodies included.",
+            "From the arrival of a request until its last byte is handed over, streamed bodies included.",
             "s",
             query(mean()),
             steps=LATENCY_STEPS,
@@ -132,7 +144,7 @@ def _summary() -> list[Panel]:
 
 def _traffic() -> list[Panel]:
     classes = f'label_replace({rate(REQUESTS, by="status")}, "class", "${{1}}xx", "status", "(.).*")'
-    errors = error_ratio(REQUESTS)
+    promised = f'slo:flask_http_requests:objective{{{SERVICE},slo="errors",url_rule=""}}'
     return [
         lines(
             "Requests by status class",
@@ -146,11 +158,11 @@ def _traffic() -> list[Panel]:
         ),
         lines(
             "Error ratio",
-            "Share of requests answered with 500 or more. The dashed lines are where the alerts "
+            "Share of requests answered with 500 or more, and what the objective allows. Dashed: where "
             "FlaskErrorRatioHigh (5 %) and FlaskErrorRatioCritical (10 %) fire.",
             "percentunit",
-            [query(errors, "errors")],
-            colors={"errors": "red"},
+            [query(error_ratio(REQUESTS), "errors"), query(f"1 - max({promised})", "allowed")],
+            colors={"errors": "red", "allowed": "green"},
             objective=((None, "transparent"), (0.05, "orange"), (0.1, "red")),
             highest=0.12,
             width=8,
@@ -179,7 +191,7 @@ def _latency() -> list[Panel]:
         lines(
             "Duration of requests",
             "Percentiles are estimates, true to the histogram's bucket, not to the millisecond. The "
-            " dashed line is where FlaskLatencyHigh fires (p95 above 0.5 s).",
+            "dashed line is where FlaskLatencyHigh fires (p95 above 0.5 s).",
             "s",
             [
                 query(quantile(0.99), "p99"),
@@ -225,14 +237,8 @@ def _details() -> list[Panel]:
             "The last minutes of the time range. Click an endpoint for its own dashboard.",
             [Key("url_rule", "Endpoint", board.endpoint_of_row())],
             [
-                Column("Rate", f"topk(20, {rate(requests, by=by)} > 0)", "reqps", 2, cell="bar", width=190),
-                Column(
-                    "Errors",
-                    error_ratio(requests, by=by),
-                    "percentunit",
-                    1,
-                    ERROR_STEPS,
-                ),
+                Column("Rate", f"{rate(requests, by=by)} > 0", "reqps", 2, cell="bar", width=190),
+                Column("Errors", error_ratio(requests, by=by), "percentunit", 1, ERROR_STEPS),
                 Column("p95", quantile_by_endpoint(0.95), "s", 1, LATENCY_STEPS),
             ],
             sort="Rate",
