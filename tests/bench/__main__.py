@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 from tests.bench import rows
 
-BENCHMARKS = ("overhead", "throughput", "requestlog", "scrape", "dashboards")
+BENCHMARKS = ("overhead", "throughput", "requestlog", "logging_throughput", "scrape", "dashboards")
 
 
 def main(chosen: list[str]) -> int:

@@ -25,7 +25,7 @@ from tests.bench.service import PATH, title
 from tests.running import free_ports
 
 COMPARED = ("bare", "parent", "families", "everything")
-HOOKS = {"families": "python:exporter.gunicorn", "everything": "python:exporter.gunicorn"}
+HOOKS = dict.fromkeys(("families", "everything", "logged"), "python:exporter.gunicorn")
 WORKERS = 2
 CONNECTIONS = 4
 ROUNDS = 10
@@ -41,11 +41,11 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         ports = dict(zip(COMPARED, free_ports(len(COMPARED)), strict=True))
         for kind, port in ports.items():
-            stack.enter_context(_serving(kind, port))
+            stack.enter_context(serving(kind, port))
         rounds: dict[str, list[float]] = {kind: [] for kind in COMPARED}
         for _ in range(ROUNDS):
             for kind in random.sample(COMPARED, len(COMPARED)):
-                rounds[kind].append(_requests_per_second(ports[kind]))
+                rounds[kind].append(requests_per_second(ports[kind]))
     save(
         "throughput",
         [
@@ -61,7 +61,8 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _serving(kind: str, port: int) -> Iterator[None]:
+def serving(kind: str, port: int) -> Iterator[None]:
+    """The service of this kind under gunicorn, for the length of the with statement."""
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=memory) as directory, tempfile.TemporaryFile() as log:
         command = [sys.executable, "-m", "gunicorn", "--workers", str(WORKERS), "--no-control-socket"]
@@ -96,7 +97,8 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def _requests_per_second(port: int) -> float:
+def requests_per_second(port: int) -> float:
+    """What wrk gets answered by the service on this port."""
     done = subprocess.run(
         [
             *("wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s"),
