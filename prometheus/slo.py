@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from exporter.settings import Settings
+
 HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
 
@@ -151,8 +153,11 @@ def _objective(
         raise SloError(f"slo: {slo!r} is no name: use small letters, digits and -")
     if not 0 < percent < 100:
         raise SloError(f"percent: {percent} of {slo} is not above 0 and below 100")
-    if within is not None and not within > 0:
-        raise SloError(f"within: {within} of {slo} is no number of seconds above 0")
+    # As the services' exporter has them, if EXPORTER_BUCKETS is the same here as there.
+    bounds = Settings.load().buckets[:-1]
+    if within is not None and within not in bounds:
+        known = ", ".join(f"{bound:g}" for bound in bounds)
+        raise SloError(f"within: {within} of {slo} is no bucket of the exporter: use one of {known}")
     if url_rule and not service:
         raise SloError(f"url_rule: {url_rule} of {slo} needs the service that it belongs to")
     return Objective(slo, percent, within, service, url_rule)

@@ -79,6 +79,7 @@ def test_own_objectives_make_rules_that_pass_their_tests(tmp_path: Path) -> None
     [
         ("percent: 99.9", "percent: 100"),
         ("within: 0.5", "within: -1"),
+        ("within: 0.5", "within: 0.3"),
         ("within: 0.5", "url_rule: /orders"),
         ("long: 1h", "long: 4m"),
         ("period: 30d", "period: a month"),
