@@ -1,4 +1,4 @@
-"""Every alert says who must act, why and where; every query asks for series that the stack has."""
+"""Every alert says who must act, why and where."""
 
 import json
 import re
@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 
-from app import create_app
 from prometheus.tools import executable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,24 +20,6 @@ DASHBOARDS = {
     dashboard["uid"]: {variable["name"] for variable in dashboard["templating"]["list"]}
     for file in (ROOT / "grafana/dashboards").glob("*/*.json")
     for dashboard in [json.loads(file.read_text(encoding="utf-8"))]
-}
-
-# Series of programs that are not ours; `make drill` asks for each of them in a running stack.
-FOREIGN = re.compile(r"(up|ALERTS|scrape_\w+|probe_\w+|node_\w+|prometheus_\w+|alertmanager_\w+|loki_\w+)")
-
-# What may stand in an expression without being a series.
-WORDS = {
-    "and",
-    "or",
-    "unless",
-    "bool",
-    "offset",
-    "by",
-    "without",
-    "on",
-    "ignoring",
-    "group_left",
-    "group_right",
 }
 
 
@@ -73,38 +53,6 @@ def queries() -> Iterator[Query]:
         for block in re.findall(r"```promql\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL):
             for line in block.splitlines():
                 yield Query(file.name, line)
-
-
-def series(promql: str) -> set[str]:
-    """Names of the metrics that an expression selects."""
-    bare = re.sub(r'"(\\.|[^"\\])*"|#[^\n]*', "", promql)
-    bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
-    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]", " ", bare)
-    names = re.findall(r"(?<![\w.:])([a-zA-Z_:][\w:]*)(?!\s*\(|[\w:])", bare)
-    return set(names) - WORDS
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of all series that the app exposes and that the rules record."""
-    database = tmp_path_factory.mktemp("app") / "orders.db"
-    app = create_app({"DATABASE": str(database)}, registry=CollectorRegistry())
-    client = app.test_client()
-    client.get("/test/server-error")
-    exposed = re.findall(r"^([a-zA-Z_:][\w:]*)[ {]", client.get("/metrics").text, re.MULTILINE)
-    return {*exposed, *(rule["record"] for rule in rules() if "record" in rule)}
-
-
-def test_no_query_asks_for_a_series_that_the_stack_does_not_have(ours: set[str]) -> None:
-    """A misspelt name, or one that only another exporter has, would keep its rule silent for ever."""
-    unknown = {
-        (query.place, name)
-        for query in queries()
-        for name in series(query.promql)
-        if name not in ours and not FOREIGN.fullmatch(name)
-    }
-
-    assert unknown == set()
 
 
 def test_queries_of_runbooks_are_valid(tmp_path: Path) -> None:
