@@ -1,4 +1,4 @@
-"""What the request log takes from a service's throughput, and whether it loses lines at 5,000 requests a second.
+"""What the request log takes from the throughput of a service, and whether it loses lines at 5,000 a second.
 
     python -m tests.bench.logging_throughput
 
