@@ -136,8 +136,8 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             observed=self._exemplars,
             failed=partial(worker.failures.count, "scrape"),
         )
-        facts = Facts(self.settings.app_version, exposition.worker_files if self.directory else None)
-        worker.live.add(self.health, facts)
+        self._facts = Facts(self.settings.app_version, exposition.worker_files if self.directory else None)
+        worker.live.add(self.health, self._facts)
         return exposition
 
     @classmethod

@@ -216,7 +216,7 @@ class Instruments:
             ("method", "status", *extra),
             **options,
         )
-        worker.forks.append(self)
+        worker.forks.add(self)
         if not extended:
             return
         self._errors = Counter(

@@ -20,16 +20,19 @@ class Described(Protocol):
 
 
 class Live(Collector):
-    """The live collectors of one registry; applications that share the registry share the families."""
+    """The live collectors of one registry; applications that share the registry share the families.
+
+    It holds them weakly: they belong to their applications, and go with them.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = weakref.ref(registry)  # which knows the worker that holds this collector
-        self._sources: list[Described] = []
+        self._sources: list[weakref.ref[Described]] = []
 
     def add(self, *sources: Described) -> None:
         """Collect from `sources` too. Raises ValueError if one of their families is somebody else's."""
         known = {family.name for family in self.describe()}
-        self._sources += sources
+        self._sources = [weakref.ref(source) for source in (*self._living(), *sources)]
         if known >= {family.name for family in self.describe()}:
             return
         registry = self._registry()
@@ -42,7 +45,7 @@ class Live(Collector):
     def describe(self) -> Iterable[Metric]:
         """The families without samples, so that a registry learns the names without computing anything."""
         names: dict[str, Metric] = {}
-        for source in self._sources:
+        for source in self._living():
             for family in source.describe():
                 names.setdefault(family.name, family)
         return names.values()
@@ -50,13 +53,16 @@ class Live(Collector):
     def collect(self) -> Iterable[Metric]:
         """The families of all sources; where two give the same series, the first one counts."""
         families: dict[str, Metric] = {}
-        for source in self._sources:
+        for source in self._living():
             for family in source.collect():
                 known = families.setdefault(family.name, family)
                 if known is not family:
                     seen = [sample.labels for sample in known.samples]
                     known.samples += [sample for sample in family.samples if sample.labels not in seen]
         return families.values()
+
+    def _living(self) -> list[Described]:
+        return [source for source in (reference() for reference in self._sources) if source is not None]
 
 
 class Facts(Collector):

@@ -291,7 +291,7 @@ class Middleware:
         self.sinks = sinks
         self._traced = False
         self.failures = instruments.worker.failures
-        instruments.worker.forks.append(self)
+        instruments.worker.forks.add(self)
 
     def measured(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The WSGI application in the place of the wrapped one."""

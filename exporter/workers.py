@@ -84,7 +84,7 @@ class Worker:
         self.lock = threading.Lock()
         self.ticked = -1
         self.failures = Failures(registry)
-        self.forks: list[Forked] = []
+        self.forks: weakref.WeakSet[Forked] = weakref.WeakSet()
         self._directory = directory
         self._slots: Slots | None = None
         self.dropped = Counter(
@@ -205,7 +205,7 @@ class Worker:
         self._logged.clear()
         self._cpu_counted = 0.0
         self._gc_counted = _collections.seconds
-        for one in self.forks:
+        for one in list(self.forks):
             one.after_fork()
 
 

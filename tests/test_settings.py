@@ -1,0 +1,187 @@
+"""EXPORTER_* variables and keyword arguments become one validated object; bad values say what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import math
+from typing import Any
+
+import pytest
+
+from exporter import FlaskExporter, Settings, SettingsError
+from exporter.settings import DEFAULT_BUCKETS
+
+NETWORK = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+def test_the_defaults() -> None:
+    assert dataclasses.asdict(Settings.load({})) == {
+        "path": "/metrics",
+        "monitoring_path": "/monitoring",
+        "health_path": "/health",
+        "group_by": "url_rule",
+        "buckets": DEFAULT_BUCKETS,
+        "extended": True,
+        "app_version": "unknown",
+        "max_series": 1000,
+        "recent": 1000,
+        "allow": None,
+        "token_file": None,
+        "trusted_proxies": (),
+        "health_warning": 0.05,
+        "health_degraded": 0.10,
+        "health_min_requests": 20,
+        "request_log": "off",
+        "log_level": "INFO",
+        "log_query": False,
+        "log_mask": ("password", "passwd", "secret", "token", "access_token", "api_key", "key"),
+        "log_max_bytes": 10 * 1024 * 1024,
+        "log_backups": 5,
+        "listen": None,
+        "drain": 5.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("path", "/internal", "/internal"),
+        ("path", "off", None),
+        ("path", "", None),
+        ("monitoring_path", "off", None),
+        ("health_path", "/healthz", "/healthz"),
+        ("group_by", "endpoint", "endpoint"),
+        ("buckets", "0.1,0.5,2", (0.1, 0.5, 2.0, math.inf)),
+        ("buckets", " 1 , inf", (1.0, math.inf)),
+        ("extended", "off", False),
+        ("extended", "TRUE", True),
+        ("app_version", "1.4", "1.4"),
+        ("max_series", "10", 10),
+        ("recent", "0", 0),
+        ("allow", "10.0.0.0/8, ::1", NETWORK),
+        ("allow", "", ()),
+        ("token_file", "/run/secrets/token", "/run/secrets/token"),
+        ("token_file", "", None),
+        ("trusted_proxies", "10.0.0.0/8 ::1", NETWORK),
+        ("health_warning", "0.02", 0.02),
+        ("health_degraded", "1", 1.0),
+        ("health_min_requests", "1", 1),
+        ("request_log", "stdout", "stdout"),
+        ("request_log", "/var/log/requests.log", "/var/log/requests.log"),
+        ("request_log", "syslog://10.0.0.9:514", "syslog://10.0.0.9:514"),
+        ("log_level", "warning", "WARNING"),
+        ("log_query", "yes", True),
+        ("log_mask", "Pin, card", ("pin", "card")),
+        ("log_max_bytes", "10000", 10_000),
+        ("log_backups", "1", 1),
+        ("listen", "127.0.0.1:9101", ("127.0.0.1", 9101)),
+        ("listen", "[::1]:0", ("::1", 0)),
+        ("drain", "0", 0.0),
+    ],
+)
+def test_each_variable_has_a_keyword_argument(name: str, text: str, value: Any) -> None:
+    assert getattr(Settings.load({f"EXPORTER_{name.upper()}": text}), name) == value
+    assert getattr(Settings.load({}, **{name: text}), name) == value
+
+
+def test_keyword_arguments_win_and_none_is_none_given() -> None:
+    environ = {"EXPORTER_MAX_SERIES": "50", "EXPORTER_PATH": "/m"}
+
+    assert Settings.load(environ, max_series=70).max_series == 70
+    assert Settings.load(environ, max_series=None).max_series == 50
+    assert Settings.load(environ, path=None).path is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "remedy"),
+    [
+        ("path", "metrics", "a path begins with '/', or is 'off'"),
+        ("group_by", "full path", "invalid label name 'full path'"),
+        ("buckets", "", "give upper bounds in seconds"),
+        ("buckets", "a,b", "give upper bounds in seconds, for example"),
+        ("buckets", "1,1", "upper bounds must ascend"),
+        ("buckets", "2,1", "upper bounds must ascend"),
+        ("buckets", "nan", "give at least one upper bound"),
+        ("extended", "maybe", "give on or off"),
+        ("max_series", "9", "give a whole number of label sets from 10 to 1000000"),
+        ("max_series", "1e3", "give a whole number of label sets"),
+        ("recent", "-1", "give a whole number of requests from 0 to 1000000"),
+        ("allow", "10.0.0.1/8", "give addresses or networks such as 10.0.0.0/8"),
+        ("trusted_proxies", "proxy", "give addresses or networks"),
+        ("health_warning", "5", "give a ratio from 0 to 1"),
+        ("health_warning", "nan", "give a ratio from 0 to 1"),
+        ("health_min_requests", "0", "give a whole number of requests from 1"),
+        ("request_log", "requests.log", "a file's path with a '/'"),
+        ("log_level", "LOUD", "give one of DEBUG, INFO"),
+        ("log_query", "2", "give on or off"),
+        ("log_max_bytes", "1", "give a whole number of bytes from 10000"),
+        ("log_backups", "0", "give a whole number of files from 1 to 1000"),
+        ("listen", "9101", "give host:port"),
+        ("listen", "127.0.0.1:99999", "give host:port"),
+        ("drain", "-1", "give seconds from 0 to 3600"),
+        ("drain", "soon", "give seconds from 0 to 3600"),
+    ],
+)
+def test_a_bad_value_is_an_error_that_names_setting_value_and_remedy(
+    name: str, text: str, remedy: str
+) -> None:
+    variable = f"EXPORTER_{name.upper()}"
+
+    with pytest.raises(SettingsError) as raised:
+        Settings.load({variable: text})
+    assert str(raised.value).startswith(f"{variable}={text!r}: ")
+    assert remedy in str(raised.value)
+
+    with pytest.raises(SettingsError, match=f"^{name}="):
+        Settings.load({}, **{name: text})
+
+
+def test_a_bad_value_stops_the_application_at_its_start() -> None:
+    with pytest.raises(SettingsError, match="max_series='many': give a whole number of label sets"):
+        FlaskExporter.for_app_factory(max_series="many")
+
+
+def test_an_unknown_argument_names_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match="'max_serie' is no setting; settings are path, "):
+        FlaskExporter.for_app_factory(max_serie=5)
+
+
+def test_thresholds_in_the_wrong_order_are_an_error() -> None:
+    with pytest.raises(
+        SettingsError,
+        match=r"EXPORTER_HEALTH_WARNING=0\.2 is above EXPORTER_HEALTH_DEGRADED=0\.1; it must be at most that",
+    ):
+        Settings.load({"EXPORTER_HEALTH_WARNING": "0.2"})
+
+
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [
+        ("EXPORTER_MAX_SERIE", "EXPORTER_MAX_SERIES"),
+        ("EXPORTER_TRUSTED_PROXY", "EXPORTER_TRUSTED_PROXIES"),
+        ("EXPORTER_REQUESTLOG", "EXPORTER_REQUEST_LOG"),
+    ],
+)
+def test_an_unknown_variable_is_a_warning_that_names_the_nearest(unknown: str, nearest: str) -> None:
+    with pytest.warns(
+        UserWarning, match=f"{unknown} is no setting of the exporter; did you mean {nearest}\\?"
+    ):
+        assert Settings.load({unknown: "1"}) == Settings.load({})
+
+
+def test_what_kubernetes_injects_for_a_service_of_that_name_is_no_warning() -> None:
+    injected = {
+        "EXPORTER_PORT": "tcp://10.0.0.1:80",
+        "EXPORTER_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "EXPORTER_PORT_80_TCP_ADDR": "10.0.0.1",
+        "EXPORTER_SERVICE_HOST": "10.0.0.1",
+        "EXPORTER_SERVICE_PORT_HTTP": "80",
+    }
+
+    assert Settings.load(injected) == Settings.load({})
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings.load({}).recent = 5  # type: ignore[misc]

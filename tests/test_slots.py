@@ -1,0 +1,121 @@
+"""One-second slots of the last minute, over all processes, in memory or in files."""
+
+from __future__ import annotations
+
+import os
+import struct
+from array import array
+from pathlib import Path
+
+import pytest
+
+from exporter.slots import SLOT, WINDOW, Slots, _walk
+
+
+def write(slots: Slots, group: str, second: int, low: float, high: float, some: int, wrong: int = 0) -> None:
+    """What a recorder writes for a second."""
+    start = slots.entry(group) + SLOT * (second % WINDOW)
+    slots.view[start : start + SLOT] = array("d", [second, low, high, some, wrong])
+
+
+@pytest.fixture(params=["memory", "files"])
+def slots(request: pytest.FixtureRequest, tmp_path: Path) -> Slots:
+    return Slots(None if request.param == "memory" else str(tmp_path))
+
+
+def test_totals_and_extremes_are_those_of_the_last_sixty_seconds(slots: Slots) -> None:
+    write(slots, "/a", 940, 0.1, 9.0, 100, 100)
+    write(slots, "/a", 941, 0.2, 0.5, 3, 1)
+    write(slots, "/a", 1000, 0.3, 0.4, 2)
+    write(slots, "/b", 970, 0.01, 0.02, 5, 5)
+    write(slots, "/c", 900, 0.01, 0.02, 5, 5)
+
+    assert slots.totals(1000.9) == (10, 6)
+    assert slots.extremes(1000.9) == {"/a": (0.2, 0.5), "/b": (0.01, 0.02)}
+    assert slots.totals(1001.0) == (7, 5)
+    assert slots.extremes(1060.0) == {}
+
+
+def test_a_slot_of_the_future_is_not_of_the_last_minute(slots: Slots) -> None:
+    """The machine was started anew, and the file is on a disk."""
+    write(slots, "/a", 50_000, 0.1, 0.2, 7)
+
+    assert slots.totals(1000.0) == (0, 0)
+
+
+def test_a_group_has_one_place_however_many_there_are(slots: Slots) -> None:
+    """The memory grows by doubling; what was written before is still there."""
+    names = [f"/{number}" + "é" * (number % 9) for number in range(300)]
+    for number, name in enumerate(names):
+        write(slots, name, 1000, number, number + 0.5, 1)
+
+    assert [slots.entry(name) for name in names] == [slots.entry(name) for name in names]
+    assert slots.extremes(1000.0) == {name: (number, number + 0.5) for number, name in enumerate(names)}
+    assert slots.totals(1000.0) == (300, 0)
+
+
+@pytest.mark.parametrize("name", ["", "/", "x" * 10_000, "/\udcff", "/ü/<path:p>"])
+def test_any_name_can_be_a_group(name: str, slots: Slots) -> None:
+    write(slots, name, 1000, 0.25, 0.5, 1)
+
+    assert slots.extremes(1000.0) == {name: (0.25, 0.5)}
+
+
+def test_workers_see_each_other(tmp_path: Path) -> None:
+    first, second = Slots(str(tmp_path)), Slots(str(tmp_path))
+    write(first, "/a", 1000, 0.2, 0.5, 3, 1)
+    write(second, "/a", 1001, 0.1, 0.4, 2)
+
+    for one in (first, second):
+        assert one.totals(1001.0) == (5, 1)
+        assert one.extremes(1001.0) == {"/a": (0.1, 0.5)}
+    assert sorted(os.listdir(tmp_path)) == ["slots_0.ring", "slots_1.ring"]
+
+
+def test_the_next_worker_inherits_the_file_of_a_dead_one_with_its_last_minute(tmp_path: Path) -> None:
+    first = Slots(str(tmp_path))
+    write(first, "/a", 1000, 0.2, 0.5, 3, 1)
+    first.close()
+
+    heir = Slots(str(tmp_path))
+    write(heir, "/a", 1001, 0.1, 0.1, 1)
+    write(heir, "/b", 1001, 0.3, 0.3, 1)
+
+    assert os.listdir(tmp_path) == ["slots_0.ring"]
+    assert heir.totals(1001.0) == (5, 1)
+    assert heir.extremes(1001.0) == {"/a": (0.1, 0.5), "/b": (0.3, 0.3)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 8,
+        b"garbage",
+        b"\xff" * 64,
+        struct.pack("qq", 1 << 40, 5),
+        struct.pack("qq", 24, -1) + b"x" * 8,
+    ],
+)
+def test_a_file_that_is_garbage_costs_its_own_slots_only(content: bytes, tmp_path: Path) -> None:
+    good = Slots(str(tmp_path))
+    write(good, "/a", 1000, 0.2, 0.5, 3)
+    (tmp_path / "slots_7.ring").write_bytes(content)
+
+    assert good.totals(1000.0) == (3, 0)
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"\xff" * 64, b"\x40" + b"\x00" * 7 + b"\xff" * 200])
+def test_a_worker_that_inherits_garbage_begins_anew(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "slots_0.ring").write_bytes(content)
+
+    slots = Slots(str(tmp_path))
+    write(slots, "/a", 1000, 0.2, 0.5, 3)
+
+    assert slots.totals(1000.0) == (3, 0)
+    assert [name for name, _ in _walk((tmp_path / "slots_0.ring").read_bytes()[: slots._used])] == ["/a"]
+
+
+def test_where_no_file_can_be_had_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Slots(str(tmp_path / "missing"))
