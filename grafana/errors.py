@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana import board
 from grafana.fields import Steps, linked
 from grafana.meaning import ERROR_STEPS
-from grafana.panels import Panel, lines, now, number, query
+from grafana.panels import Panel, Query, exemplars, lines, now, number, query
 from grafana.promql import URL_RULE, bars, count, error_ratio, increase, of
 from grafana.tables import Column, Key, rows
 
@@ -18,6 +18,7 @@ SERVER = 'status!~"4.."'
 CLIENT = 'status=~"4.."'
 FAILED = count(ERRORS, CHOSEN, by="job, service, error_type")
 TYPE_OF_ROW = "var-error_type=${__data.fields.Type:percentencode}"
+TYPE_OF_LINE = "var-error_type=${__field.labels.error_type:percentencode}"
 NO_ERRORS = "No errors"
 
 
@@ -93,7 +94,7 @@ def _failed() -> Panel:
         "What failed",
         "First and last are exact to a minute, over a day to five. Click an endpoint for its log lines.",
         [
-            Key("error_type", "Type"),
+            Key("error_type", "Type", [board.to("flask-requests", board.URL_RULE_OF_ROW, TYPE_OF_ROW)]),
             Key("status", "Status", width=70),
             Key("url_rule", "Endpoint", board.endpoint_of_row(TYPE_OF_ROW)),
         ],
@@ -128,7 +129,10 @@ def _new_types() -> Panel:
         "New in this time range",
         "Error types that the service did not have in the day before. Often the first sign that a "
         "deploy or a dependency went wrong.",
-        [Key("error_type", "Type"), Key("service", "Service", width=110)],
+        [
+            Key("error_type", "Type", [board.to("flask-requests", TYPE_OF_ROW)]),
+            Key("service", "Service", width=110),
+        ],
         [
             Column(
                 "Times",
@@ -145,12 +149,12 @@ def _new_types() -> Panel:
     )
 
 
-def _bars(title: str, description: str, expression: str, label: str) -> graphs.Panel:
+def _bars(title: str, description: str, expression: str, label: str, *more: Query) -> graphs.Panel:
     return lines(
         title,
         f"{description} Each bar is as many as there were within it.",
         "none",
-        [query(expression, f"{{{{{label}}}}}", interval="1m")],
+        [query(expression, f"{{{{{label}}}}}", interval="1m"), *more],
         calcs=["sum"],
         bars=True,
         stacked=True,
@@ -164,16 +168,19 @@ def _over_time() -> list[Panel]:
     def by(label: str) -> str:
         return bars(ERRORS, CHOSEN, by=label)
 
-    endpoints = _bars("By endpoint", "Errors of every status.", by("url_rule"), "url_rule")
+    single = exemplars(of(ERRORS, CHOSEN))
+    types = _bars(
+        "By type",
+        "Classes of the exceptions, or names of the HTTP errors. A dot leads to the log lines of one.",
+        by("error_type"),
+        "error_type",
+        single,
+    )
+    endpoints = _bars("By endpoint", "Errors of every status.", by("url_rule"), "url_rule", single)
     return [
-        _bars(
-            "By type",
-            "Classes of the exceptions, or names of the HTTP errors.",
-            by("error_type"),
-            "error_type",
-        ),
+        linked(types, [board.to("flask-requests", TYPE_OF_LINE)]),
         linked(endpoints, board.endpoint_of_line()),
-        _bars("By status", "4xx blame the client, 5xx the service.", by("status"), "status"),
+        _bars("By status", "4xx blame the client, 5xx the service.", by("status"), "status", single),
     ]
 
 

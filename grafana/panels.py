@@ -55,7 +55,7 @@ def query(expression: str, legend: str = "", *, interval: str = "") -> Query:
 
 
 def exemplars(series: str) -> Query:
-    """Single requests as points, of a histogram's raw buckets.
+    """Single requests as points, of a histogram's raw buckets or a counter.
 
     Recorded series have none, and to add up the buckets of a day takes half a second: so these are asked for
     at a time when there were none. The exemplars come from the time range all the same.

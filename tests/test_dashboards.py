@@ -30,6 +30,10 @@ PROVISIONING = DASHBOARDS.parent / "provisioning"
 EMPTY = {
     "flask-service: Duration of requests (E)": "exemplars, which are no series",
     "flask-endpoints: p95 (B)": "exemplars, which are no series",
+    **{
+        f"flask-errors: By {label} (B)": "exemplars, which are no series"
+        for label in ("type", "endpoint", "status")
+    },
     "monitoring-pipeline: From Alertmanager to people (B)": "no notification failed",
     **{
         f"{uid}: annotation Restarts (A)": "the service as a whole was not restarted"
