@@ -24,11 +24,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from exporter import drain, prefork
+from exporter.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from exporter.listener import Listener
     from exporter.multiprocess import WorkerDirectory
-    from exporter.settings import Settings
 
 # Nothing at the top of this module may import prometheus_client: `raw_env` may yet name the directory.
 
@@ -118,14 +118,13 @@ def _prepare(server: Any, workers: int) -> None:
     """Prepare the worker directory, once; gunicorn prints a RuntimeError and ends."""
     if _master.settings is not None:
         return
-    upgrade = "GUNICORN_PID" in os.environ
-    directory = prefork.start(workers, keep=upgrade, owner=(server.cfg.uid, server.cfg.gid))
-    from exporter.settings import Settings, SettingsError
-
     try:
         settings = Settings.load()
     except SettingsError as error:
         raise RuntimeError(str(error)) from None
+    upgrade = "GUNICORN_PID" in os.environ
+    owner = server.cfg.uid, server.cfg.gid
+    directory = prefork.start(workers, keep=upgrade, owner=owner, max_series=settings.max_series)
     if settings.listen:
         _master.listener = _listener(settings, directory, bind=not upgrade)
     _master.settings, _master.directory = settings, directory

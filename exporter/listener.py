@@ -100,7 +100,7 @@ class Metrics:
         self._path = settings.path or "/metrics"
         self._access = Access(settings)
         live: list[Collector] = []
-        self._exposition = Exposition(CollectorRegistry(), directory, live)
+        self._exposition = Exposition(CollectorRegistry(), directory, live, max_series=settings.max_series)
         live.append(Facts(settings.app_version, self._exposition.worker_files))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from exporter import archive, workerfile
+from exporter import archive, limit, workerfile
 from exporter.archive import Archive
+from exporter.limit import LabelSet
 from exporter.merge import Content, Merge, Merged
 from exporter.workerfile import NAME, CorruptFileError, WorkerFile, install
 
@@ -60,8 +61,10 @@ class _File:
 class WorkerDirectory:
     """The directory named by `PROMETHEUS_MULTIPROC_DIR`."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], max_series: int = 1000) -> None:
+        """`max_series` is the most label sets that a family of requests has in the archive."""
         self.path = os.fspath(path)
+        self._max_series = max_series
         self._merge = Merge()
         self._busy = threading.RLock()
         self._archive: tuple[tuple[int, int], list[Content], frozenset[str]] | None = None
@@ -232,9 +235,18 @@ class WorkerDirectory:
                     total.fold(file.stem, content.layout.keys(), content.pairs())
                     folded.append(self._rename_dead(file))
         if folded:
+            limit.bound(total, self._merge.archived(total), self._max_series, self._label_sets_of_the_living)
             total.folded = folded
             archive.write(self._at(_ARCHIVE), total)
             self._unlink(folded)
+
+    def _label_sets_of_the_living(self) -> set[LabelSet]:
+        contents = []
+        for file in self._files():
+            with suppress(CorruptFileError, OSError), self._opened(file) as descriptor:
+                if not file.dead:
+                    contents.append(self._content(file, descriptor, living=True))
+        return limit.label_sets(contents)
 
     def _rename_dead(self, file: _File) -> str:
         if file.dead:

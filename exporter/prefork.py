@@ -26,11 +26,12 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def start(
-    workers: int, *, keep: bool = False, owner: tuple[int, int] | None = None
+    workers: int, *, keep: bool = False, owner: tuple[int, int] | None = None, max_series: int = 1000
 ) -> WorkerDirectory | None:
     """Prepare the worker directory for a master of `workers` processes; None where one worker has none.
 
-    `keep` and `owner` are as in `WorkerDirectory.prepare`. Call it in the process that forks.
+    `keep` and `owner` are as in `WorkerDirectory.prepare`, `max_series` as in `WorkerDirectory`. Call it in
+    the process that forks.
 
     Raises:
         RuntimeError: several workers have no directory, another master is using it, or it cannot be made.
@@ -47,7 +48,7 @@ def start(
     from exporter.multiprocess import WorkerDirectory, install
 
     install()
-    directory = WorkerDirectory(path)
+    directory = WorkerDirectory(path, max_series)
     try:
         directory.prepare(keep=keep, owner=owner)
     except OSError as error:

@@ -277,7 +277,7 @@ def test_a_full_disk_stops_no_request(tmp_path: Path) -> None:
     """Where no new series finds a place requests are answered, failures are counted, and old series go on."""
     workers = tmp_path / "workers"
     workers.mkdir()
-    with small_disk(workers, "16m"), serving(tmp_path, workers=2, EXPORTER_GROUP_BY="path") as master:
+    with small_disk(workers, "16m"), serving(tmp_path, workers=1, EXPORTER_GROUP_BY="path") as master:
         answered = [master.get("/new/known") for _ in range(20)]
         with open(workers / "ballast", "wb", buffering=0) as ballast, suppress(OSError):
             while True:
