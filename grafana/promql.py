@@ -63,10 +63,10 @@ def error_ratio(metric: str, *matchers: str, by: str = "", window: str = WINDOW)
     return f"({errors} or 0 * {total(of(metric, *matchers), by)}) / ({requests} > 0)"
 
 
-def mean(by: str = "", *matchers: str, window: str = WINDOW) -> str:
-    """Mean duration of requests in seconds, by the labels in `by`; nothing without traffic."""
-    seconds = rate("flask_http_request_duration_seconds_sum", *matchers, by=by, window=window)
-    requests = rate("flask_http_request_duration_seconds_count", *matchers, by=by, window=window)
+def mean() -> str:
+    """Mean duration of all requests in seconds; nothing without traffic."""
+    seconds = total(of("instance:flask_http_request_duration_seconds_sum:rate_5m"))
+    requests = total(of("instance:flask_http_request_duration_seconds_bucket:rate_5m", 'le="+Inf"'))
     return f"{seconds} / ({requests} > 0)"
 
 
