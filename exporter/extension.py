@@ -25,6 +25,7 @@ from exporter.labels import default_values_of, group_of, request_of
 from exporter.live import Facts
 from exporter.middleware import EXCHANGE, Middleware, Sink
 from exporter.monitoring import Monitoring, Source
+from exporter.multiprocess import install
 from exporter.recent import FlightRecorder
 from exporter.requestlog import RequestLog
 from exporter.settings import Settings
@@ -47,6 +48,9 @@ Set PROMETHEUS_MULTIPROC_DIR to a directory for them to share before the server 
 install()
 
 _families: weakref.WeakKeyDictionary[CollectorRegistry, dict[str, Instruments]] = weakref.WeakKeyDictionary()
+
+# Before the first value of prometheus_client is written: files that reserve their space and are locked.
+install()
 
 
 class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
@@ -135,6 +139,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             [worker.live],
             observed=self._exemplars,
             failed=partial(worker.failures.count, "scrape"),
+            max_series=self.settings.max_series,
         )
         self._facts = Facts(self.settings.app_version, exposition.worker_files if self.directory else None)
         worker.live.add(self.health, self._facts)
