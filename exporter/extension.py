@@ -25,7 +25,6 @@ from exporter.labels import default_values_of, group_of, request_of
 from exporter.live import Facts
 from exporter.middleware import EXCHANGE, Middleware, Sink
 from exporter.monitoring import Monitoring, Source
-from exporter.multiprocess import install
 from exporter.recent import FlightRecorder
 from exporter.requestlog import RequestLog
 from exporter.settings import Settings
@@ -48,9 +47,6 @@ Set PROMETHEUS_MULTIPROC_DIR to a directory for them to share before the server 
 install()
 
 _families: weakref.WeakKeyDictionary[CollectorRegistry, dict[str, Instruments]] = weakref.WeakKeyDictionary()
-
-# Before the first value of prometheus_client is written: files that reserve their space and are locked.
-install()
 
 
 class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
