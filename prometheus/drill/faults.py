@@ -85,7 +85,7 @@ class Load:
 
 @dataclass(slots=True)
 class Killer:
-    """Kills the workers of a service as soon as there are any."""
+    """Kills the oldest worker of a service again and again; the others go on answering scrapes."""
 
     service: str
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -104,7 +104,7 @@ class Killer:
 
     def _run(self, stack: Stack) -> None:
         while not self._stop.wait(0.8):
-            for worker in stack.workers_of(self.service):
+            for worker in stack.workers_of(self.service)[:1]:
                 os.kill(worker, signal.SIGKILL)
 
 
@@ -195,7 +195,7 @@ def faults() -> list[Fault]:
             _restore_database,
         ),
         Fault(
-            "workers are killed as soon as they start",
+            "workers are killed soon after they started",
             (_service("FlaskWorkerRestartLoop", "loop", "critical"),),
             loop.start,
             loop.stop,

@@ -49,7 +49,7 @@ SERVICES = (
     Service("pair"),
     Service("calm"),
     Service("sick"),
-    Service("loop", workers=2),
+    Service("loop", workers=4),
 )
 
 

@@ -72,7 +72,7 @@ class Watch:
 
     def _enter(self, alert: dict[str, Any], path: str, when: float, courses: list[Course]) -> None:
         mine = [course for course in courses if course.matches(alert["labels"])]
-        if not mine:
+        if not mine and alert["labels"]["alertname"] != SWITCH:
             self.others.add(f"{alert['labels']['alertname']} ({alert['labels'].get('service', '')})")
         for course in mine:
             if alert["status"] == "resolved":
