@@ -97,8 +97,8 @@ class Stack:
         for site in sites:
             site.close()
         self.receiver.__exit__(None, None, None)
-        for service in self.services:
-            shutil.rmtree(self._workers(service), ignore_errors=True)
+        for name in (*self.services, "pair-2"):
+            shutil.rmtree(self._workers(name), ignore_errors=True)
 
     def url(self, service: str) -> str:
         """Address of a service."""
