@@ -12,6 +12,7 @@ import sys
 import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -68,6 +69,14 @@ for request in sys.argv[2:]:
     client.open(path, method=method, data={"item": "tea"})
 print(client.get("/metrics").text)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running stack: the ports of the page → those used, and what the page calls .run."""
+
+    ports: Mapping[str, int]
+    run: Path
 
 
 @contextmanager
@@ -217,8 +226,8 @@ def test_install(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    """`make run` 60 times as fast, with shop.py among its targets: the ports of the page → those used."""
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """`make run` 60 times as fast, with shop.py among its targets."""
     directory = tmp_path_factory.mktemp("readme")
     numbers = [address.partition(":")[2] for address in PORTS]
     ports = dict(zip([*numbers, "8001"], free_ports(len(PORTS) + 1), strict=True))
@@ -236,7 +245,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
         started(f"cd {shlex.quote(str(ROOT))}; {RUN.text}", own, environ) as output,
     ):
         eventually(lambda: "Ctrl-C stops everything." in output.read_text(), 180, "the stack is up")
-        yield ports
+        yield Stack(ports, directory / "run")
     marked = f"RUN_DIR={directory / 'run'}\0".encode()
     left = [path for path in Path("/proc").glob("[0-9]*/environ") if marked in _read(path)]
     assert left == [], "Ctrl-C stops everything"
@@ -249,12 +258,13 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def test_break_it(stack: dict[str, int], tmp_path: Path) -> None:
+def test_break_it(stack: Stack, tmp_path: Path) -> None:
     """The fault becomes an alert with a runbook, and the request behind it is found."""
-    fault, alert, request, top = STORY
+    fault, alert, request, line, top = STORY
+    (tmp_path / ".run").symlink_to(stack.run)
 
     def run(block: Block) -> str:
-        command = ["bash", "-uo", "pipefail", "-c", local(block.text, stack, tmp_path)]
+        command = ["bash", "-uo", "pipefail", "-c", local(block.text, stack.ports, tmp_path)]
         answer = subprocess.run(
             command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=120
         )
@@ -267,9 +277,9 @@ def test_break_it(stack: dict[str, int], tmp_path: Path) -> None:
         return said if '"FlaskErrorRatioCritical"' in said else None
 
     said = eventually(broken, 60, "FlaskErrorRatioCritical reaches Alertmanager")
-    runbook = f"http://127.0.0.1:{stack['9090']}/user/FlaskErrorRatioCritical.md"
+    runbook = f"http://127.0.0.1:{stack.ports['9090']}/user/FlaskErrorRatioCritical.md"
     assert f'"runbook_url": "{runbook}"' in said
-    assert f'"dashboard_url": "http://127.0.0.1:{stack["3000"]}/d/flask-errors?' in said
+    assert f'"dashboard_url": "http://127.0.0.1:{stack.ports["3000"]}/d/flask-errors?' in said
     assert status(runbook) == 200
 
     (found,) = json.loads(run(request))
@@ -278,14 +288,18 @@ def test_break_it(stack: dict[str, int], tmp_path: Path) -> None:
         "ValueError",
         500,
     )
+    logged = [json.loads(one) for one in run(line).splitlines()]
+    assert {one["request_id"] for one in logged} == {logged[0]["request_id"]}
+    assert [one["logger"] for one in logged] == ["app", "exporter.request"]
+    assert "ValueError: raised on demand" in logged[0]["traceback"]
     assert re.search(r"^/test/error .* 100\.0%", run(top), re.MULTILINE)
 
 
-def test_own_service_is_scraped_and_probed(stack: dict[str, int]) -> None:
+def test_own_service_is_scraped_and_probed(stack: Stack) -> None:
     """What the target files of the page name is up."""
 
     def value(query: str) -> list[str]:
-        url = f"http://127.0.0.1:{stack['9090']}/api/v1/query?query={query}"
+        url = f"http://127.0.0.1:{stack.ports['9090']}/api/v1/query?query={query}"
         return [series["value"][1] for series in get_json(url)["data"]["result"]]
 
     for query in ('up{job="app",service="shop"}', 'probe_success{service="shop"}'):
