@@ -49,11 +49,11 @@ class Exposition:
     ) -> None:
         """With a `directory` the values are those of all worker files in it and of the `live` collectors.
 
-        `observed` gives exemplars, the newest first. `failed` is told of a collector that raises, whose
-        samples are then missing; without it the exception is the caller's. `max_series` is the most label
-        sets of a family of requests in the archive of the dead.
+        `observed` gives exemplars, the newest first. `failed` is told of a fold that found no space, and of a
+        collector that raises, whose samples are then missing; without it the exception is the caller's.
+        `max_series` is the most label sets of a family of requests in the archive of the dead.
         """
-        self.directory = None if directory is None else WorkerDirectory(directory, max_series)
+        self.directory = None if directory is None else WorkerDirectory(directory, max_series, failed)
         self._registry = registry
         self._registered: dict[Collector, Registered] = {}
         self._live = live

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -61,10 +61,19 @@ class _File:
 class WorkerDirectory:
     """The directory named by `PROMETHEUS_MULTIPROC_DIR`."""
 
-    def __init__(self, path: str | os.PathLike[str], max_series: int = 1000) -> None:
-        """`max_series` is the most label sets that a family of requests has in the archive."""
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        max_series: int = 1000,
+        failed: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        """`max_series` is the most label sets that a family of requests has in the archive.
+
+        `failed` is told of a fold that a scrape wanted and that did not succeed; the next scrape tries again.
+        """
         self.path = os.fspath(path)
         self._max_series = max_series
+        self._failed = failed
         self._merge = Merge()
         self._busy = threading.RLock()
         self._archive: tuple[tuple[int, int], list[Content], frozenset[str]] | None = None
@@ -145,11 +154,12 @@ class WorkerDirectory:
                 self._merge, self._archive = Merge(), None
             contents, untidy = self._read()
             if untidy:
-                with suppress(
-                    OSError
-                ):  # no space: the files of the dead are served one by one until there is
+                try:
                     if self.sweep(wait=False):
                         contents, _ = self._read()
+                except OSError as error:  # no space: until there is, the dead are served file by file
+                    if self._failed is not None:
+                        self._failed(error)
             return self._merge(contents)
 
     def _read(self) -> tuple[list[Content], bool]:

@@ -404,7 +404,8 @@ def test_simultaneous_scrapes_and_folds_agree(tmp_path: Path) -> None:
 def test_a_full_disk_loses_no_count(tmp_path: Path) -> None:
     """Where the archive finds no space the files of the dead are served one by one, and folded later."""
     with small_disk(tmp_path, "512k"):
-        directory = WorkerDirectory(tmp_path)
+        failed: list[BaseException] = []
+        directory = WorkerDirectory(tmp_path, failed=failed.append)
         expected = {f'hits_total{{path="/{number}"}}': 1.0 for number in range(400)}
         dead(tmp_path, "counter", NOBODY, {total(path=f"/{number}"): 1.0 for number in range(400)})
         with open(tmp_path / "ballast", "wb", buffering=0) as ballast, suppress(OSError):
@@ -414,6 +415,7 @@ def test_a_full_disk_loses_no_count(tmp_path: Path) -> None:
             directory.sweep()
         assert samples(directory) == expected
         assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
+        assert [type(error) for error in failed] == [OSError]
 
         (tmp_path / "ballast").unlink()
         assert samples(directory) == expected
