@@ -242,6 +242,8 @@ class Exchange:
         return body  # type: ignore[no-any-return]
 
 
+_UNSEEN = (None, b"")
+
 Sink = tuple[str, Callable[[Exchange], None]]
 
 
@@ -334,14 +336,14 @@ class Middleware:
             if request is None:
                 request = self._request_of(environ)
             exchange.matched = rule = request.url_rule
-            if hasattr(request, "prom_do_not_track") or hasattr(request, "prom_exclude_all"):
+            marks = request.__dict__
+            if "prom_do_not_track" in marks or "prom_exclude_all" in marks:
                 exchange.skip = True
                 exchange.recorder = None
             elif self._by_rule:
                 if rule is not None and not exchange.error_type:
-                    seen = self._seen.get((environ["REQUEST_METHOD"], rule.rule, rule.endpoint, code))
-                    if seen is not None:
-                        exchange.recorder, exchange.names = seen
+                    key = environ["REQUEST_METHOD"], rule.rule, rule.endpoint, code
+                    exchange.recorder, exchange.names = self._seen.get(key, _UNSEEN)
             else:
                 if self._group_of is not None:
                     exchange.group = self._group_of(request)

@@ -541,18 +541,24 @@ def test_a_servers_own_type_without_attributes_is_recorded_as_it_leaves(
 def test_start_response_called_again_with_exc_info_has_the_last_word() -> None:
     """A WSGI application inside may turn to an error page while no byte has been sent."""
 
-    def second_thoughts(_: Any, start_response: Any) -> list[bytes]:
+    def second_thoughts(variables: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "4")])
+        if not variables["QUERY_STRING"]:
+            return [b"good"]
         start_response("503 Service Unavailable", [], exc_info(RuntimeError("late")))
         return [b"sor", b"r", b"y"]
 
     app, exporter = application(wrap=lambda _: second_thoughts)
+    for _ in range(3):
+        call(app, "/orders/7")
 
-    answer = call(app, "/orders/7")
+    answer = call(app, "/orders/7", variables={"QUERY_STRING": "late"})
     assert (answer.status, answer.body) == ("503 Service Unavailable", b"sorry")
     counts = Counts(exporter)
-    counts.are("GET", RULE, "503", "ServiceUnavailable")
-    assert counts.response_sizes == {("GET", RULE): 5}
+    assert counts.durations == {("GET", RULE, "200"): 3, ("GET", RULE, "503"): 1}
+    assert counts.errors == {("GET", RULE, "503", "ServiceUnavailable"): 1}
+    assert counts.response_sizes == {("GET", RULE): 3 * 4 + 5}
+    assert counts.failures == {}
 
 
 def test_start_response_after_bytes_raises_the_error_and_is_counted_once() -> None:
