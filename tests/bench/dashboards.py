@@ -34,7 +34,7 @@ LIMIT = 200.0
 DAY = 86_400
 BLOCK = 7200
 ENDPOINTS = 50
-ROUNDS = 5
+ROUNDS = 10
 RULES = Path(__file__).parents[2] / "prometheus" / "rules"
 TARGET = 'job="app",service="orders",instance="app:8000"'
 CHOSEN = {"job": "app", "compare": "1h"}
