@@ -1,11 +1,12 @@
 """uWSGI: prepares the worker directory in the master. In uWSGI's configuration:
 
-    env = PROMETHEUS_MULTIPROC_DIR=/dev/shm/my-service
     master = true
     enable-threads = true
     shared-import = exporter.uwsgi
 
-uWSGI tells nobody in the master of a worker's end, so the dead are folded by the next scrape.
+PROMETHEUS_MULTIPROC_DIR has to be set before uWSGI starts: an `env` in its configuration comes too late for
+pyuwsgi, whose Python is running by then. uWSGI tells nobody in the master of a worker's end, so the dead are
+folded by the next scrape.
 """
 
 from __future__ import annotations
