@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from exporter.archive import Archive, add
 from exporter.labels import OTHER, OTHER_METHOD
-from exporter.merge import Content
+from exporter.plan import Content
 from exporter.series import Labels, Series
 
 # The families of requests under any prefix. What users declare themselves is their own affair.

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from exporter import archive, limit, workerfile
+from exporter import archive, limit, locks, workerfile
 from exporter.archive import Archive
 from exporter.limit import LabelSet
-from exporter.merge import Content, Merge, Merged
+from exporter.merge import Merge
+from exporter.plan import Content, Merged
 from exporter.workerfile import NAME, CorruptFileError, WorkerFile, install
 
 __all__ = ["CorruptFileError", "DirectoryInUseError", "WorkerDirectory", "WorkerFile", "install"]
@@ -33,6 +34,9 @@ _DEAD = "archive-dead-"
 _CORRUPT = "archive-corrupt-"
 
 _KEEP_CORRUPT = 10
+_LOCK_INTERVAL = 0.005
+# A worker file that a living process has locked, that is gone, or that belongs to somebody else.
+_NOT_OURS = (BlockingIOError, FileNotFoundError, PermissionError)
 # A plain prometheus_client process creates its file and fills in the header within microseconds.
 _CREATION_SECONDS = 1.0
 
@@ -109,29 +113,33 @@ class WorkerDirectory:
             os.pwrite(master, b"%d\n" % os.getpid(), 0)
             fcntl.flock(master, fcntl.LOCK_SH)
             _masters[self.path] = master
+            locks.keep(master)
 
     def release(self) -> None:
         """Let another master have the directory; ending the process does the same."""
         descriptor = _masters.pop(self.path, None)
         if descriptor is not None:
-            os.close(descriptor)
+            locks.give_up(descriptor)
 
-    def fold(self, pid: int) -> None:
-        """Fold the files of a process that has ended, and of any other that has; raises OSError."""
-        self.sweep(ended=pid)
+    def fold(self, pid: int) -> bool:
+        """Fold the files of a process that has ended, and of any other that has; as `sweep`."""
+        return self.sweep(ended=pid)
 
-    def sweep(self, *, ended: int | None = None, wait: bool = True) -> bool:
+    def sweep(self, *, ended: int | None = None, wait: float = 1.0) -> bool:
         """Fold the files of all dead processes into the archive and set corrupt ones aside.
 
-        `ended` is a process that is known to be dead. Without `wait`, nothing is done (and False returned)
-        while others are reading or compacting. Raises OSError (disk full, no permission); no count is lost.
+        `ended` is a process that is known to be dead. False if others were reading or compacting for all of
+        `wait` seconds: a reader that hangs must not hang a master too. Raises OSError (disk full); no
+        count is lost.
         """
-        try:
-            with self._busy, self._locked(fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)):
+        deadline = time.monotonic() + wait
+        while True:
+            with suppress(BlockingIOError), self._busy, self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
                 self._compact(ended)
-        except BlockingIOError:
-            return False
-        return True
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOCK_INTERVAL)
 
     def counts(self) -> dict[str, int]:
         """How many files are live (of living workers), archive (with those yet to be folded) and corrupt."""
@@ -155,9 +163,9 @@ class WorkerDirectory:
             contents, untidy = self._read()
             if untidy:
                 try:
-                    if self.sweep(wait=False):
+                    if self.sweep(wait=0):
                         contents, _ = self._read()
-                except OSError as error:  # no space: until there is, the dead are served file by file
+                except OSError as error:  # no space: the dead are served file by file until there is
                     if self._failed is not None:
                         self._failed(error)
             return self._merge(contents)
@@ -232,7 +240,7 @@ class WorkerDirectory:
         self._unlink(total.folded)
         folded = []
         for file in self._files():
-            with suppress(BlockingIOError, FileNotFoundError), self._opened(file) as descriptor:
+            with suppress(*_NOT_OURS), self._opened(file) as descriptor:
                 # Held until the file has its new name: a process that has just made it must find it gone.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 living = file.pid != ended and self._unlocked_writer(file, descriptor)
@@ -302,19 +310,15 @@ class WorkerDirectory:
     @contextmanager
     def _opened(self, file: _File) -> Iterator[int]:
         descriptor = os.open(self._at(file.name), os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with locks.held(descriptor):
             yield descriptor
-        finally:
-            os.close(descriptor)
 
     @contextmanager
     def _locked(self, operation: int) -> Iterator[None]:
         descriptor = os.open(self._at(_LOCK), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
+        with locks.held(descriptor):
             fcntl.flock(descriptor, operation)
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _exists(pid: int) -> bool:
@@ -327,12 +331,4 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _after_fork() -> None:
-    # A forked worker must not hold the directory on when the master has ended.
-    for descriptor in _masters.values():
-        os.close(descriptor)
-    _masters.clear()
-
-
 _masters: dict[str, int] = {}
-os.register_at_fork(after_in_child=_after_fork)

@@ -145,14 +145,13 @@ def rounds(scratch: Path, count: int) -> None:
         assert certain <= before["hits_total"] <= certain + kills, (
             f"round {number}: {before}, {certain}, {kills}"
         )
-    left = sorted(path.name for path in directory.iterdir() if not path.name.startswith("archive-dead"))
+    for path in directory.glob("*.db"):
+        os.utime(path, (0, 0))  # killed before their first byte: for a moment they pass for new ones
+    dead(directory, "counter", NOBODY, {total(): 0.0})
+    reader.sweep()
+    left = sorted(path.name for path in directory.iterdir() if "corrupt" not in path.name)
     print(f"{count} rounds, {kills} workers and {count * COMPACTORS} compactors killed, {certain:.0f} counts")
-    assert set(left) <= {"archive.json", "archive.lock", "archive.json.tmp"} | set(corrupt(left)), left
-
-
-def corrupt(names: list[str]) -> list[str]:
-    """The files that were set aside: workers killed before their file had a header leave them."""
-    return [name for name in names if name.startswith("archive-corrupt")]
+    assert left == ["archive.json", "archive.lock"], left
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import random
@@ -399,6 +400,39 @@ def test_simultaneous_scrapes_and_folds_agree(tmp_path: Path) -> None:
     for one in shown:
         assert one == sorted(one)
     assert samples(WorkerDirectory(tmp_path)) == {"hits_total": 60.0}
+
+
+def test_a_reader_that_hangs_does_not_hang_the_master(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """A fold gives up while somebody reads, and says so; the next one succeeds."""
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    with directory._locked(fcntl.LOCK_SH):
+        assert WorkerDirectory(tmp_path).sweep(wait=0.05) is False
+    assert WorkerDirectory(tmp_path).sweep() is True
+
+    assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
+    assert samples(directory) == {"hits_total": 1.0}
+
+
+def test_a_child_that_is_forked_during_a_scrape_holds_no_lock(tmp_path: Path) -> None:
+    """It may live for long; folds go on."""
+    script = f"""
+import fcntl, os
+from exporter.multiprocess import WorkerDirectory
+directory = WorkerDirectory({str(tmp_path)!r})
+reading, writing = os.pipe()
+with directory._locked(fcntl.LOCK_SH):
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+print(directory.sweep(wait=0.5))
+os.close(writing)
+os.waitpid(child, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "True\n"
 
 
 def test_a_full_disk_loses_no_count(tmp_path: Path) -> None:

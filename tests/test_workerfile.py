@@ -74,9 +74,10 @@ from exporter.workerfile import WorkerFile
 file = WorkerFile({str(tmp_path / "counter_1.db")!r})
 reading, writing = os.pipe()
 if os.fork() == 0:
-    os.close(writing)
+    os.write(writing, b"running")
     os.read(int(sys.argv[1]), 1)
     os._exit(0)
+os.read(reading, 7)
 os.kill(os.getpid(), 9)
 """
     ours, theirs = os.pipe()
