@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask, got_request_exception, request
 from werkzeug.exceptions import HTTPException
 
-from exporter.middleware import Exchange
+from exporter.exchange import Exchange
 
 _KEY = "flask_exporter_errors"
 

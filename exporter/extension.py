@@ -17,13 +17,14 @@ from exporter.access import Access
 from exporter.drain import draining
 from exporter.endpoints import OwnEndpoints
 from exporter.errors import ErrorWatch
+from exporter.exchange import EXCHANGE
 from exporter.exemplars import Observed, of_requests
 from exporter.exposition import Exposition
 from exporter.health import Health, Thresholds
 from exporter.instruments import Instruments
 from exporter.labels import default_values_of, group_of, request_of
 from exporter.live import Facts
-from exporter.middleware import EXCHANGE, Middleware, Sink
+from exporter.middleware import Middleware, Sink
 from exporter.monitoring import Monitoring, Source
 from exporter.recent import FlightRecorder
 from exporter.requestlog import RequestLog

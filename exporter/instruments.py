@@ -1,161 +1,26 @@
-"""Every metric family of a request, and the recorder of one label set.
-
-prometheus_client takes a lock, checks the process id and packs bytes for each value, and a request touches
-nine of them. A recorder knows where its values lie, as doubles in an array or in the mapped worker file, and
-adds to all of them under one lock.
-"""
+"""Every metric family of a request, under one lock, and the recorders of their label sets."""
 
 from __future__ import annotations
 
 import errno
 import os
 import threading
-import time
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from mmap import mmap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
+from exporter.cells import Cell, Distribution, Doubles, restore
 from exporter.labels import SeriesCap
-from exporter.slots import SLOT, WINDOW, Slots
+from exporter.live import Extremes
+from exporter.recorder import SIZE_BUCKETS, Recorder, full_recorder, parents_recorder
+from exporter.slots import Slots
 from exporter.workers import Worker
 
 if TYPE_CHECKING:
-    from exporter.middleware import Exchange
-
-# Sizes span from an empty answer to an upload: one bucket a power of ten is what a person asks for.
-SIZE_BUCKETS = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
-
-Doubles = Any  # array[float] | memoryview: what `doubles[index] += amount` works on
-
-
-class Cell:
-    """Stands in for a value of prometheus_client, which then reads what a recorder adds."""
-
-    __slots__ = ("doubles", "index", "origin")
-
-    _multiprocess = False
-
-    def __init__(self, origin: Any, doubles: Doubles, index: int) -> None:
-        self.origin = origin
-        self.doubles = doubles
-        self.index = index
-
-    def get(self) -> float:
-        return float(self.doubles[self.index])
-
-    def inc(self, amount: float) -> None:
-        self.doubles[self.index] += amount
-
-    def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002  prometheus_client's signature
-        self.doubles[self.index] = value
-
-    def get_exemplar(self) -> None:
-        """Exemplars come from the flight recorder, for all workers alike."""
-
-
-class Distribution(NamedTuple):
-    """Where a histogram's or summary's child keeps its sum and its buckets."""
-
-    sums: Doubles
-    sum_at: int
-    buckets: tuple[tuple[Doubles, int], ...]
-    bounds: tuple[float, ...]
-
-
-Recorder = Callable[["Exchange", float], None]
-"""Adds one finished exchange, whose end on the monotonic clock is given in seconds, to every family."""
-
-
-def _parents_recorder(lock: threading.Lock, duration: Distribution, total: Cell) -> Recorder:
-    """A recorder of prometheus_flask_exporter's families alone.
-
-    Closures, and every addition written out: a method for each, on an object, took 1 µs more.
-    """
-    sums, sum_at, buckets, bounds = duration
-    totals, total_at = total.doubles, total.index
-
-    def record(exchange: Exchange, now: float) -> None:  # noqa: ARG001  a Recorder
-        amount = exchange.duration
-        with lock:
-            sums[sum_at] += amount
-            doubles, index = buckets[bisect_left(bounds, amount)]
-            doubles[index] += 1.0
-            totals[total_at] += 1.0
-
-    return record
-
-
-def _full_recorder(
-    instruments: Instruments,
-    duration: Distribution,
-    total: Cell,
-    request_size: Distribution,
-    response_size: Distribution,
-    slot: int,
-) -> Recorder:
-    """A recorder of all families; `slot` is where the group's one-second slots begin."""
-    lock = instruments.lock
-    slots = instruments.slots
-    worker = instruments.worker
-    sums, sum_at, buckets, bounds = duration
-    totals, total_at = total.doubles, total.index
-    in_progress, in_progress_at, busy, busy_at = instruments.gauges
-    requests, request_at, request_buckets, _ = request_size
-    responses, response_at, response_buckets, _ = response_size
-    smallest, smallest_at = request_buckets[0]
-
-    def record(exchange: Exchange, now: float) -> None:
-        amount = exchange.duration
-        length = exchange.environ.get("CONTENT_LENGTH")
-        if length and length.isdecimal():
-            # A length is the client's word; more than a terabyte would only blur the sum.
-            exchange.request_size = min(int(length[:16]), 1 << 40)
-        size = exchange.response_size
-        second = int(now)
-        with lock:
-            in_progress[in_progress_at] -= 1.0
-            busy[busy_at] -= 1.0
-            sums[sum_at] += amount
-            doubles, index = buckets[bisect_left(bounds, amount)]
-            doubles[index] += 1.0
-            totals[total_at] += 1.0
-            responses[response_at] += size
-            doubles, index = response_buckets[bisect_left(SIZE_BUCKETS, size)]
-            doubles[index] += 1.0
-            if exchange.request_size:
-                size = exchange.request_size
-                requests[request_at] += size
-                doubles, index = request_buckets[bisect_left(SIZE_BUCKETS, size)]
-                doubles[index] += 1.0
-            else:
-                smallest[smallest_at] += 1.0
-            doubles = slots.view
-            index = slot + SLOT * (second % WINDOW)
-            fresh = doubles[index] != second
-            if fresh:
-                # The second comes last: until then readers see a slot of a minute ago.
-                doubles[index + 1] = doubles[index + 2] = amount
-                doubles[index + 3] = 1.0
-                doubles[index + 4] = 0.0
-                doubles[index] = second
-            else:
-                doubles[index + 3] += 1.0
-                if amount > doubles[index + 2]:
-                    doubles[index + 2] = amount
-                elif amount < doubles[index + 1]:
-                    doubles[index + 1] = amount
-            if exchange.failed:
-                doubles[index + 4] += 1.0
-        if fresh:
-            worker.tick(second)
-
-    return record
+    from exporter.exchange import Exchange
 
 
 class Instruments:
@@ -257,7 +122,7 @@ class Instruments:
             (group,),
             **options,
         )
-        self.extremes = Extremes(worker, f"{prefix}http_request_duration", group)
+        self.extremes = Extremes(lambda: worker.slots, f"{prefix}http_request_duration", group)
 
     def begin(self) -> None:
         """Make ready in this process: before its first request, and again after a fork."""
@@ -361,7 +226,7 @@ class Instruments:
         self._building = threading.RLock()
         self.ready = False
         for child in self._children:
-            _restore(child)
+            restore(child)
         for kept in (self.recorders, self._folded, self._errors_cells, self._children, self._views):
             kept.clear()
 
@@ -371,11 +236,11 @@ class Instruments:
         counter._value = total = self._cells(counter, [counter._value])[0]
         duration = self._distribution(self._duration.labels(*labels))
         if not self.extended:
-            return _parents_recorder(self.lock, duration, total)
+            return parents_recorder(self.lock, duration, total)
         with self.lock:  # the slots may move to a larger place
             slot = self.slots.entry(group)
         sized = method, group, *extra
-        return _full_recorder(
+        return full_recorder(
             self,
             duration,
             total,
@@ -417,49 +282,3 @@ class Instruments:
         if view is None:
             view = self._views[file._m] = memoryview(file._m).cast("d")
         return Cell(value, view, position >> 3)
-
-
-class Extremes(Collector):
-    """Exact minimum and maximum of the last minute, computed from all workers' slots at a scrape."""
-
-    def __init__(self, worker: Worker, name: str, group: str) -> None:
-        self._worker = worker
-        self._name = name
-        self._group = group
-
-    def describe(self) -> Iterable[Metric]:
-        """The two families, without samples."""
-        return self._families()
-
-    def collect(self) -> Iterable[Metric]:
-        """The two families, in seconds, with a sample for each group that was seen in the last minute."""
-        shortest, longest = families = self._families()
-        for group, (low, high) in self._worker.slots.extremes(time.monotonic()).items():
-            shortest.add_metric([group], low)
-            longest.add_metric([group], high)
-        return families
-
-    def _families(self) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
-        shortest = "Shortest request of the last 60 seconds"
-        longest = "Longest request of the last 60 seconds"
-        return (
-            GaugeMetricFamily(f"{self._name}_min_seconds", shortest, labels=[self._group]),
-            GaugeMetricFamily(f"{self._name}_max_seconds", longest, labels=[self._group]),
-        )
-
-
-def _restore(child: Any) -> None:
-    """Give a child prometheus_client's own values back."""
-    for name in ("_value", "_sum", "_count"):
-        if hasattr(child, name):
-            setattr(child, name, _origin(getattr(child, name)))
-    if hasattr(child, "_buckets"):
-        child._buckets = [_origin(value) for value in child._buckets]
-
-
-def _origin(value: Any) -> Any:
-    if not isinstance(value, Cell):
-        return value
-    if not value.origin._multiprocess:
-        value.origin.set(value.get())
-    return value.origin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -9,6 +10,8 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from exporter.slots import Slots
 
 
 class Described(Protocol):
@@ -95,4 +98,33 @@ class Facts(Collector):
             GaugeMetricFamily(
                 "flask_exporter_worker_files", "Files in the worker directory", labels=["state"]
             ),
+        )
+
+
+class Extremes(Collector):
+    """Exact minimum and maximum of the last minute, computed from all workers' slots at a scrape."""
+
+    def __init__(self, slots: Callable[[], Slots], name: str, group: str) -> None:
+        self._slots = slots
+        self._name = name
+        self._group = group
+
+    def describe(self) -> Iterable[Metric]:
+        """The two families, without samples."""
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        """The two families, in seconds, with a sample for each group that was seen in the last minute."""
+        shortest, longest = families = self._families()
+        for group, (low, high) in self._slots().extremes(time.monotonic()).items():
+            shortest.add_metric([group], low)
+            longest.add_metric([group], high)
+        return families
+
+    def _families(self) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+        shortest = "Shortest request of the last 60 seconds"
+        longest = "Longest request of the last 60 seconds"
+        return (
+            GaugeMetricFamily(f"{self._name}_min_seconds", shortest, labels=[self._group]),
+            GaugeMetricFamily(f"{self._name}_max_seconds", longest, labels=[self._group]),
         )

@@ -5,25 +5,23 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from exporter.labels import METHODS, OTHER_METHOD, UNMATCHED, error_type_of
+from exporter.exchange import Exchange
+from exporter.labels import error_type_of
 from exporter.recent import names_of
-from exporter.tracing import active, announced, is_active
+from exporter.tracing import active, is_active
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-    from werkzeug.routing import Rule
 
-    from exporter.instruments import Instruments, Recorder
+    from exporter.instruments import Instruments
+    from exporter.recorder import Recorder
 
-EXCHANGE = "exporter.exchange"
 REQUEST_ID = "exporter.request_id"
-BODILESS = frozenset(["204", "304"])
 
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _REQUEST_START = re.compile(r"(?:t=)?(\d{9,17}(?:\.\d{1,9})?)").fullmatch
@@ -39,208 +37,6 @@ def _new_id_half() -> None:
 
 
 os.register_at_fork(after_in_child=_new_id_half)
-
-
-class ClockError(Exception):
-    """A duration that cannot be."""
-
-
-STREAMING: ContextVar[Exchange | None] = ContextVar("exporter.streaming", default=None)
-"""The exchange whose body is streamed here: log records know it when Flask's own context is gone."""
-
-
-class Exchange:
-    """One request on its way: the `start_response` and the body of its answer at once.
-
-    A request touches few of the attributes, so the defaults live on the class, and the middleware sets the
-    first ones: slots or an `__init__` that fills all of them cost 0.3 µs more.
-    """
-
-    middleware: Middleware
-    environ: WSGIEnvironment
-    start_response: StartResponse
-    started: float
-    body: Iterable[bytes]
-    expected: int | None = None
-    """The Content-Length, in bytes."""
-    code = ""
-    """The status as three digits; "" before there is one."""
-    matched: Rule | None = None
-    recorder: Recorder | None = None
-    names = b""
-    """The labels as the flight recorder keeps them; b"" where something is new or wrong."""
-    recorded = False
-    exception: BaseException | None = None
-    group = ""
-    """What the families are grouped by, where that is not the rule."""
-    extra: tuple[str, ...] = ()
-    known = True
-    skip = False
-
-    # What the sinks read, besides the labels that `name` fills in.
-    start_time: float
-    """Seconds since the epoch."""
-    duration: float
-    """Seconds until the body had been handed to the server."""
-    error_type = ""
-    """The class of the exception or HTTP error; "" where there was none."""
-    request_id = ""
-    response_size = 0
-    """Bytes that were handed to the server."""
-    request_size = 0
-    """Bytes, as announced by the client."""
-    trace_id = ""
-    """32 hex digits or ""."""
-    disconnected = False
-    failed = False
-    """An error for health and error ratios: a status of 500 or more, or an unhandled exception."""
-    method = ""
-    rule = UNMATCHED
-    endpoint = ""
-    status = 0
-
-    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        """The `start_response` of the application: labels are read while the request context is there."""
-        try:
-            self.code = code = status[:3]
-            environ = self.environ
-            request_id = self.request_id
-            expected = None
-            for name, value in headers:
-                # Werkzeug writes it so; where another spelling hides it, the end of the body tells the same.
-                if name == "Content-Length":
-                    try:
-                        expected = int(value)
-                    except ValueError:
-                        expected = None
-                elif request_id and name.lower() == "x-request-id":
-                    request_id = ""
-            if code in BODILESS or environ["REQUEST_METHOD"] == "HEAD":
-                expected = 0
-            self.expected = expected
-            if request_id:
-                headers.append(("X-Request-ID", request_id))
-            self.middleware.resolve(self, environ, code)
-        except Exception as error:
-            self.middleware.failures.count("middleware", error)
-        if exc_info is None:
-            return self.start_response(status, headers)
-        return self.start_response(status, headers, exc_info)
-
-    def __iter__(self) -> Iterator[bytes]:
-        expected = self.expected
-        if expected is None:
-            STREAMING.set(self)
-        try:
-            for chunk in self.body:
-                if not self.recorded:
-                    self.response_size += len(chunk)
-                    if self.response_size == expected:
-                        self.record()
-                yield chunk
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self.fail(error)
-            raise
-        finally:
-            if expected is None:
-                STREAMING.set(None)
-        if not self.recorded:
-            self.record()
-
-    def close(self) -> None:
-        """The server is done with the body, whether it took all of it or not."""
-        try:
-            if hasattr(self.body, "close"):
-                self.body.close()
-        finally:
-            if not self.recorded:
-                self.disconnected = True
-                self.recorder, self.names = None, b""
-                self.record()
-
-    def fail(self, error: BaseException) -> None:
-        """The application, or its body half-way, raised; as long as nothing is sent, a server answers 500."""
-        if self.recorded:
-            return
-        # So Flask-Sock tells gunicorn that a connection which it has taken over is at its end.
-        if not (isinstance(error, StopIteration) and not self.code and "HTTP_UPGRADE" in self.environ):
-            self.raised(error)
-            if not self.response_size:
-                self.code = "500"
-        self.record()
-
-    def raised(self, error: BaseException) -> None:
-        """The application raised what it does not handle; it may still answer with an error page."""
-        if self.exception is not None:
-            return
-        self.exception = error
-        self.error_type = type(error).__name__
-        self.recorder, self.names = None, b""
-        if not self.code:
-            self.code = "500"
-            self.middleware.resolve(self, self.environ, "500")
-
-    def record(self) -> None:
-        """Record the exchange; the caller has seen that it is not recorded yet."""
-        self.recorded = True
-        now = perf_counter()
-        self.duration = duration = now - self.started
-        middleware = self.middleware
-        if duration < 0.0:
-            middleware.failures.count("middleware", ClockError(f"the monotonic clock went {duration} s"))
-            self.duration = 0.0
-        try:
-            recorder = self.recorder
-            if recorder is None:
-                middleware.record_unusual(self, now)
-            else:
-                recorder(self, now)
-        except Exception as error:
-            middleware.failures.count("instruments", error)
-        if middleware.sinks and not self.skip:
-            self.start_time = time() - self.duration
-            if "HTTP_TRACEPARENT" in self.environ and not self.trace_id:
-                self.trace_id = announced(self.environ)
-            for stage, sink in middleware.sinks:
-                try:
-                    sink(self)
-                except Exception as error:
-                    middleware.failures.count(stage, error)
-        # environ → exchange → environ would leave every request to the garbage collector.
-        del self.environ
-
-    def name(self) -> None:
-        """Fill in `method` (a registered one or `_OTHER`), `rule`, `endpoint` ("" for none) and `status`."""
-        if not self.status:
-            self.status = int(self.code) if self.code.isdecimal() else 0
-            method = self.environ["REQUEST_METHOD"]
-            self.method = method if method in METHODS else OTHER_METHOD
-            if self.matched is not None:
-                self.rule = self.matched.rule
-                self.endpoint = self.matched.endpoint
-
-    def watch_close(self, body: Any) -> Iterable[bytes]:
-        """The body as it is, recorded when it is closed: wrapped, the server would not call sendfile."""
-        self.response_size = self.expected or 0
-        self.body = ()  # or body → close → exchange → body would leave the file to the garbage collector
-        close = getattr(body, "close", None)
-
-        def close_and_record() -> None:
-            try:
-                if close is not None:
-                    close()
-            finally:
-                if not self.recorded:
-                    self.record()
-
-        try:
-            body.close = close_and_record
-        except (AttributeError, TypeError):  # a server's own type that takes no attributes
-            self.record()
-        return body  # type: ignore[no-any-return]
-
 
 _UNSEEN = (None, b"")
 

@@ -24,7 +24,7 @@ from weakref import WeakSet
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from exporter.middleware import Exchange
+    from exporter.exchange import Exchange
 
 _MAGIC = b"flight02"
 _HEADER = struct.Struct("<8sIId")  # magic, record size, records, time at which the writing began

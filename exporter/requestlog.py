@@ -20,13 +20,13 @@ from flask.logging import default_handler
 
 from exporter.access import client_address, unmapped
 from exporter.destinations import Destination, destination
+from exporter.exchange import EXCHANGE, STREAMING
 from exporter.labels import UNMATCHED
-from exporter.middleware import EXCHANGE, STREAMING
 from exporter.settings import Settings
 from exporter.tracing import active, announced
 
 if TYPE_CHECKING:
-    from exporter.middleware import Exchange
+    from exporter.exchange import Exchange
 
 _PATH_LIMIT = 512  # characters; with all of them escaped a line still fits into one atomic write to a pipe
 _TEXT_LIMIT = 16_384  # of a message or a traceback

@@ -22,7 +22,7 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 from pythonjsonlogger.json import JsonFormatter
 
 from exporter.destinations import RotatingFile
-from exporter.middleware import Exchange
+from exporter.exchange import Exchange
 from exporter.requestlog import RequestLog
 from exporter.settings import Settings
 from tests.bench.rows import Row, save
