@@ -14,6 +14,9 @@ from werkzeug.test import create_environ
 
 from exporter import FlaskExporter
 
+RULE = "/orders/<int:number>"
+"""The rule of `application`."""
+
 
 def application(*, wrap: Callable[[Any], Any] | None = None, **options: Any) -> tuple[Flask, FlaskExporter]:
     """An application with one rule and an exporter on a registry of its own.
@@ -88,6 +91,34 @@ def counted(exporter: FlaskExporter, name: str) -> dict[tuple[str, ...], float]:
         for sample in family.samples
         if sample.name == name and sample.value
     }
+
+
+class Counts:
+    """What was counted of the requests, family by family."""
+
+    def __init__(self, exporter: FlaskExporter) -> None:
+        def of(name: str) -> dict[tuple[str, ...], float]:
+            return counted(exporter, f"flask_http_{name}")
+
+        self.total = of("request_total")
+        self.durations = of("request_duration_seconds_count")
+        self.seconds = of("request_duration_seconds_sum")
+        self.exceptions = of("request_exceptions_total")
+        self.errors = of("request_errors_total")
+        self.disconnects = of("client_disconnects_total")
+        self.in_progress = of("requests_in_progress")
+        self.response_sizes = of("response_size_bytes_sum")
+        self.request_sizes = of("request_size_bytes_sum")
+        self.failures = counted(exporter, "flask_exporter_failures_total")
+
+    def are(self, method: str, rule: str, status: str, error: str = "", *, exceptions: int = 0) -> None:
+        """Exactly one request was counted, in every family that it belongs to and in no other."""
+        assert self.total == {(method, status): 1}
+        assert self.durations == {(method, rule, status): 1}
+        assert self.errors == ({(method, rule, status, error): 1} if error else {})
+        assert self.exceptions == ({(method, "500"): 1} if exceptions else {})
+        assert self.in_progress == {}
+        assert self.failures == {}
 
 
 class Clock:
