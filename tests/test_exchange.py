@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import io
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper
 
 import pytest
 from flask import Flask, Response, make_response, request, send_file, stream_with_context
+from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import FlaskExporter
 from tests.calling import RULE, Clock, Counts, application, call, environ, exc_info
+from tests.running import eventually
+from tests.serving import Service, served
 
 
 @pytest.fixture
@@ -482,3 +488,81 @@ def test_the_test_client_counts_the_same_buffered_or_not(buffered: bool) -> None
 
     assert app.test_client().get("/orders/7", buffered=buffered).status_code == 200
     Counts(exporter).are("GET", RULE, "200")
+
+
+# Under a real server
+
+SERVED = """
+import threading
+from flask import Flask, Response, send_file
+from exporter import FlaskExporter
+
+app = Flask("served")
+exporter = FlaskExporter(app)
+
+@app.get("/endless")
+def endless():
+    return Response(b"x" * 65536 for _ in iter(int, 1))
+
+@app.get("/file")
+def file():
+    return send_file(__file__)
+
+@app.get("/break")
+def breaks():
+    def chunks():
+        yield b"x"
+        raise RuntimeError("half-way")
+    return Response(chunks())
+
+@app.get("/exit")
+def leave():
+    raise SystemExit(3)
+"""
+
+
+def test_under_gunicorn_each_end_of_a_request_is_counted_once(tmp_path: Path) -> None:
+    """A client that goes away, a file sent by the kernel, a body that breaks off, a worker that exits."""
+    with served(tmp_path, SERVED, workers=2) as service:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=10) as client:
+            client.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+        assert service.get("/file").body == SERVED.encode()
+        with pytest.raises(http.client.IncompleteRead):
+            service.get("/break")
+        with suppress(http.client.HTTPException, OSError):
+            service.get("/exit")
+
+        wanted = {
+            "total": {("GET", "200"): 3, ("GET", "500"): 1},
+            "errors": {
+                ("/break", "200", "RuntimeError"): 1,
+                ("/exit", "500", "SystemExit"): 1,
+            },
+            "disconnects": {("/endless",): 1},
+            "exceptions": {("GET", "500"): 2},
+            "sizes": {("/file",): len(SERVED)},
+            "in_progress": {},
+        }
+        eventually(lambda: observed(service) == wanted, 20, f"{wanted}; but {observed(service)}")
+
+
+def observed(service: Service) -> dict[str, dict[tuple[str, ...], float]]:
+    """What the workers counted, without what is 0 and what differs from run to run."""
+    names = {
+        "flask_http_request_total": ("total", ("method", "status")),
+        "flask_http_request_errors_total": ("errors", ("url_rule", "status", "error_type")),
+        "flask_http_client_disconnects_total": ("disconnects", ("url_rule",)),
+        "flask_http_request_exceptions_total": ("exceptions", ("method", "status")),
+        "flask_http_response_size_bytes_sum": ("sizes", ("url_rule",)),
+        "flask_http_requests_in_progress": ("in_progress", ()),
+    }
+    found: dict[str, dict[tuple[str, ...], float]] = {key: {} for key, _ in names.values()}
+    for family in text_string_to_metric_families(service.get("/metrics").body.decode()):
+        for sample in family.samples:
+            if sample.name in names and sample.value:
+                key, labels = names[sample.name]
+                values = tuple(sample.labels[label] for label in labels)
+                if values not in (("/endless",), ("/break",)) or key != "sizes":
+                    found[key][values] = sample.value
+    return found
