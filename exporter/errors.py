@@ -25,7 +25,7 @@ class ErrorWatch:
 
     def __init__(self, app: Flask) -> None:
         self.keys: dict[str, str] = {}
-        """Where the environ has the exchange of a request, with the prefix of the families it is for."""
+        """Where the environ has the exchange of a request, by the prefix of the families it is for."""
         self._handle = app.handle_user_exception
         app.handle_user_exception = self.handled  # type: ignore[method-assign, assignment]
         # Signals hold bound methods weakly; the application holds this object.
@@ -44,4 +44,4 @@ class ErrorWatch:
             exchange.raised(exception)
 
     def _exchanges(self) -> list[Exchange]:
-        return [request.environ[key] for key in self.keys if key in request.environ]
+        return [request.environ[key] for key in self.keys.values() if key in request.environ]

@@ -236,16 +236,15 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         prefix = "" if prefix == NO_PREFIX else f"{prefix}_"
         labels = self._get_combined_labels(None)
         own, watch = OwnEndpoints.of(app), ErrorWatch.of(app)
-        first = not watch.keys
-        key = EXCHANGE if first else f"{EXCHANGE}.{prefix}"
-        if key in watch.keys or prefix in watch.keys.values():
+        if prefix in watch.keys:
             return
+        first = not watch.keys
         instruments = self._instruments(
             prefix, group_by, labels.keys(), buckets, latency_as_histogram, first=first
         )
         if instruments is None:
             return
-        watch.keys[key] = prefix
+        watch.keys[prefix] = key = EXCHANGE if first else f"{EXCHANGE}.{prefix}"
 
         def begin(environ: WSGIEnvironment) -> None:
             self._begin(own, environ)
