@@ -73,7 +73,9 @@ class Scraper(threading.Thread):
         self._master = master
 
     def run(self) -> None:
-        while not self.stop.wait(SCRAPE_INTERVAL):
+        due = time.monotonic()
+        while not self.stop.wait(max(due - time.monotonic(), 0)):
+            due += SCRAPE_INTERVAL
             try:
                 status, body = self._master.get("/metrics")
             except (OSError, http.client.HTTPException):
