@@ -96,6 +96,8 @@ def started(command: str, directory: Path, environ: Mapping[str, str]) -> Iterat
         finally:
             os.killpg(process.pid, signal.SIGINT)
             try:
+                # A signal that meets gunicorn's threaded worker as it starts a thread blocks that worker (in
+                # ThreadPoolExecutor.shutdown) until graceful_timeout, 30 s.
                 process.wait(40)
                 eventually(lambda: not _running(process.pid), 10, f"Ctrl-C ends {command}")
             finally:
@@ -146,6 +148,14 @@ def status(url: str, **headers: str) -> int:
         return 0
 
 
+def await_200(url: str, seconds: float, output: Path) -> None:
+    """Wait for an answer; AssertionError with the end of the output where there is none in time."""
+    try:
+        eventually(lambda: status(url) == 200, seconds, f"{url} answers 200")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{output.read_text()[-5000:]}") from None
+
+
 def test_links_lead_somewhere() -> None:
     """Files are there, anchors are headings of the page, and addresses are those of the stack."""
     for target in links():
@@ -190,7 +200,7 @@ def test_server(tmp_path: Path, block: Block) -> None:
         (tmp_path / "gunicorn.conf.py").unlink()
     url = f"http://127.0.0.1:{port}"
     with started(local(block.text, {"8001": port}, tmp_path), tmp_path, environment()) as output:
-        eventually(lambda: status(f"{url}/health/ready") == 200, 30, f"ready: {output.read_text()}")
+        await_200(f"{url}/health/ready", 30, output)
         headers = {}
         if "EXPORTER_TOKEN_FILE" in block.text:
             assert status(f"{url}/metrics") == 401
@@ -363,7 +373,7 @@ def test_compose(tmp_path: Path, block: Block) -> None:
         with started(last, clone, environ) as output:
             for path in (":8000/health/ready", ":9090/-/ready", ":9093/-/ready", ":3000/api/health"):
                 url = f"http://{host}{path}"
-                eventually(lambda url=url: status(url) == 200, 600, f"{url}: {output.read_text()[-2000:]}")  # type: ignore[misc]
+                await_200(url, 600, output)
     finally:
         down = ["docker", "compose", "down", "--volumes", "--rmi", "local"]
         subprocess.run(down, cwd=clone, env=environ, capture_output=True, check=True)
