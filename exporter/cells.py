@@ -1,4 +1,4 @@
-"""Values of prometheus_client as doubles in an array or in the mapped worker file.
+"""Values of prometheus_client as doubles in a list or in the mapped worker file.
 
 Through its own objects each addition takes a lock, checks the process id and packs bytes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-Doubles = Any  # array[float] | memoryview: what `doubles[index] += amount` works on
+Doubles = Any  # list[float] | memoryview: what `doubles[index] += amount` works on
 
 
 class Cell:
@@ -38,9 +38,9 @@ class Cell:
 class Distribution(NamedTuple):
     """Where a histogram's or summary's child keeps its sum and its buckets."""
 
-    sums: Doubles
+    doubles: Doubles
     sum_at: int
-    buckets: tuple[tuple[Doubles, int], ...]
+    buckets_at: tuple[int, ...]
     bounds: tuple[float, ...]
 
 

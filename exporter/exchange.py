@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.wsgi import ClosingIterator
+
 from exporter.labels import METHODS, OTHER_METHOD, UNMATCHED
-from exporter.tracing import announced
+from exporter.tracing import active, announced
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -29,6 +32,18 @@ STREAMING: ContextVar[Exchange | None] = ContextVar("exporter.streaming", defaul
 """The exchange whose body is streamed here: log records know it when Flask's own context is gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What requests share that matched the same rule with the same method and were answered alike."""
+
+    recorder: Recorder
+    names: bytes
+    """The labels as the flight recorder keeps them."""
+    matched: Rule
+    code: str
+    bodiless: bool
+
+
 class Exchange:
     """One request on its way: the `start_response` and the body of its answer at once.
 
@@ -40,15 +55,15 @@ class Exchange:
     environ: WSGIEnvironment
     start_response: StartResponse
     started: float
-    body: Iterable[bytes]
+    body: ClosingIterator
     expected: int | None = None
     """The Content-Length, in bytes."""
+    outcome: Outcome | None = None
+    """None where something is new or wrong: then the next three are set instead."""
+    status_line = ""
     code = ""
     """The status as three digits; "" before there is one."""
     matched: Rule | None = None
-    recorder: Recorder | None = None
-    names = b""
-    """The labels as the flight recorder keeps them; b"" where something is new or wrong."""
     recorded = False
     exception: BaseException | None = None
     group = ""
@@ -79,10 +94,12 @@ class Exchange:
     endpoint = ""
     status = 0
 
-    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+    def start(  # noqa: C901
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Any:
         """The `start_response` of the application: labels are read while the request context is there."""
+        # All in one place, and nothing asked twice: a call for each part would cost 0.3 µs.
         try:
-            self.code = code = status[:3]
             environ = self.environ
             request_id = self.request_id
             expected = None
@@ -93,14 +110,32 @@ class Exchange:
                         expected = int(value)
                     except ValueError:
                         expected = None
-                elif request_id and name.lower() == "x-request-id":
+                elif name != "Content-Type" and name.lower() == "x-request-id":
                     request_id = ""
-            if code in BODILESS or environ["REQUEST_METHOD"] == "HEAD":
-                expected = 0
-            self.expected = expected
             if request_id:
                 headers.append(("X-Request-ID", request_id))
-            self.middleware.resolve(self, environ, code)
+            middleware = self.middleware
+            method = environ["REQUEST_METHOD"]
+            request = environ.get("werkzeug.request")
+            if request is None or self.error_type or (rule := request.url_rule) is None:
+                outcome = None
+            else:
+                outcome = middleware.outcomes.get((method, rule.rule, rule.endpoint, status))
+            if (
+                outcome is None
+                or "prom_do_not_track" in (marks := request.__dict__)
+                or "prom_exclude_all" in marks
+            ):
+                self.outcome = None
+                self.status_line = status
+                self.code = code = status[:3]
+                self.expected = 0 if method == "HEAD" or code in BODILESS else expected
+                middleware.resolve(self, environ)
+            else:
+                self.outcome = outcome
+                self.expected = 0 if outcome.bodiless else expected
+                if middleware.traced:
+                    self.trace_id = active()
         except Exception as error:
             self.middleware.failures.count("middleware", error)
         if exc_info is None:
@@ -111,11 +146,12 @@ class Exchange:
         expected = self.expected
         if expected is None:
             STREAMING.set(self)
+        size = 0
         try:
             for chunk in self.body:
-                if not self.recorded:
-                    self.response_size += len(chunk)
-                    if self.response_size == expected:
+                if size != expected:
+                    self.response_size = size = size + len(chunk)
+                    if size == expected:
                         self.record()
                 yield chunk
         except GeneratorExit:
@@ -132,18 +168,18 @@ class Exchange:
     def close(self) -> None:
         """The server is done with the body, whether it took all of it or not."""
         try:
-            if hasattr(self.body, "close"):
-                self.body.close()
+            self.body.close()
         finally:
             if not self.recorded:
                 self.disconnected = True
-                self.recorder, self.names = None, b""
+                self.forget()
                 self.record()
 
     def fail(self, error: BaseException) -> None:
         """The application, or its body half-way, raised; as long as nothing is sent, a server answers 500."""
         if self.recorded:
             return
+        self.forget()
         # So Flask-Sock tells gunicorn that a connection which it has taken over is at its end.
         if not (isinstance(error, StopIteration) and not self.code and "HTTP_UPGRADE" in self.environ):
             self.raised(error)
@@ -157,10 +193,15 @@ class Exchange:
             return
         self.exception = error
         self.error_type = type(error).__name__
-        self.recorder, self.names = None, b""
+        self.forget()
         if not self.code:
             self.code = "500"
-            self.middleware.resolve(self, self.environ, "500")
+            self.middleware.resolve(self, self.environ)
+
+    def forget(self) -> None:
+        """Something went wrong: what is known of its outcome does not hold for this exchange."""
+        if self.outcome is not None:
+            self.code, self.matched, self.outcome = self.outcome.code, self.outcome.matched, None
 
     def record(self) -> None:
         """Record the exchange; the caller has seen that it is not recorded yet."""
@@ -172,11 +213,11 @@ class Exchange:
             middleware.failures.count("middleware", ClockError(f"the monotonic clock went {duration} s"))
             self.duration = 0.0
         try:
-            recorder = self.recorder
-            if recorder is None:
+            outcome = self.outcome
+            if outcome is None:
                 middleware.record_unusual(self, now)
             else:
-                recorder(self, now)
+                outcome.recorder(self, now)
         except Exception as error:
             middleware.failures.count("instruments", error)
         if middleware.sinks and not self.skip:
@@ -194,17 +235,23 @@ class Exchange:
     def name(self) -> None:
         """Fill in `method` (a registered one or `_OTHER`), `rule`, `endpoint` ("" for none) and `status`."""
         if not self.status:
-            self.status = int(self.code) if self.code.isdecimal() else 0
+            code = self.code if self.outcome is None else self.outcome.code
+            self.status = int(code) if code.isdecimal() else 0
             method = self.environ["REQUEST_METHOD"]
             self.method = method if method in METHODS else OTHER_METHOD
-            if self.matched is not None:
-                self.rule = self.matched.rule
-                self.endpoint = self.matched.endpoint
+            route = self.route
+            if route is not None:
+                self.rule = route.rule
+                self.endpoint = route.endpoint
+
+    @property
+    def route(self) -> Rule | None:
+        """The rule that the request matched."""
+        return self.matched if self.outcome is None else self.outcome.matched
 
     def watch_close(self, body: Any) -> Iterable[bytes]:
         """The body as it is, recorded when it is closed: wrapped, the server would not call sendfile."""
         self.response_size = self.expected or 0
-        self.body = ()  # or body → close → exchange → body would leave the file to the garbage collector
         close = getattr(body, "close", None)
 
         def close_and_record() -> None:

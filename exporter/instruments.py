@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from exporter.cells import Cell, Distribution, Doubles, restore
 from exporter.labels import SeriesCap
 from exporter.live import Extremes
-from exporter.recorder import SIZE_BUCKETS, Recorder, full_recorder, parents_recorder
+from exporter.recorder import SIZE_BUCKETS, Recorder, counter_in_progress, full_recorder, parents_recorder
 from exporter.slots import Slots
 from exporter.workers import Worker
 
@@ -52,6 +51,8 @@ class Instruments:
         self.slots: Slots
         self._first = first
         self.ready = False
+        self.count_in_progress: Callable[[float], None] = lambda change: None  # noqa: ARG005
+        """1.0 where a request came in, -1.0 where one ended that is not recorded."""
         self.recorders: dict[tuple[str, ...], Recorder] = {}
         self._folded: dict[tuple[str, ...], Recorder] = {}
         self._errors_cells: dict[tuple[str, ...], Cell] = {}
@@ -136,24 +137,9 @@ class Instruments:
             self.gauges = cell.doubles, cell.index, busy.doubles, busy.index
         else:
             self.slots = Slots(None)
-            self.gauges = cell.doubles, cell.index, array("d", [0.0]), 0
+            self.gauges = cell.doubles, cell.index, [0.0], 0
+        self.count_in_progress = counter_in_progress(self.lock, *self.gauges)
         self.ready = True
-
-    def enter(self) -> None:
-        """A request came in; only with the extended families."""
-        with self.lock:
-            in_progress, in_progress_at, busy, busy_at = self.gauges
-            in_progress[in_progress_at] += 1.0
-            busy[busy_at] += 1.0
-
-    def leave(self) -> None:
-        """A request that came in has been answered."""
-        if not self.extended:
-            return
-        with self.lock:
-            in_progress, in_progress_at, busy, busy_at = self.gauges
-            in_progress[in_progress_at] -= 1.0
-            busy[busy_at] -= 1.0
 
     def recorder(self, key: tuple[str, ...], known: bool) -> Recorder:
         """The recorder of the label set (method, group, status, …); a coarser one above the series cap.
@@ -256,29 +242,28 @@ class Instruments:
         else:
             child._sum, child._count = cells = self._cells(child, [child._sum, child._count])
             bounds = ()
-        counts = tuple((cell.doubles, cell.index) for cell in cells[1:])
-        return Distribution(cells[0].doubles, cells[0].index, counts, bounds)
+        return Distribution(cells[0].doubles, cells[0].index, tuple(cell.index for cell in cells[1:]), bounds)
 
     def _cells(self, child: Any, values: list[Any]) -> list[Cell]:
         """Cells in the place of this child's values."""
         if isinstance(values[0], Cell):
             return values
         if not values[0]._multiprocess:
-            doubles = array("d", [value.get() for value in values])
+            doubles = [value.get() for value in values]
             cells = [Cell(value, doubles, index) for index, value in enumerate(values)]
         else:
-            cells = [self._cell(value) for value in values]
+            cells = self._cells_in_file(values)
         self._children.append(child)
         return cells
 
-    def _cell(self, value: Any) -> Cell:
-        """A cell in this process's worker file; raises OSError where it has no place for the value."""
-        value.get()  # the first call after a fork opens this process's own files
-        file = value._file
-        position = file._positions.get(value._key)
-        if position is None:
+    def _cells_in_file(self, values: list[Any]) -> list[Cell]:
+        """Cells in this process's worker file; raises OSError where it has no place for the values."""
+        for value in values:
+            value.get()  # the first call after a fork opens this process's own files
+        file = values[0]._file  # the same for all of them; it may have grown for the last one
+        if not all(value._key in file._positions for value in values):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file._fname)
         view = self._views.get(file._m)
         if view is None:
             view = self._views[file._m] = memoryview(file._m).cast("d")
-        return Cell(value, view, position >> 3)
+        return [Cell(value, view, file._positions[value._key] >> 3) for value in values]

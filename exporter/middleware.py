@@ -10,7 +10,9 @@ from itertools import count
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from exporter.exchange import Exchange
+from werkzeug.wsgi import ClosingIterator
+
+from exporter.exchange import BODILESS, Exchange, Outcome
 from exporter.labels import error_type_of
 from exporter.recent import names_of
 from exporter.tracing import active, is_active
@@ -19,26 +21,34 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from exporter.instruments import Instruments
-    from exporter.recorder import Recorder
 
 REQUEST_ID = "exporter.request_id"
+# Outcomes that are remembered, each with 1 KB or so: an application may invent status lines without end.
+OUTCOMES = 10_000
 
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _REQUEST_START = re.compile(r"(?:t=)?(\d{9,17}(?:\.\d{1,9})?)").fullmatch
 
-# A request id is the random half of this process and a count; 16 random bytes for each would cost 1 µs.
+# A request id is the random half of this process and a count. They are made many at a time: one by one each
+# would cost 0.2 µs, 16 random bytes 1 µs.
 _id_half = os.urandom(8).hex()
-_id_count = count()
+_id_blocks = count()
+_ids: list[str] = []
 
 
-def _new_id_half() -> None:
+def _new_ids() -> str:
+    first = next(_id_blocks) * 1000
+    _ids.extend(f"{_id_half}{number:08x}" for number in range(first + 999, first, -1))
+    return f"{_id_half}{first:08x}"
+
+
+def _forget_ids() -> None:
     global _id_half
     _id_half = os.urandom(8).hex()
+    _ids.clear()
 
 
-os.register_at_fork(after_in_child=_new_id_half)
-
-_UNSEEN = (None, b"")
+os.register_at_fork(after_in_child=_forget_ids)
 
 Sink = tuple[str, Callable[[Exchange], None]]
 
@@ -72,7 +82,8 @@ class Middleware:
         """
         self._wsgi_app = wsgi_app
         self._instruments = instruments
-        self._seen: dict[tuple[str, str, str, str], tuple[Recorder, bytes]] = {}
+        self.outcomes: dict[tuple[str, str, str, str], Outcome] = {}
+        """By method, rule, endpoint and status line."""
         self._extended = instruments.extended
         self._key = key
         self._own_paths = own_paths
@@ -87,11 +98,13 @@ class Middleware:
         self._by_rule = group_of is None and extra_of is None
         self._trusted = trusted
         self.sinks = sinks
-        self._traced = False
+        self.traced = False
         self.failures = instruments.worker.failures
         instruments.worker.forks.add(self)
 
-    def measured(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def measured(  # noqa: C901  the hot path
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
         """The WSGI application in the place of the wrapped one."""
         if not self._ready and not self._start(environ):
             return self._wsgi_app(environ, start_response)
@@ -104,29 +117,32 @@ class Middleware:
         exchange.environ = environ
         exchange.start_response = start_response
         if self._extended:
-            given = environ.get("HTTP_X_REQUEST_ID")
-            environ[REQUEST_ID] = exchange.request_id = (
-                given if given and _WELL_FORMED_ID(given) else f"{_id_half}{next(_id_count):08x}"
-            )
-            self._instruments.enter()
+            try:
+                request_id = _ids.pop()
+            except IndexError:
+                request_id = _new_ids()
+            if "HTTP_X_REQUEST_ID" in environ and _WELL_FORMED_ID(environ["HTTP_X_REQUEST_ID"]):
+                request_id = environ["HTTP_X_REQUEST_ID"]
+            environ[REQUEST_ID] = exchange.request_id = request_id
+            self._instruments.count_in_progress(1.0)
             if self._trusted is not None and "HTTP_X_REQUEST_START" in environ:
                 self._queued(environ)
         try:
-            exchange.body = body = self._wsgi_app(environ, exchange.start)
+            body = self._wsgi_app(environ, exchange.start)
+            if type(body) is not ClosingIterator:  # Werkzeug's own, but for files
+                if type(body) is environ.get("wsgi.file_wrapper"):
+                    return exchange.watch_close(body)
+                body = ClosingIterator(body)  # closes what can be closed
         except BaseException as error:
             exchange.fail(error)
             raise
-        if type(body) is environ.get("wsgi.file_wrapper"):
-            return exchange.watch_close(body)
+        exchange.body = body
         if exchange.expected == 0 and not exchange.recorded:
             exchange.record()
         return exchange
 
-    def resolve(self, exchange: Exchange, environ: WSGIEnvironment, code: str) -> None:
-        """Read the labels that need the request context, which is gone when the body is sent.
-
-        Where nothing is wrong, an endpoint and status that were seen before lead to their recorder at once.
-        """
+    def resolve(self, exchange: Exchange, environ: WSGIEnvironment) -> None:
+        """Read the labels that need the request context, which is gone when the body is sent."""
         try:
             request = environ.get("werkzeug.request")
             if request is None:
@@ -135,18 +151,13 @@ class Middleware:
             marks = request.__dict__
             if "prom_do_not_track" in marks or "prom_exclude_all" in marks:
                 exchange.skip = True
-                exchange.recorder = None
-            elif self._by_rule:
-                if rule is not None and not exchange.error_type:
-                    key = environ["REQUEST_METHOD"], rule.rule, rule.endpoint, code
-                    exchange.recorder, exchange.names = self._seen.get(key, _UNSEEN)
-            else:
-                if self._group_of is not None:
-                    exchange.group = self._group_of(request)
-                    exchange.known = rule is not None and exchange.group in (rule.rule, rule.endpoint)
-                if self._extra_of is not None:
-                    exchange.extra = self._extra_of(environ)
-            if self._traced:
+                return
+            if self._group_of is not None:
+                exchange.group = self._group_of(request)
+                exchange.known = rule is not None and exchange.group in (rule.rule, rule.endpoint)
+            if self._extra_of is not None:
+                exchange.extra = self._extra_of(environ)
+            if self.traced:
                 exchange.trace_id = active()
         except Exception as error:
             self.failures.count("labels", error)
@@ -155,13 +166,13 @@ class Middleware:
         """Record what has no recorder yet, or went wrong; `now` is its end, monotonic seconds."""
         instruments = self._instruments
         if exchange.skip:
-            instruments.leave()
+            instruments.count_in_progress(-1.0)
             return
         try:
             if not exchange.code:
                 # No start_response: a server's connection was taken over, or nothing was answered.
                 exchange.code = "101" if "HTTP_UPGRADE" in exchange.environ else "500"
-                self.resolve(exchange, exchange.environ, exchange.code)
+                self.resolve(exchange, exchange.environ)
             exchange.name()
             group = exchange.group or exchange.rule
             exchange.failed = exchange.status >= 500 or exchange.exception is not None
@@ -171,23 +182,31 @@ class Middleware:
             key = (exchange.method, group, exchange.code, *exchange.extra)
             recorder = instruments.recorder(key, exchange.known)
         except BaseException:
-            instruments.leave()
+            instruments.count_in_progress(-1.0)
             raise
         recorder(exchange, now)
         if exchange.error_type or exchange.disconnected:
             instruments.error(exchange, group)
-        elif self._by_rule and exchange.matched is not None and key in instruments.recorders:
-            rule = exchange.matched
-            self._seen[exchange.method, rule.rule, rule.endpoint, exchange.code] = (
+        elif (
+            self._by_rule
+            and exchange.matched is not None
+            and key in instruments.recorders
+            and len(self.outcomes) < OUTCOMES
+        ):
+            rule, code = exchange.matched, exchange.code
+            self.outcomes[exchange.method, rule.rule, rule.endpoint, exchange.status_line] = Outcome(
                 recorder,
                 names_of(exchange),
+                rule,
+                code,
+                bodiless=exchange.method == "HEAD" or code in BODILESS,
             )
 
     def after_fork(self) -> None:
         """The child begins anew."""
         self._beginning = threading.Lock()
         self._ready = False
-        self._seen.clear()
+        self.outcomes.clear()
 
     def _start(self, environ: WSGIEnvironment) -> bool:
         """Make ready for the first request of this process; False where that fails, to be tried again."""
@@ -197,7 +216,7 @@ class Middleware:
                     self._instruments.begin()
                     self._begin(environ)
                     # Who instruments a Flask application does so before its first request.
-                    self._traced = bool(self.sinks) and is_active()
+                    self.traced = bool(self.sinks) and is_active()
                     self._ready = True
                 except Exception as error:
                     self.failures.count("middleware", error)

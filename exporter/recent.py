@@ -88,7 +88,8 @@ class FlightRecorder:
             return
         ring = self._ring or self._claim()
         sequence = next(ring.sequence)
-        names = exchange.names or names_of(exchange)
+        outcome = exchange.outcome
+        names = names_of(exchange) if outcome is None else outcome.names
         # WSGI hands over the bytes of the path as Latin-1.
         path = exchange.environ.get("PATH_INFO", "")[:_PATH_LIMIT]
         rest = f"{exchange.request_id}\0{exchange.trace_id}\0{path}".encode("latin-1", "replace")

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from exporter.cells import Cell, Distribution
+from exporter.cells import Cell, Distribution, Doubles
 from exporter.slots import SLOT, WINDOW
 
 if TYPE_CHECKING:
@@ -24,23 +24,27 @@ Recorder = Callable[["Exchange", float], None]
 def parents_recorder(lock: threading.Lock, duration: Distribution, total: Cell) -> Recorder:
     """A recorder of prometheus_flask_exporter's families alone.
 
-    Closures, and every addition written out: a method for each, on an object, took 1 µs more.
+    Closures, and every addition written out: a method for each, on an object, took 1 µs more. The lock is
+    taken by hand: `with` costs 0.1 µs more.
     """
-    sums, sum_at, buckets, bounds = duration
+    acquire, release = lock.acquire, lock.release
+    durations, sum_at, buckets_at, bounds = duration
     totals, total_at = total.doubles, total.index
 
     def record(exchange: Exchange, now: float) -> None:  # noqa: ARG001  a Recorder
         amount = exchange.duration
-        with lock:
-            sums[sum_at] += amount
-            doubles, index = buckets[bisect_left(bounds, amount)]
-            doubles[index] += 1.0
+        acquire()
+        try:
+            durations[sum_at] += amount
+            durations[buckets_at[bisect_left(bounds, amount)]] += 1.0
             totals[total_at] += 1.0
+        finally:
+            release()
 
     return record
 
 
-def full_recorder(
+def full_recorder(  # noqa: C901  two functions
     instruments: Instruments,
     duration: Distribution,
     total: Cell,
@@ -49,59 +53,86 @@ def full_recorder(
     slot: int,
 ) -> Recorder:
     """A recorder of all families; `slot` is where the group's one-second slots begin."""
-    lock = instruments.lock
+    acquire, release = instruments.lock.acquire, instruments.lock.release
     slots = instruments.slots
     worker = instruments.worker
-    sums, sum_at, buckets, bounds = duration
+    durations, sum_at, buckets_at, bounds = duration
     totals, total_at = total.doubles, total.index
     in_progress, in_progress_at, busy, busy_at = instruments.gauges
-    requests, request_at, request_buckets, _ = request_size
-    responses, response_at, response_buckets, _ = response_size
-    smallest, smallest_at = request_buckets[0]
+    requests, request_at, request_buckets_at, _ = request_size
+    responses, response_at, response_buckets_at, _ = response_size
+    empty_at = request_buckets_at[0]
+    # The slot of the current second, its end, and what lies within its minimum and maximum for sure:
+    # recorders of other statuses and methods write the same slot.
+    begins_at = 0
+    until = low = high = 0.0
+
+    def begin_second(now: float, amount: float) -> None:
+        nonlocal begins_at, until, low, high
+        second = int(now)
+        doubles = slots.view
+        at = begins_at = slot + SLOT * (second % WINDOW)
+        until = second + 1.0
+        if doubles[at] != second:
+            doubles[at + 1] = doubles[at + 2] = amount
+            doubles[at + 3] = doubles[at + 4] = 0.0
+            # The second comes last: until then readers see a slot of a minute ago.
+            doubles[at] = second
+        low, high = doubles[at + 1], doubles[at + 2]
 
     def record(exchange: Exchange, now: float) -> None:
+        nonlocal low, high
         amount = exchange.duration
-        length = exchange.environ.get("CONTENT_LENGTH")
-        if length and length.isdecimal():
+        announced = exchange.environ.get("CONTENT_LENGTH")
+        if announced and announced.isdecimal():
             # A length is the client's word; more than a terabyte would only blur the sum.
-            exchange.request_size = min(int(length[:16]), 1 << 40)
+            exchange.request_size = min(int(announced[:16]), 1 << 40)
         size = exchange.response_size
-        second = int(now)
-        with lock:
+        fresh = now >= until
+        acquire()
+        try:
             in_progress[in_progress_at] -= 1.0
             busy[busy_at] -= 1.0
-            sums[sum_at] += amount
-            doubles, index = buckets[bisect_left(bounds, amount)]
-            doubles[index] += 1.0
+            durations[sum_at] += amount
+            durations[buckets_at[bisect_left(bounds, amount)]] += 1.0
             totals[total_at] += 1.0
             responses[response_at] += size
-            doubles, index = response_buckets[bisect_left(SIZE_BUCKETS, size)]
-            doubles[index] += 1.0
+            responses[response_buckets_at[bisect_left(SIZE_BUCKETS, size)]] += 1.0
             if exchange.request_size:
                 size = exchange.request_size
                 requests[request_at] += size
-                doubles, index = request_buckets[bisect_left(SIZE_BUCKETS, size)]
-                doubles[index] += 1.0
+                requests[request_buckets_at[bisect_left(SIZE_BUCKETS, size)]] += 1.0
             else:
-                smallest[smallest_at] += 1.0
-            doubles = slots.view
-            index = slot + SLOT * (second % WINDOW)
-            fresh = doubles[index] != second
+                requests[empty_at] += 1.0
             if fresh:
-                # The second comes last: until then readers see a slot of a minute ago.
-                doubles[index + 1] = doubles[index + 2] = amount
-                doubles[index + 3] = 1.0
-                doubles[index + 4] = 0.0
-                doubles[index] = second
-            else:
-                doubles[index + 3] += 1.0
-                if amount > doubles[index + 2]:
-                    doubles[index + 2] = amount
-                elif amount < doubles[index + 1]:
-                    doubles[index + 1] = amount
+                begin_second(now, amount)
+            doubles = slots.view
+            doubles[begins_at + 3] += 1.0
+            if amount > high:
+                high = doubles[begins_at + 2] = max(amount, doubles[begins_at + 2])
+            elif amount < low:
+                low = doubles[begins_at + 1] = min(amount, doubles[begins_at + 1])
             if exchange.failed:
-                doubles[index + 4] += 1.0
+                doubles[begins_at + 4] += 1.0
+        finally:
+            release()
         if fresh:
-            worker.tick(second)
+            worker.tick(int(now))
 
     return record
+
+
+def counter_in_progress(
+    lock: threading.Lock, in_progress: Doubles, in_progress_at: int, busy: Doubles, busy_at: int
+) -> Callable[[float], None]:
+    acquire, release = lock.acquire, lock.release
+
+    def count(change: float) -> None:
+        acquire()
+        try:
+            in_progress[in_progress_at] += change
+            busy[busy_at] += change
+        finally:
+            release()
+
+    return count

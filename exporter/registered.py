@@ -129,7 +129,7 @@ class _Reader:
             self._sources, self._slice = sources, _slice(sources)
         if self._slice is not None:
             doubles, start, stop = self._slice
-            return doubles[start:stop].tolist()  # type: ignore[no-any-return]
+            return list(doubles[start:stop])
         return [float(value._value) for value in sources]
 
 

@@ -225,7 +225,7 @@ def _request_fields() -> dict[str, str]:
     if exchange is None:
         return {}
     environ = exchange.environ
-    rule = request.url_rule if inside else exchange.matched
+    rule = request.url_rule if inside else exchange.route
     return {
         "request_id": exchange.request_id,
         "trace_id": active() or announced(environ),

@@ -137,7 +137,7 @@ def bounded(exporter: FlaskExporter, limit: int) -> None:
     for name, number in series(exporter).items():
         assert number <= most, f"{name}: {number}"
     for instruments in exporter.worker.forks:
-        for name in ("recorders", "_folded", "_errors_cells", "_seen", "_children"):
+        for name in ("recorders", "_folded", "_errors_cells", "outcomes", "_children"):
             assert len(getattr(instruments, name, ())) <= 5 * most, name
     assert len(exporter.worker.slots._entries) <= most
 

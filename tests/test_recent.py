@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.routing import Rule
 
+from exporter.exchange import Exchange, Outcome
 from exporter.recent import FlightRecorder, Request, names_of
 from tests.exchanges import exchange
 
@@ -24,6 +26,10 @@ _processes = multiprocessing.get_context("fork")
 
 def _numbered(number: int, **changes: Any) -> Any:
     return exchange(start_time=1_767_225_600.0 + number, path=f"/orders/{number}", **changes)
+
+
+def _unused(one: Exchange, now: float) -> None:
+    """No recorder."""
 
 
 def _paths(recorder: FlightRecorder) -> list[str]:
@@ -186,7 +192,8 @@ class TestRecord:
         """Where the rule and outcome have been seen before, which the middleware remembers."""
         recorder = FlightRecorder(1000, directory)
         one = exchange(trace_id="ab" * 16)
-        one.names = names_of(one)
+        rule = Rule("/orders/<int:id>")
+        one.outcome = Outcome(_unused, names_of(one), rule, "200", bodiless=False)
 
         def seconds(count: int = 1000) -> float:
             started = time.process_time()
