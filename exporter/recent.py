@@ -84,9 +84,9 @@ class FlightRecorder:
 
     def record(self, exchange: Exchange) -> None:
         """Write one finished request. Raises OSError while the directory cannot be written."""
-        if self._size == 0:
-            return
         ring = self._ring or self._claim()
+        if ring is None:
+            return
         sequence = next(ring.sequence)
         outcome = exchange.outcome
         names = names_of(exchange) if outcome is None else outcome.names
@@ -131,8 +131,10 @@ class FlightRecorder:
                 if _valid(content):
                     yield content
 
-    def _claim(self) -> _Ring:
+    def _claim(self) -> _Ring | None:
         with self._lock:
+            if self._size == 0:
+                return None
             if self._ring is None:
                 now = time.monotonic()
                 if now < self._retry_at:  # a directory that cannot be written must not cost every request

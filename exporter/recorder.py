@@ -64,14 +64,15 @@ def full_recorder(  # noqa: C901  two functions
     empty_at = request_buckets_at[0]
     # The slot of the current second, its end, and what lies within its minimum and maximum for sure:
     # recorders of other statuses and methods write the same slot.
-    begins_at = 0
+    count_at = 0
     until = low = high = 0.0
 
     def begin_second(now: float, amount: float) -> None:
-        nonlocal begins_at, until, low, high
+        nonlocal count_at, until, low, high
         second = int(now)
         doubles = slots.view
-        at = begins_at = slot + SLOT * (second % WINDOW)
+        at = slot + SLOT * (second % WINDOW)
+        count_at = at + 3
         until = second + 1.0
         if doubles[at] != second:
             doubles[at + 1] = doubles[at + 2] = amount
@@ -83,10 +84,8 @@ def full_recorder(  # noqa: C901  two functions
     def record(exchange: Exchange, now: float) -> None:
         nonlocal low, high
         amount = exchange.duration
-        announced = exchange.environ.get("CONTENT_LENGTH")
-        if announced and announced.isdecimal():
-            # A length is the client's word; more than a terabyte would only blur the sum.
-            exchange.request_size = min(int(announced[:16]), 1 << 40)
+        if "CONTENT_LENGTH" in exchange.environ:
+            exchange.request_size = announced_size(exchange.environ["CONTENT_LENGTH"])
         size = exchange.response_size
         fresh = now >= until
         acquire()
@@ -107,19 +106,24 @@ def full_recorder(  # noqa: C901  two functions
             if fresh:
                 begin_second(now, amount)
             doubles = slots.view
-            doubles[begins_at + 3] += 1.0
+            doubles[count_at] += 1.0
             if amount > high:
-                high = doubles[begins_at + 2] = max(amount, doubles[begins_at + 2])
+                high = doubles[count_at - 1] = max(amount, doubles[count_at - 1])
             elif amount < low:
-                low = doubles[begins_at + 1] = min(amount, doubles[begins_at + 1])
+                low = doubles[count_at - 2] = min(amount, doubles[count_at - 2])
             if exchange.failed:
-                doubles[begins_at + 4] += 1.0
+                doubles[count_at + 1] += 1.0
         finally:
             release()
         if fresh:
             worker.tick(int(now))
 
     return record
+
+
+def announced_size(length: str) -> int:
+    """Bytes: the client's word, of which more than a terabyte would only blur the sum; 0 for garbage."""
+    return min(int(length[:16]), 1 << 40) if length.isdecimal() else 0
 
 
 def counter_in_progress(
