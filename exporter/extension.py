@@ -116,6 +116,10 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             uptime=self._uptime,
         )
         self.health_check = self.health.health_check
+        self._facts = Facts(
+            self.settings.app_version,
+            (lambda: self.exposition.worker_files()) if self.directory else None,
+        )
         self._prefix = "" if self._defaults_prefix == NO_PREFIX else f"{self._defaults_prefix}_"
         self._group = self.group_by.__name__ if callable(self.group_by) else str(self.group_by)
         if app is not None:
@@ -124,13 +128,15 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
     @cached_property
     def worker(self) -> Worker:
         """What this process keeps for the registry; made when the first application comes."""
-        return Worker.of(self.registry, self.directory)
+        worker = Worker.of(self.registry, self.directory)
+        worker.live.add(self.health, self._facts)
+        return worker
 
     @cached_property
     def exposition(self) -> Exposition:
         """What a scrape gets."""
         worker = self.worker
-        exposition = Exposition(
+        return Exposition(
             self.registry,
             self.directory,
             [worker.live],
@@ -138,9 +144,6 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             failed=partial(worker.failures.count, "scrape"),
             max_series=self.settings.max_series,
         )
-        self._facts = Facts(self.settings.app_version, exposition.worker_files if self.directory else None)
-        worker.live.add(self.health, self._facts)
-        return exposition
 
     @classmethod
     def for_app_factory(cls, **kwargs: Any) -> FlaskExporter:

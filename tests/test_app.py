@@ -9,24 +9,25 @@ import sys
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from prometheus_client import CollectorRegistry
 
 from app import __version__, create_app
 
 
-def build(tmp_path: Path, registry: CollectorRegistry, **config: object) -> None:
-    create_app({"DATABASE": tmp_path / "orders.db", **config}, registry)
+def build(tmp_path: Path, registry: CollectorRegistry, **config: object) -> Flask:
+    return create_app({"DATABASE": tmp_path / "orders.db", **config}, registry)
 
 
 def test_version_is_told(tmp_path: Path) -> None:
     """flask_app_info carries the service's own version, or the one given at deployment."""
     shipped, deployed = CollectorRegistry(), CollectorRegistry()
 
-    build(tmp_path, shipped)
-    build(tmp_path, deployed, VERSION="2026-11-20.1")
+    apps = build(tmp_path, shipped), build(tmp_path, deployed, VERSION="2026-11-20.1")
 
     assert shipped.get_sample_value("flask_app_info", {"version": __version__}) == 1
     assert deployed.get_sample_value("flask_app_info", {"version": "2026-11-20.1"}) == 1
+    del apps  # which held the measurements
 
 
 def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -558,7 +558,10 @@ def observed(service: Service) -> dict[str, dict[tuple[str, ...], float]]:
         "flask_http_requests_in_progress": ("in_progress", ()),
     }
     found: dict[str, dict[tuple[str, ...], float]] = {key: {} for key, _ in names.values()}
-    for family in text_string_to_metric_families(service.get("/metrics").body.decode()):
+    text = ""
+    with suppress(http.client.HTTPException, OSError):  # the worker that answers may be the one that exits
+        text = service.get("/metrics").body.decode()
+    for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in names and sample.value:
                 key, labels = names[sample.name]
