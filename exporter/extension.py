@@ -336,7 +336,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
 
     def _sinks(self) -> list[Sink]:
         sinks: list[Sink] = []
-        if self.settings.recent:
+        if self.settings.extended and self.settings.recent:
             sinks.append(("recent", self.recent.record))
         if self.request_log.on:
             sinks.append(("request_log", self.request_log.write))
