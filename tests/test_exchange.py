@@ -517,7 +517,7 @@ def breaks():
 
 @app.get("/exit")
 def leave():
-    raise SystemExit(3)
+    raise SystemExit(1)  # 3 and 4 would tell the master that no worker can start
 """
 
 
