@@ -192,6 +192,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             if self._unshared:
                 return Response(UNSHARED, 500, mimetype="text/plain")
             try:
+                self.worker.tick(int(time.monotonic()))  # an idle worker would tell what was
                 self.worker.count_logged()
                 with self.worker.scrapes.time():
                     body, headers = self.exposition.render(
