@@ -44,16 +44,17 @@ class Exposition:
         live: Sequence[Collector] = (),
         *,
         observed: Callable[[], Iterable[Observed]] = tuple,
-        failed: Callable[[BaseException], None] | None = None,
+        failed: Callable[[str, BaseException], None] | None = None,
         max_series: int = 1000,
     ) -> None:
         """With a `directory` the values are those of all worker files in it and of the `live` collectors.
 
-        `observed` gives exemplars, the newest first. `failed` is told of a fold that found no space, and of a
-        collector that raises, whose samples are then missing; without it the exception is the caller's.
+        `observed` gives exemplars, the newest first. `failed` is told the stage and the error of a fold that
+        found no space, and of a collector that raises, whose samples are then missing; without it the
+        collector's exception is the caller's.
         `max_series` is the most label sets of a family of requests in the archive of the dead.
         """
-        self.directory = None if directory is None else WorkerDirectory(directory, max_series, failed)
+        self.directory = None if directory is None else WorkerDirectory(directory, max_series, failed and partial(failed, "fold"))
         self._registry = registry
         self._registered: dict[Collector, Registered] = {}
         self._live = live
@@ -130,7 +131,7 @@ class Exposition:
         except Exception as error:
             if self._failed is None:
                 raise
-            self._failed(error)
+            self._failed("scrape", error)
             return []
 
 

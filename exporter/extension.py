@@ -6,7 +6,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, jsonify, request
@@ -141,7 +141,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             self.directory,
             [worker.live],
             observed=self._exemplars,
-            failed=partial(worker.failures.count, "scrape"),
+            failed=worker.failures.count,
             max_series=self.settings.max_series,
         )
 

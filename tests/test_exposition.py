@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import random
 import threading
@@ -18,6 +19,7 @@ from prometheus_client.samples import Exemplar
 from exporter.exemplars import Observed, of_requests
 from exporter.exposition import Exposition
 from exporter.recent import Request
+from tests.calling import Raises
 from tests.masters import eventually
 from tests.workerfiles import NOBODY, dead, histogram, living, their_lines, total
 
@@ -164,13 +166,28 @@ def test_a_collector_that_raises_costs_its_own_samples(registry: CollectorRegist
     whole = Exposition(registry).render()[0]
     registry.register(Broken())
     Gauge("divided", "d", registry=registry).set_function(lambda: 1 / 0)
-    failed: list[BaseException] = []
-    body, _ = Exposition(registry, failed=failed.append).render()
+    failed: list[tuple[str, type[BaseException]]] = []
+    body, _ = Exposition(registry, failed=lambda stage, error: failed.append((stage, type(error)))).render()
 
     assert body == whole
-    assert [type(error) for error in failed] == [ValueError, ZeroDivisionError]
+    assert failed == [("scrape", ValueError), ("scrape", ZeroDivisionError)]
     with pytest.raises(ValueError, match="broken"):
         Exposition(registry).render()
+
+
+def test_a_fold_that_finds_no_space_is_no_failed_scrape(
+    tmp_path: Path, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scrape answers with every count, and the failure is told as one of stage `fold`."""
+    dead(tmp_path, "counter", NOBODY, {total(): 3.0})
+    monkeypatch.setattr("exporter.archive.write", Raises(OSError(errno.ENOSPC, "No space left on device")))
+    failed: list[tuple[str, type[BaseException]]] = []
+    exposition = Exposition(
+        registry, str(tmp_path), failed=lambda stage, error: failed.append((stage, type(error)))
+    )
+
+    assert b"hits_total 3.0" in exposition.render()[0]
+    assert failed == [("fold", OSError)]
 
 
 def test_several_processes_say_what_prometheus_client_says(tmp_path: Path) -> None:
