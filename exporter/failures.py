@@ -8,7 +8,18 @@ from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter
 
-STAGES = ("middleware", "labels", "instruments", "slots", "recent", "request_log", "scrape", "fold", "health")
+STAGES = (
+    "middleware",
+    "labels",
+    "instruments",
+    "slots",
+    "recent",
+    "worker_file",
+    "request_log",
+    "scrape",
+    "fold",
+    "health",
+)
 LOG_INTERVAL = 60.0
 
 logger = logging.getLogger("exporter")
@@ -29,9 +40,9 @@ class Failures:
         for stage in STAGES:
             self._family.labels(stage)
 
-    def count(self, stage: str, error: BaseException) -> None:
-        """Count one failure. Where the counter itself cannot be written, it is counted with the next one."""
-        self._pending[stage] = self._pending.get(stage, 0) + 1
+    def count(self, stage: str, error: BaseException, times: int = 1) -> None:
+        """Count a failure. Where the counter itself cannot be written, it is counted with the next one."""
+        self._pending[stage] = self._pending.get(stage, 0) + times
         with suppress(Exception):
             for waiting in list(self._pending):
                 self._family.labels(waiting).inc(self._pending[waiting])

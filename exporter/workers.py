@@ -6,6 +6,7 @@ refreshes its own once a second, with the first request that it finishes in that
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import threading
@@ -22,6 +23,7 @@ from exporter import logcounter
 from exporter.failures import Failures
 from exporter.live import Live
 from exporter.slots import Slots
+from exporter.workerfile import WorkerFile
 
 # The number of threads that serve requests, where the server's hooks have told it.
 _threads = 0
@@ -135,6 +137,7 @@ class Worker:
         self._started = False
         self._cpu_counted = 0.0
         self._gc_counted = _collections.seconds
+        self._refused_counted = WorkerFile.refused
         _workers.add(self)
 
     @staticmethod
@@ -180,7 +183,7 @@ class Worker:
             collected = _collections.seconds
             self._gc.inc(collected - self._gc_counted)
             self._gc_counted = collected
-            self.count_logged()
+            self.count_noted()
         except Exception as error:
             self.failures.count("instruments", error)
 
@@ -188,11 +191,16 @@ class Worker:
         """Note a log record; it is counted at the next tick or scrape, because this may take no lock."""
         self._logged.append(level)
 
-    def count_logged(self) -> None:
-        """Count the log records that have been noted."""
+    def count_noted(self) -> None:
+        """Count the log records that have been noted, and the writes for which the disk was too full."""
         with suppress(IndexError):
             while True:
                 self.log_messages.labels(self._logged.popleft()).inc()
+        refused = WorkerFile.refused - self._refused_counted
+        if refused:
+            self._refused_counted += refused
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._directory)
+            self.failures.count("worker_file", full, refused)
 
     def after_fork(self) -> None:
         """Forget what belongs to the parent process; its files go on without us."""
@@ -205,6 +213,7 @@ class Worker:
         self._logged.clear()
         self._cpu_counted = 0.0
         self._gc_counted = _collections.seconds
+        self._refused_counted = WorkerFile.refused
         for one in list(self.forks):
             one.after_fork()
 

@@ -363,8 +363,8 @@ print(json.dumps([[same, grown, after, mended], [stage for stage in STAGES if co
     [
         ("read-only", "from the beginning", ["slots", "recent"]),
         ("read-only", "later", []),  # what is open stays writable
-        ("full", "from the beginning", ["instruments", "slots", "recent"]),
-        ("full", "later", ["instruments"]),
+        ("full", "from the beginning", ["instruments", "slots", "recent", "worker_file"]),
+        ("full", "later", ["instruments", "worker_file"]),
     ],
 )
 def test_a_worker_directory_that_is_read_only_or_full(

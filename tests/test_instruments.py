@@ -51,7 +51,8 @@ TABLE: dict[str, tuple[str, set[str]]] = {
 }
 LABELS = ("method", "url_rule", "status", "stage", "level", "state")
 STAGES = {
-    "middleware", "labels", "instruments", "slots", "recent", "request_log", "scrape", "fold", "health"
+    "middleware", "labels", "instruments", "slots", "recent", "worker_file", "request_log", "scrape", "fold",
+    "health",
 }  # fmt: skip
 
 

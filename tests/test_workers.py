@@ -130,7 +130,7 @@ def test_log_records_are_counted_by_level(registry: CollectorRegistry) -> None:
 
     for level in (logging.DEBUG, logging.WARNING, logging.WARNING, logging.CRITICAL, 25):
         logger.log(level, "message")
-    worker.count_logged()
+    worker.count_noted()
 
     levels = {
         level: registry.get_sample_value("flask_log_messages_total", {"level": level})
