@@ -12,12 +12,17 @@ from exporter.exchange import Exchange
 _KEY = "flask_exporter_errors"
 
 
+def is_measured(app: Flask) -> bool:
+    """Whether the requests of this application are measured, under any prefix."""
+    return _KEY in app.extensions
+
+
 class ErrorWatch:
     """Notes the exceptions of an application on their exchanges."""
 
     @staticmethod
     def of(app: Flask) -> ErrorWatch:
-        """That of this application, made when first asked for."""
+        """That of this application; the first call puts its hooks there."""
         if _KEY not in app.extensions:
             app.extensions[_KEY] = ErrorWatch(app)
         found: ErrorWatch = app.extensions[_KEY]

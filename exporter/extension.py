@@ -16,7 +16,7 @@ from prometheus_flask_exporter import NO_PREFIX, PrometheusMetrics
 from exporter.access import Access
 from exporter.drain import draining
 from exporter.endpoints import OwnEndpoints
-from exporter.errors import ErrorWatch
+from exporter.errors import ErrorWatch, is_measured
 from exporter.exchange import EXCHANGE
 from exporter.exemplars import Observed, of_requests
 from exporter.exposition import Exposition
@@ -175,7 +175,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             self.export_defaults(
                 self.buckets, self.group_by, self._default_latency_as_histogram, self._defaults_prefix, app
             )
-        if not ErrorWatch.of(app).keys:
+        if not is_measured(app):
             app.wsgi_app = self._begun(app, app.wsgi_app)  # type: ignore[method-assign, assignment]
 
     def register_endpoint(self, path: str, app: Flask | None = None) -> None:
@@ -193,7 +193,7 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
                 return Response(UNSHARED, 500, mimetype="text/plain")
             try:
                 self.worker.tick(int(time.monotonic()))  # an idle worker would tell what was
-                self.worker.count_logged()
+                self.worker.count_noted()
                 with self.worker.scrapes.time():
                     body, headers = self.exposition.render(
                         request.headers.get("Accept"),
@@ -239,16 +239,16 @@ class FlaskExporter(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         prefix = prefix or self._defaults_prefix
         prefix = "" if prefix == NO_PREFIX else f"{prefix}_"
         labels = self._get_combined_labels(None)
-        own, watch = OwnEndpoints.of(app), ErrorWatch.of(app)
-        if prefix in watch.keys:
+        own = OwnEndpoints.of(app)
+        first = not is_measured(app)
+        if not first and prefix in ErrorWatch.of(app).keys:
             return
-        first = not watch.keys
         instruments = self._instruments(
             prefix, group_by, labels.keys(), buckets, latency_as_histogram, first=first
         )
         if instruments is None:
             return
-        watch.keys[prefix] = key = EXCHANGE if first else f"{EXCHANGE}.{prefix}"
+        ErrorWatch.of(app).keys[prefix] = key = EXCHANGE if first else f"{EXCHANGE}.{prefix}"
 
         def begin(environ: WSGIEnvironment) -> None:
             self._begin(own, environ)
