@@ -33,6 +33,11 @@ _HOMES = {
 # prometheus_client decides at its first import whether values live in worker files, so
 # `gunicorn -c python:exporter.gunicorn` must be able to import this package before it.
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(_HOMES[name])
+    except AttributeError as error:
+        # `from exporter import …` would hide this error behind "cannot import name".
+        raise ImportError(f"{_HOMES[name]} cannot be imported: {error}", name=name) from error
+    return getattr(module, name)

@@ -54,7 +54,11 @@ class Exposition:
         collector's exception is the caller's.
         `max_series` is the most label sets of a family of requests in the archive of the dead.
         """
-        self.directory = None if directory is None else WorkerDirectory(directory, max_series, failed and partial(failed, "fold"))
+        self.directory = (
+            None
+            if directory is None
+            else WorkerDirectory(directory, max_series, failed and partial(failed, "fold"))
+        )
         self._registry = registry
         self._registered: dict[Collector, Registered] = {}
         self._live = live

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_flask_exporter import PrometheusMetrics
 
 from exporter import NO_PREFIX, FlaskExporter
-from tests.calling import application, call, counted
+from tests.calling import Raises, application, call, counted
 
 RULE = "/orders/<int:number>"
 
@@ -484,6 +484,17 @@ def test_without_defaults_nothing_is_measured_but_what_the_user_declares() -> No
     assert call(app, "/monitoring/stats").status == "200 OK"
 
 
+def test_without_defaults_the_application_keeps_its_own_error_handling() -> None:
+    """No hook is there for requests that nobody measures; a late `export_defaults()` puts it there."""
+    handling = Flask.handle_user_exception
+    app, exporter = application(export_defaults=False)
+    call(app, "/orders/7")
+
+    assert app.handle_user_exception.__func__ is handling  # type: ignore[attr-defined]
+    exporter.export_defaults()
+    assert app.handle_user_exception.__func__ is not handling  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("export", [True, False])
 def test_several_workers_without_a_directory_are_never_silently_wrong(export: bool) -> None:
     app, _ = application(export_defaults=export)
@@ -495,6 +506,14 @@ def test_several_workers_without_a_directory_are_never_silently_wrong(export: bo
 
     assert answer.status == "500 INTERNAL SERVER ERROR"
     assert b"Set PROMETHEUS_MULTIPROC_DIR" in answer.body
+
+
+def test_an_import_that_fails_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python turns an AttributeError into "cannot import name 'FlaskExporter'", and nobody sees the cause."""
+    monkeypatch.setattr("exporter.import_module", Raises(AttributeError("module 'os' has no attribute 'x'")))
+
+    with pytest.raises(ImportError, match=r"exporter\.extension cannot be imported: module 'os' has no"):
+        from exporter import FlaskExporter  # noqa: F401
 
 
 def test_the_host_keeps_its_logging() -> None:
