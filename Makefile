@@ -62,7 +62,7 @@ dashboards: $(VENV)/.installed ## regenerate grafana/dashboards from grafana/*.p
 
 .PHONY: rules
 rules: $(VENV)/.installed ## regenerate prometheus/rules/slo.yml and its tests from prometheus/slo.yml
-	$(BIN)/python -m prometheus.rules
+	$(BIN)/python -m prometheus.slo
 
 # One alert by name, or the way out of the deployment that is running: make drill ARGS=--live
 .PHONY: drill

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from exporter import top
+from exporter.commands import top
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,24 +13,24 @@ from flask import Flask, Response, current_app, jsonify, request
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_flask_exporter import NO_PREFIX, PrometheusMetrics
 
-from exporter.access import Access
-from exporter.drain import draining
-from exporter.endpoints import OwnEndpoints
-from exporter.errors import ErrorWatch, is_measured
-from exporter.exchange import EXCHANGE
-from exporter.exemplars import Observed, of_requests
-from exporter.exposition import Exposition
-from exporter.health import Health, Thresholds
-from exporter.instruments import Instruments
 from exporter.labels import default_values_of, group_of, request_of
-from exporter.live import Facts
-from exporter.middleware import Middleware, Sink
-from exporter.monitoring import Monitoring, Source
-from exporter.recent import FlightRecorder
-from exporter.requestlog import RequestLog
+from exporter.log.requestlog import RequestLog
+from exporter.measure.exceptions import ErrorWatch, is_measured
+from exporter.measure.exchange import EXCHANGE
+from exporter.measure.instruments import Instruments
+from exporter.measure.middleware import Middleware, Sink
+from exporter.pages.access import Access
+from exporter.pages.drain import draining
+from exporter.pages.endpoints import OwnEndpoints
+from exporter.pages.health import Health, Thresholds
+from exporter.pages.monitoring import Monitoring, Source
+from exporter.scrape.exemplars import Observed, of_requests
+from exporter.scrape.exposition import Exposition
 from exporter.settings import Settings
-from exporter.workerfile import install
-from exporter.workers import Worker, shared_directory
+from exporter.store.workerfile import install
+from exporter.worker.flightrecorder import FlightRecorder
+from exporter.worker.live import Facts
+from exporter.worker.worker import Worker, shared_directory
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

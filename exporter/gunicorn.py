@@ -23,12 +23,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from exporter import drain, prefork
+from exporter import prefork
+from exporter.pages import drain
 from exporter.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from exporter.listener import Listener
-    from exporter.multiprocess import WorkerDirectory
+    from exporter.pages.listener import Listener
+    from exporter.store.directory import WorkerDirectory
 
 # Nothing at the top of this module may import prometheus_client: `raw_env` may yet name the directory.
 
@@ -91,7 +92,7 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001  gunicorn's sig
 
 def post_worker_init(worker: Any) -> None:
     """Tell that this worker serves, and how many requests at once."""
-    from exporter.workers import serve
+    from exporter.worker.worker import serve
 
     greenlets = worker.cfg.worker_class_str in ("gevent", "eventlet")
     serve(worker.cfg.worker_connections if greenlets else worker.cfg.threads)
@@ -135,7 +136,7 @@ def _listener(settings: Settings, directory: WorkerDirectory | None, *, bind: bo
         raise RuntimeError(
             f"EXPORTER_LISTEN is served by a process that reads the worker files: set {prefork.VARIABLE} too"
         )
-    from exporter.listener import Listener
+    from exporter.pages.listener import Listener
 
     listener = Listener(settings, directory.path)
     if bind:

@@ -20,7 +20,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from exporter.multiprocess import WorkerDirectory
+    from exporter.store.directory import WorkerDirectory
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -45,7 +45,7 @@ def start(
             )
         return None
     # Not before the variable is known to be there: prometheus_client looks for it when it is first imported.
-    from exporter.multiprocess import WorkerDirectory, install
+    from exporter.store.directory import WorkerDirectory, install
 
     install()
     directory = WorkerDirectory(path, max_series)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import endpoints, errors, home, pipeline, requests, service, slo, workers
+from grafana.boards import endpoints, errors, home, pipeline, requests, service, slo, workers
 
 DASHBOARDS = Path(__file__).parent / "dashboards"
 

@@ -127,8 +127,8 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         for module in ("exchange", "middleware"):
-            monkeypatch.setattr(f"exporter.{module}.perf_counter", lambda: self.now)
-            monkeypatch.setattr(f"exporter.{module}.time", lambda: self.now + 1.7e9)
+            monkeypatch.setattr(f"exporter.measure.{module}.perf_counter", lambda: self.now)
+            monkeypatch.setattr(f"exporter.measure.{module}.time", lambda: self.now + 1.7e9)
         monkeypatch.setattr("time.monotonic", lambda: self.now)
 
     def advance(self, seconds: float) -> str:

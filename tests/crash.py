@@ -17,7 +17,7 @@ from functools import partial
 from mmap import mmap
 from pathlib import Path
 
-from exporter.multiprocess import WorkerDirectory, WorkerFile
+from exporter.store.directory import WorkerDirectory, WorkerFile
 from tests.workerfiles import NOBODY, dead, histogram, key, samples, total
 
 WORKERS = 4

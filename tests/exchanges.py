@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.exchange import Exchange
+from exporter.measure.exchange import Exchange
 
 
 def exchange(**changes: Any) -> Exchange:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.request import urlopen
 
-from prometheus.plan import PORTS, TOP
+from prometheus.run.plan import PORTS, TOP
 
 READY = "Ctrl-C stops everything."
 

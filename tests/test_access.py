@@ -19,7 +19,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import pytest
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from exporter.access import Access, TokenError, client_address
+from exporter.pages.access import Access, TokenError, client_address
 from exporter.settings import Settings
 
 
@@ -210,7 +210,7 @@ class TestSockets:
 
     def test_a_unix_socket_is_outside(self, tmp_path: Path) -> None:
         (tmp_path / "wall.py").write_text(
-            "from exporter.access import Access\n"
+            "from exporter.pages.access import Access\n"
             "from exporter.settings import Settings\n"
             "access = Access(Settings.load({}, allow='0.0.0.0/0 ::/0'))\n"
             "def application(environ, start_response):\n"

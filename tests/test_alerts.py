@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from prometheus.tools import executable
+from prometheus.tools.toolbox import executable
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = sorted((ROOT / "prometheus/rules").glob("*.yml"))

@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from grafana.build import documents
-from grafana.queries import asked
+from tests.queries import asked
 from tests.running import Run, eventually, get_json, running, settings
 from tests.test_alerts import ALERTS, Query, queries
 

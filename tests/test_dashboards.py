@@ -20,7 +20,7 @@ import yaml
 
 from grafana.board import NAVIGATION
 from grafana.build import DASHBOARDS, documents
-from grafana.queries import Asked, asked, fill, selected, step
+from tests.queries import Asked, asked, fill, selected, step
 from tests.running import Run, eventually, get_json, running, settings
 
 BOARDS = {path: json.loads(text) for path, text in documents().items()}

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from prometheus import scale
-from prometheus.receiver import Receiver
-from prometheus.tools import executable
+from prometheus.drill.receiver import Receiver
+from prometheus.run import scale
+from prometheus.tools.toolbox import executable
 from tests.running import eventually, free_ports
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,8 +9,8 @@ import pytest
 from prometheus.drill.__main__ import table
 from prometheus.drill.faults import Expected, faults
 from prometheus.drill.live import LiveError, live
+from prometheus.drill.receiver import Receiver
 from prometheus.drill.watch import Course
-from prometheus.receiver import Receiver
 from tests.running import eventually
 from tests.test_alerts import ALERTS
 from tests.test_delivery import Alertmanager, secret

@@ -16,9 +16,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Exemplar
 
-from exporter.exemplars import Observed, of_requests
-from exporter.exposition import Exposition
-from exporter.recent import Request
+from exporter.scrape.exemplars import Observed, of_requests
+from exporter.scrape.exposition import Exposition
+from exporter.worker.flightrecorder import Request
 from tests.calling import Raises
 from tests.masters import eventually
 from tests.workerfiles import NOBODY, dead, histogram, living, their_lines, total
@@ -180,7 +180,9 @@ def test_a_fold_that_finds_no_space_is_no_failed_scrape(
 ) -> None:
     """The scrape answers with every count, and the failure is told as one of stage `fold`."""
     dead(tmp_path, "counter", NOBODY, {total(): 3.0})
-    monkeypatch.setattr("exporter.archive.write", Raises(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(
+        "exporter.store.archive.write", Raises(OSError(errno.ENOSPC, "No space left on device"))
+    )
     failed: list[tuple[str, type[BaseException]]] = []
     exposition = Exposition(
         registry, str(tmp_path), failed=lambda stage, error: failed.append((stage, type(error)))

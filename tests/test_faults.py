@@ -16,10 +16,10 @@ from flask import Flask, Response, abort
 from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
-from exporter.failures import STAGES, Failures
-from exporter.instruments import Instruments
-from exporter.recent import FlightRecorder
-from exporter.slots import Slots
+from exporter.measure.instruments import Instruments
+from exporter.worker.failures import STAGES, Failures
+from exporter.worker.flightrecorder import FlightRecorder
+from exporter.worker.slots import Slots
 from tests.calling import Answer, Clock, Raises, call, counted
 
 PATHS = ("/plain", "/stream", "/empty", "/missing", "/nowhere", "/boom", "/break", "/handled")
@@ -138,7 +138,7 @@ def test_instruments_that_fail(target: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_slots_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file for them: this process keeps its own, nobody else sees them."""
-    monkeypatch.setattr("exporter.slots._claim", Raises(OSError(28, "No space left on device")))
+    monkeypatch.setattr("exporter.worker.slots._claim", Raises(OSError(28, "No space left on device")))
     app, exporter = measured()
     exporter.worker._directory = "/nowhere"
 
@@ -163,7 +163,7 @@ def test_slots_that_cannot_grow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sink_that_fails(
     owner: Any, target: str, stage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from exporter.requestlog import RequestLog
+    from exporter.log.requestlog import RequestLog
 
     fault = Raises()
     monkeypatch.setattr(owner or RequestLog, target, fault)
@@ -202,7 +202,7 @@ def backwards(clock: Clock, view: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("target", ["from_proxy", "queued"])
 def test_a_queue_time_that_cannot_be_told(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exporter.access import Access
+    from exporter.pages.access import Access
 
     fault = Raises()
     monkeypatch.setattr(Access if target == "from_proxy" else Instruments, target, fault)

@@ -13,8 +13,9 @@ import pytest
 from flask import Flask, current_app
 from prometheus_client import CollectorRegistry
 
-from exporter import FlaskExporter, health
-from exporter.health import Health, Thresholds
+from exporter import FlaskExporter
+from exporter.pages import health
+from exporter.pages.health import Health, Thresholds
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.multiprocess import WorkerDirectory
+from exporter.store.directory import WorkerDirectory
 from tests.workerfiles import NOBODY, dead, histogram, living, samples, total
 
 TOTAL = "flask_http_request"

@@ -11,7 +11,7 @@ from flask import Flask
 from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
-from exporter.logcounter import level_name
+from exporter.worker.logcounter import level_name
 
 
 def _counts(app: Flask) -> dict[str, float]:

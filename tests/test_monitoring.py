@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from prometheus_client import CollectorRegistry
 
-from exporter import FlaskExporter, figures
+from exporter import FlaskExporter
+from exporter.pages import figures
 
 DESCRIPTION = json.loads((Path(figures.__file__).parent / "openapi.json").read_text())
 _TIMES = "give seconds since the epoch, or a UTC time such as 2026-01-31T12:00:00Z"

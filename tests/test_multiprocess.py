@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter import workerfile
-from exporter.multiprocess import DirectoryInUseError, WorkerDirectory
+from exporter.store import workerfile
+from exporter.store.directory import DirectoryInUseError, WorkerDirectory
 from tests.test_workerfile import small_disk
 from tests.workerfiles import NOBODY, dead, histogram, key, lines, living, plain, samples, their_lines, total
 
@@ -359,7 +359,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path, directory: WorkerDirector
     directory.prepare()
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     second = WorkerDirectory(tmp_path)
-    upgrade = f"from exporter.multiprocess import *; WorkerDirectory({str(tmp_path)!r}).prepare(keep=True)"
+    upgrade = f"from exporter.store.directory import *; WorkerDirectory({str(tmp_path)!r}).prepare(keep=True)"
     with pytest.raises(DirectoryInUseError, match=f"master process {os.getpid()} is using .*{tmp_path}"):
         second.prepare()
     subprocess.run([sys.executable, "-c", upgrade], check=True)
@@ -417,7 +417,7 @@ def test_a_child_that_is_forked_during_a_scrape_holds_no_lock(tmp_path: Path) ->
     """It may live for long; folds go on."""
     script = f"""
 import fcntl, os
-from exporter.multiprocess import WorkerDirectory
+from exporter.store.directory import WorkerDirectory
 directory = WorkerDirectory({str(tmp_path)!r})
 reading, writing = os.pipe()
 with directory._locked(fcntl.LOCK_SH):

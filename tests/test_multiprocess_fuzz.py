@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter import workerfile
-from exporter.archive import Archive
-from exporter.multiprocess import WorkerDirectory
+from exporter.store import workerfile
+from exporter.store.archive import Archive
+from exporter.store.directory import WorkerDirectory
 from tests.workerfiles import NOBODY, dead, histogram, living, samples, total
 
 BOUNDS = ("0.1", "0.5", "1.0", "+Inf")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.multiprocess import WorkerDirectory
+from exporter.store.directory import WorkerDirectory
 from tests.masters import Master, eventually, started
 from tests.workerfiles import samples
 

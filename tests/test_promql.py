@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from grafana import promql
-from prometheus.tools import executable
+from prometheus.tools.toolbox import executable
 
 TARGET = 'job="app",service="orders",instance="a:1"'
 ERRORS = "flask_http_request_errors_total"

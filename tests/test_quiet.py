@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from prometheus.receiver import Receiver
+from prometheus.drill.receiver import Receiver
 from tests.running import Run, eventually, get_json, running, settings
 
 HOUR = 3600.0

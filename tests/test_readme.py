@@ -19,9 +19,9 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
-from prometheus import targets
-from prometheus.plan import PORTS
-from prometheus.tools import executable
+from prometheus.run import targets
+from prometheus.run.plan import PORTS
+from prometheus.tools.toolbox import executable
 from tests.readme import BLOCKS, ROOT, Block, anchors
 from tests.readme import targets as links
 from tests.running import eventually, free_ports, get_json
@@ -228,7 +228,8 @@ def test_install(tmp_path: Path) -> None:
     )
 
     assert answer.returncode == 0, answer.stderr
-    source = "import exporter, os; exporter.FlaskExporter; print(*os.listdir(*exporter.__path__))"
+    source = "import exporter, exporter.pages as pages, os; exporter.FlaskExporter; "
+    source += "print(*os.listdir(*exporter.__path__), *os.listdir(*pages.__path__))"
     said = subprocess.check_output(
         ["python", "-W", "error", "-c", source], cwd=tmp_path, env=environ, text=True
     )

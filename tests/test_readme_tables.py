@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import app as service
 from exporter import Settings
-from prometheus.plan import PORTS, TOP, Plan
+from prometheus.run.plan import PORTS, TOP, Plan
 from tests.readme import ROOT, expanded, table
 from tests.test_alerts import ALERTS, rules
 
@@ -116,7 +116,7 @@ def test_compose_settings() -> None:
 def test_run_settings() -> None:
     """Every variable that `make run` reads, with its default."""
     documented = {name: default for name, default, _ in table("make run")}
-    sources = "".join((ROOT / f"prometheus/{name}.py").read_text() for name in ("plan", "archive"))
+    sources = "".join((ROOT / f"prometheus/{name}.py").read_text() for name in ("run/plan", "tools/archives"))
     read = set(re.findall(r'environ(?:\.get\(|, )"([A-Z_]+)"', sources))
     plan = Plan.load({})
 

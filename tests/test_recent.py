@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from werkzeug.routing import Rule
 
-from exporter.exchange import Exchange, Outcome
-from exporter.recent import FlightRecorder, Request, names_of
+from exporter.measure.exchange import Exchange, Outcome
+from exporter.worker.flightrecorder import FlightRecorder, Request, names_of
 from tests.exchanges import exchange
 
 _processes = multiprocessing.get_context("fork")
@@ -363,11 +363,11 @@ class TestDamage:
         """SIGBUS at a write would end the worker; a limit on file sizes stands in for the full disk."""
         program = f"""
 import resource
-from exporter import recent
+from exporter.worker import flightrecorder
 from tests.exchanges import exchange
 
-recent._RETRY_SECONDS = 0.0
-recorder = recent.FlightRecorder(10, {str(tmp_path)!r})
+flightrecorder._RETRY_SECONDS = 0.0
+recorder = flightrecorder.FlightRecorder(10, {str(tmp_path)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 for _ in range(3):
     try:

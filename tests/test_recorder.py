@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from flask import Response
 
-from exporter import middleware
-from exporter.instruments import Instruments
-from exporter.middleware import Middleware
-from exporter.recorder import Recorder, announced_size
+from exporter.measure import middleware
+from exporter.measure.instruments import Instruments
+from exporter.measure.middleware import Middleware
+from exporter.measure.recorder import Recorder, announced_size
 from tests.calling import RULE, application, call, counted
 from tests.exchanges import exchange
 

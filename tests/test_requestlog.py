@@ -22,8 +22,8 @@ from flask.logging import default_handler
 from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
-from exporter.destinations import RotatingFile
-from exporter.requestlog import RequestContext, RequestLog
+from exporter.log.destinations import RotatingFile
+from exporter.log.requestlog import RequestContext, RequestLog
 from exporter.settings import Settings, SettingsError
 from tests.calling import application, call
 from tests.exchanges import exchange
@@ -267,7 +267,7 @@ class TestRotation:
         """A full disk takes a part of a line; a limit on file sizes stands in for it."""
         program = f"""
 import resource
-from exporter.destinations import RotatingFile
+from exporter.log.destinations import RotatingFile
 
 to = RotatingFile({str(path)!r}, 10_000, 1)
 to.write(b"first\\n", 6)
@@ -324,7 +324,7 @@ class TestDestinations:
         """The reader is slower than the writers, so the pipe is full most of the time."""
         program = """
 import os
-from exporter.requestlog import RequestLog
+from exporter.log.requestlog import RequestLog
 from exporter.settings import Settings
 from tests.exchanges import exchange
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prometheus import rules, ruletests, slo
-from prometheus.tools import executable
+from prometheus.slo import objectives, rules, ruletests
+from prometheus.tools.toolbox import executable
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMETHEUS = ROOT / "prometheus"
@@ -47,10 +47,10 @@ def test_alertmanager_takes_the_default_configuration() -> None:
 
 def test_slo_rules_are_current() -> None:
     """rules/slo.yml and its tests are what `make rules` makes of slo.yml."""
-    objectives = slo.load(PROMETHEUS / "slo.yml")
+    promises = objectives.load(PROMETHEUS / "slo.yml")
 
-    assert rules.rules(objectives) == (PROMETHEUS / "rules/slo.yml").read_text()
-    assert ruletests.tests(objectives) == (ROOT / "tests/rules/slo.yml").read_text()
+    assert rules.rules(promises) == (PROMETHEUS / "rules/slo.yml").read_text()
+    assert ruletests.tests(promises) == (ROOT / "tests/rules/slo.yml").read_text()
 
 
 def test_own_objectives_make_rules_that_pass_their_tests(tmp_path: Path) -> None:
@@ -60,11 +60,11 @@ def test_own_objectives_make_rules_that_pass_their_tests(tmp_path: Path) -> None
     (tmp_path / "prometheus/rules").mkdir(parents=True)
     (tmp_path / "tests/rules").mkdir(parents=True)
 
-    objectives = slo.load(tmp_path / "slo.yml")
-    (tmp_path / "prometheus/rules/slo.yml").write_text(rules.rules(objectives))
-    (tmp_path / "tests/rules/slo.yml").write_text(ruletests.tests(objectives))
+    promises = objectives.load(tmp_path / "slo.yml")
+    (tmp_path / "prometheus/rules/slo.yml").write_text(rules.rules(promises))
+    (tmp_path / "tests/rules/slo.yml").write_text(ruletests.tests(promises))
 
-    assert [objective.services for objective in objectives.objectives] == [
+    assert [objective.services for objective in promises.objectives] == [
         'service!~"orders"',
         "",
         'service="orders"',
@@ -94,6 +94,6 @@ def test_objectives_that_make_no_sense_are_refused(tmp_path: Path, wrong: str, c
     file.write_text((PROMETHEUS / "slo.yml").read_text().replace(wrong, complaint, 1))
 
     with pytest.raises(
-        slo.SloError, match=r"slo.yml: .*" + re.escape(complaint.split(": ")[1].split(",")[0])
+        objectives.SloError, match=r"slo.yml: .*" + re.escape(complaint.split(": ")[1].split(",")[0])
     ):
-        slo.load(file)
+        objectives.load(file)

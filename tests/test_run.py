@@ -12,9 +12,9 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from prometheus import prepare
-from prometheus.plan import TOP, Plan, PlanError
-from prometheus.targets import localize
+from prometheus.run import preparation
+from prometheus.run.plan import TOP, Plan, PlanError
+from prometheus.run.targets import localize
 from tests.running import eventually, get_json, running, settings, start
 
 
@@ -200,7 +200,7 @@ def plan(tmp_path: Path) -> Plan:
     """A run whose configuration is in place."""
     plan = Plan.load({"RUN_DIR": str(tmp_path / "run"), "TARGETS_DIR": str(tmp_path / "targets")})
     plan.run.mkdir()
-    prepare.copy_configuration(plan)
+    preparation.copy_configuration(plan)
     return plan
 
 
@@ -230,13 +230,13 @@ def plan(tmp_path: Path) -> Plan:
 def test_configuration(plan: Plan, file: str, right: str, wrong: str, said: str) -> None:
     """What promtool and amtool refuse is said in one line before anything is started."""
     localize(plan, set())
-    prepare.render_alertmanager(plan)
-    prepare.check_configuration(plan)
+    preparation.render_alertmanager(plan)
+    preparation.check_configuration(plan)
     path = plan.run / file
     path.write_text(path.read_text().replace(right, wrong, 1))
 
     with pytest.raises(PlanError, match=said) as refusal:
-        prepare.check_configuration(plan)
+        preparation.check_configuration(plan)
 
     assert "\n" not in str(refusal.value)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prometheus.scale import directory, divided, expression, flags, milliseconds, shortest_range
-from prometheus.tools import executable
+from prometheus.run.scale import directory, divided, expression, flags, milliseconds, shortest_range
+from prometheus.tools.toolbox import executable
 
 SHIPPED = Path(__file__).parent.parent / "prometheus"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.slots import SLOT, WINDOW, Slots, _walk
+from exporter.worker.slots import SLOT, WINDOW, Slots, _walk
 
 
 def write(slots: Slots, group: str, second: int, low: float, high: float, some: int, wrong: int = 0) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from prometheus.archive import Archives
-from prometheus.packages import ALERTMANAGER, GRAFANA, NODE, PROMETHEUS, Package
-from prometheus.tools import fill, gave_up, main
+from prometheus.tools.__main__ import main
+from prometheus.tools.archives import Archives
+from prometheus.tools.packages import ALERTMANAGER, GRAFANA, NODE, PROMETHEUS, Package
+from prometheus.tools.toolbox import fill, gave_up
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

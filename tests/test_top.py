@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from exporter.history import History, number, sparkline
-from exporter.remote import Snapshot
-from exporter.screen import View, clean
+from exporter.commands.history import History, number, sparkline
+from exporter.commands.remote import Snapshot
+from exporter.commands.screen import View, clean
 from tests.serving import ORDERS, Service, served
 
 CHECKED = (

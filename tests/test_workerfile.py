@@ -14,8 +14,8 @@ import pytest
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
-from exporter import workerfile
-from exporter.workerfile import WorkerFile, install
+from exporter.store import workerfile
+from exporter.store.workerfile import WorkerFile, install
 from tests.workerfiles import NOBODY, dead, living, plain, total
 
 
@@ -70,7 +70,7 @@ def test_a_child_does_not_keep_its_parent_alive(tmp_path: Path) -> None:
     """A forked child that outlives its parent does not hold the lock on the parent's file."""
     script = f"""
 import os, sys
-from exporter.workerfile import WorkerFile
+from exporter.store.workerfile import WorkerFile
 file = WorkerFile({str(tmp_path / "counter_1.db")!r})
 reading, writing = os.pipe()
 if os.fork() == 0:

@@ -14,8 +14,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter import workers
-from exporter.workers import Worker, shared_directory
+from exporter.worker import worker as worker_module
+from exporter.worker.worker import Worker, shared_directory
 from tests.calling import Clock, Raises, application, call, counted
 from tests.serving import Service, drive, served
 
@@ -50,7 +50,7 @@ def test_threads_are_what_the_server_says_or_what_there_are(
     worker.start()
     assert value(registry, "threads") == threading.active_count()
 
-    monkeypatch.setattr(workers, "_threads", 16)
+    monkeypatch.setattr(worker_module, "_threads", 16)
     worker.tick(1)
     assert value(registry, "threads") == 16
 
@@ -93,7 +93,7 @@ def test_time_in_the_garbage_collector_is_counted(registry: CollectorRegistry) -
 def test_a_second_is_refreshed_once(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker.of(registry, None)
     worker.tick(1)
-    monkeypatch.setattr(workers, "_threads", 16)
+    monkeypatch.setattr(worker_module, "_threads", 16)
 
     worker.tick(1)
     assert value(registry, "threads") != 16
@@ -105,7 +105,7 @@ def test_the_first_request_of_each_second_refreshes(monkeypatch: pytest.MonkeyPa
     clock = Clock(monkeypatch)
     app, exporter = application()
     call(app, "/orders/7")
-    monkeypatch.setattr(workers, "_threads", 16)
+    monkeypatch.setattr(worker_module, "_threads", 16)
 
     clock.advance(0.5)
     call(app, "/orders/7")
@@ -117,7 +117,7 @@ def test_the_first_request_of_each_second_refreshes(monkeypatch: pytest.MonkeyPa
 
 def test_a_refresh_that_fails_is_counted_and_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     app, exporter = application()
-    monkeypatch.setattr(workers, "_resident_bytes", Raises())
+    monkeypatch.setattr(worker_module, "_resident_bytes", Raises())
 
     assert call(app, "/orders/7").body == b"xxxxxxx"
     assert counted(exporter, "flask_exporter_failures_total") == {("instruments",): 1}

@@ -15,14 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from prometheus.children import ChildError
 from prometheus.drill.faults import Expected, faults
 from prometheus.drill.live import LiveError, live
 from prometheus.drill.stack import Stack
 from prometheus.drill.watch import Course, Drill, Watch
-from prometheus.packages import REQUIRED
-from prometheus.plan import PlanError
-from prometheus.tools import fill
+from prometheus.run.children import ChildError
+from prometheus.run.plan import PlanError
+from prometheus.tools.packages import REQUIRED
+from prometheus.tools.toolbox import fill
 
 GONE = "MonitoringAlertmanagerGone"
 

@@ -8,8 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from prometheus.children import Part
-from prometheus.tools import executable
+from prometheus.run.children import Part
+from prometheus.tools.toolbox import executable
 
 DISK = 8 << 20  # bytes
 MEMORY = 4 << 20  # kB

@@ -6,7 +6,7 @@ import re
 import time
 import urllib.request
 
-from prometheus.children import ask
+from prometheus.run.children import ask
 
 PATIENCE = 60.0  # seconds: a critical alert waits 10 s for others of its group
 LABELS = {"alertname": "MonitoringDrill", "severity": "critical", "service": "drill"}

@@ -17,14 +17,14 @@ from typing import Any
 
 import yaml
 
-from prometheus import prepare
-from prometheus.children import Children, Part, ask
 from prometheus.drill.host import Host
+from prometheus.drill.receiver import Receiver
 from prometheus.drill.sites import Certificates, Shipper, Site
-from prometheus.parts import parts
-from prometheus.plan import PORTS, TOP, Plan
-from prometheus.receiver import Receiver
-from prometheus.tools import executable
+from prometheus.run import preparation
+from prometheus.run.children import Children, Part, ask
+from prometheus.run.parts import parts
+from prometheus.run.plan import PORTS, TOP, Plan
+from prometheus.tools.toolbox import executable
 
 SCALE = 60.0
 DAY = 86_400 / SCALE
@@ -80,7 +80,7 @@ class Stack:
     def __enter__(self) -> "Stack":
         self.receiver.__enter__()
         self._configure()
-        with prepare.claim(self.plan, {"prometheus", "alertmanager", *self.services}):
+        with preparation.claim(self.plan, {"prometheus", "alertmanager", *self.services}):
             pass
         _remember_yesterday(self.plan.data("prometheus"))
         try:
@@ -177,7 +177,7 @@ class Stack:
         os.kill(self.children.process("prometheus"), signal.SIGHUP)
 
     def _configure(self) -> None:
-        prepare.copy_configuration(self.plan)
+        preparation.copy_configuration(self.plan)
         file = self.plan.configuration / "prometheus.yml"
         document = yaml.safe_load(file.read_text())
         for job in document["scrape_configs"]:
@@ -190,7 +190,7 @@ class Stack:
             secret.write_text(f"{self.receiver.url}/{path}\n")
             os.environ[setting] = str(secret)
         os.environ["ALERT_RECEIVER"] = "webhook"
-        prepare.render_alertmanager(self.plan)
+        preparation.render_alertmanager(self.plan)
         self.write_targets()
         for job in ("prometheus", "alertmanager"):
             self._write_target_file(job, [{"targets": [self.plan.local(job)]}])
@@ -236,7 +236,7 @@ class Stack:
         return f"not up: {', '.join(down)}" if down or not targets else None
 
     def _workers(self, name: str) -> Path:
-        shm = prepare.SHM if prepare.SHM.is_dir() else self.plan.run
+        shm = preparation.SHM if preparation.SHM.is_dir() else self.plan.run
         return shm / f"{self.plan.run.name}-{name}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus.drill.faults import Expected, Fault
 from prometheus.drill.stack import Stack
-from prometheus.plan import TOP
+from prometheus.run.plan import TOP
 
 ARRIVES_WITHIN = 150.0  # seconds after its cause
 RESOLVES_WITHIN = 500.0  # seconds after the repair: the short window of the slowest burn is 6 minutes here

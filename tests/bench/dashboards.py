@@ -25,9 +25,9 @@ from typing import Any
 import yaml
 
 from grafana.build import documents
-from grafana.queries import SCRAPE_INTERVAL, Asked, asked, fill, step
-from prometheus.tools import executable
+from prometheus.tools.toolbox import executable
 from tests.bench import rows
+from tests.queries import SCRAPE_INTERVAL, Asked, asked, fill, step
 
 LIMIT = 200.0
 """Milliseconds that a query may take."""

@@ -21,9 +21,9 @@ from pathlib import Path
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 from pythonjsonlogger.json import JsonFormatter
 
-from exporter.destinations import RotatingFile
-from exporter.exchange import Exchange
-from exporter.requestlog import RequestLog
+from exporter.log.destinations import RotatingFile
+from exporter.log.requestlog import RequestLog
+from exporter.measure.exchange import Exchange
 from exporter.settings import Settings
 from tests.bench.rows import Row, save
 from tests.exchanges import exchange

@@ -22,9 +22,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.utils import floatToGoString
 
-from exporter.exposition import Exposition
+from exporter.scrape.exposition import Exposition
 from exporter.settings import DEFAULT_BUCKETS
-from exporter.workerfile import WorkerFile
+from exporter.store.workerfile import WorkerFile
 from tests.bench.rows import Row, save
 from tests.workerfiles import NOBODY, histogram, living
 

@@ -1,0 +1,90 @@
+"""From one look at a service to the next: rates of the time between, and how they went on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.commands.remote import Snapshot
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Between two looks: requests a second, the part of them that failed (0 to 1), times in milliseconds."""
+
+    rate: float
+    error_rate: float
+    mean: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    endpoint_rates: dict[str, float]
+
+
+class History:
+    """The last `length` moments, the newest last."""
+
+    def __init__(self, length: int = 240) -> None:
+        self.moments: deque[Moment] = deque(maxlen=length)
+        self._last: Snapshot | None = None
+
+    def add(self, snapshot: Snapshot) -> Moment:
+        """The moment that ends with this look; the first one tells what the service says of itself."""
+        stats, last = snapshot.stats, self._last
+        percentiles = stats.get("response_time_percentiles") or {}
+        requests = _since(snapshot, last, "total_requests")
+        if last is None or requests is None:
+            rate, error_rate = float(stats.get("requests_per_second", 0)), float(stats.get("error_rate", 0))
+            rates: dict[str, float] = {}
+        else:
+            seconds = max(snapshot.at - last.at, 1e-3)
+            rate = requests / seconds
+            error_rate = (_since(snapshot, last, "total_errors") or 0) / requests if requests else 0.0
+            rates = {
+                name: max(0, one["request_count"] - last.endpoints.get(name, {}).get("request_count", 0))
+                / seconds
+                for name, one in snapshot.endpoints.items()
+            }
+        self._last = snapshot
+        moment = Moment(
+            rate,
+            error_rate,
+            stats.get("average_response_time_ms"),
+            percentiles.get("p50"),
+            percentiles.get("p95"),
+            percentiles.get("p99"),
+            rates,
+        )
+        self.moments.append(moment)
+        return moment
+
+
+def _counts(snapshot: Snapshot) -> dict[str, int]:
+    return {name: one.get("request_count", 0) for name, one in snapshot.endpoints.items()}
+
+
+def _since(snapshot: Snapshot, last: Snapshot | None, name: str) -> int | None:
+    """How much a total has grown; None where that cannot be said, or it fell because the service is new."""
+    if last is None:
+        return None
+    grown: int = snapshot.stats.get(name, 0) - last.stats.get(name, 0)
+    return grown if grown >= 0 else None
+
+
+def sparkline(values: Iterable[float | None], width: int) -> str:
+    """The last `width` values as bars from 0 to the greatest; a gap where there is none."""
+    shown = list(values)[-width:] if width > 0 else []
+    greatest = max((value for value in shown if value is not None), default=0.0)
+    return "".join(
+        " " if value is None else _BARS[round(value / greatest * (len(_BARS) - 1)) if greatest > 0 else 0]
+        for value in shown
+    )
+
+
+def number(value: Any, digits: int = 1) -> str:
+    """For a person: `1,234.5`, or `-` where there is nothing."""
+    return "-" if value is None else f"{value:,.{digits}f}"

@@ -1,0 +1,182 @@
+"""`python -m exporter top`: a live view of a service for a shell where no Grafana is in reach."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import select
+import sys
+import termios
+import threading
+import tty
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.commands.history import History
+from exporter.commands.remote import Service, Snapshot, Unavailable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WITHOUT_TERMINAL = 120  # columns
+
+
+def add_command(commands: Any) -> None:
+    """Add `top` to the subcommands of an argument parser."""
+    parser = commands.add_parser("top", help="live view of a service in the terminal", description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="default: %(default)s")
+    parser.add_argument("--path", default="/monitoring", help="where its pages are (default: %(default)s)")
+    parser.add_argument("--health-path", default="/health", help="default: %(default)s")
+    parser.add_argument(
+        "--token-file",
+        default=os.environ.get("EXPORTER_TOKEN_FILE"),
+        help="file with the token that the service wants (default: $EXPORTER_TOKEN_FILE)",
+    )
+    parser.add_argument(
+        "--interval", type=_seconds, default=2.0, help="seconds from look to look (default: 2)"
+    )
+    parser.add_argument("--once", action="store_true", help="print one look and exit")
+    parser.add_argument("--json", action="store_true", help="print one look as JSON and exit")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit status: 0, or 1 where the service cannot be shown, which is said on standard error."""
+    try:
+        token = Path(options.token_file).read_text("utf-8").strip() if options.token_file else ""
+        service = Service(options.url, path=options.path, health_path=options.health_path, token=token)
+        if options.json:
+            _print_json(service.snapshot())
+        elif options.once:
+            _print(service)
+        else:
+            _watch(service, options.interval)
+    except KeyboardInterrupt:
+        return 0
+    except (Unavailable, OSError, ValueError) as error:
+        return _complain(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "rich":
+            raise
+        return _complain("rich is missing: pip install 'flask-observability-stack[cli]', or use --json")
+    return 0
+
+
+def _complain(reason: str) -> int:
+    sys.stderr.write(f"top: {reason}\n")
+    return 1
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r}: give seconds from 0.1 to 3600")
+    return seconds
+
+
+def _print_json(snapshot: Snapshot) -> None:
+    shown = {name: value for name, value in asdict(snapshot).items() if name != "at"}
+    sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+
+
+def _print(service: Service) -> None:
+    from rich.console import Console
+
+    from exporter.commands.screen import View, screen
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WITHOUT_TERMINAL
+    console = Console(markup=False, highlight=False, emoji=False, width=width)
+    history = History()
+    snapshot = service.snapshot()
+    history.add(snapshot)
+    console.print(screen(service.url, snapshot, history, View(), None))
+
+
+def _watch(service: Service, interval: float) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from exporter.commands.screen import View
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not (console.is_terminal and sys.stdin.isatty()):
+        raise ValueError("the live view needs a terminal; use --once or --json")
+    snapshot = service.snapshot()
+    history, view = History(), View()
+    history.add(snapshot)
+    looks = _Looks(service, interval)
+    with _Keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
+        looks.start()
+        while True:
+            live.update(_shown(service, snapshot, history, view, console), refresh=True)
+            if not all(view.press(key) for key in _pressed(keyboard, looks, console)):
+                return
+            with suppress(queue.Empty):
+                look = looks.found.get_nowait()
+                view.complaint = str(look) if isinstance(look, Unavailable) else ""
+                if isinstance(look, Snapshot) and not view.paused:
+                    snapshot = look
+                    history.add(snapshot)
+
+
+def _shown(service: Service, snapshot: Snapshot, history: History, view: Any, console: Console) -> Any:
+    from exporter.commands.screen import screen
+
+    return screen(service.url, snapshot, history, view, console.size.height)
+
+
+def _pressed(keyboard: _Keyboard, looks: _Looks, console: Console) -> list[str]:
+    """Wait until there is something new to show: keys, a look, another size of the terminal."""
+    size = console.size
+    while True:
+        keys = keyboard.keys(0.05)
+        if keys or not looks.found.empty() or console.size != size:
+            return keys
+
+
+class _Looks:
+    """Looks at the service in the background, so that keys are answered while it is slow."""
+
+    def __init__(self, service: Service, interval: float) -> None:
+        self.found: queue.SimpleQueue[Snapshot | Unavailable] = queue.SimpleQueue()
+        self._service = service
+        self._interval = interval
+
+    def start(self) -> None:
+        """Look at every interval until the process ends."""
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(self._interval):
+            try:
+                self.found.put(self._service.snapshot())
+            except Unavailable as reason:
+                self.found.put(reason)
+
+
+class _Keyboard:
+    """Standard input key by key, without echo; as it was afterwards."""
+
+    def __enter__(self) -> _Keyboard:
+        self._input = sys.stdin.fileno()
+        self._before = termios.tcgetattr(self._input)
+        tty.setcbreak(self._input)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
+
+    def keys(self, timeout: float) -> list[str]:
+        """What was pressed; an escape sequence (an arrow, say) is none of ours and comes as one key."""
+        if not select.select([self._input], [], [], timeout)[0]:
+            return []
+        text = os.read(self._input, 1024).decode("utf-8", "ignore")
+        return [text] if text.startswith("\x1b") else list(text)

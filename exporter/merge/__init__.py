@@ -1,0 +1,1 @@
+"""The values of many workers become one value a series."""

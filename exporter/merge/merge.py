@@ -1,0 +1,160 @@
+"""Merge: the values of all workers' files and the archive become one value a series.
+
+What a key means is worked out once, and kept between scrapes with the layout of each file.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+
+from exporter.merge.families import Family, Group
+from exporter.merge.plan import Content, Entry, Layout, Merged, Plan, family_of, sums
+from exporter.merge.series import Series, parse
+from exporter.store import workerfile
+from exporter.store.archive import Archive
+
+# How old (ns) a file's time must be to show a later change: the kernel's clock for it ticks every few ms.
+_SETTLED = 50_000_000
+
+
+class Merge:
+    """Merges one directory again and again, and keeps between scrapes what has not changed."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[tuple[int, int], tuple[Layout, int]] = {}
+        self._meanings: dict[str, dict[bytes, tuple[bytes, Entry]]] = {}
+        self._entries: dict[Series, Entry] = {}
+        self._planned: tuple[Layout, ...] = ()
+        self._plan = Plan(())
+        self._gauge_groups: dict[Series, Group] = {}
+        self._gauge_families: dict[tuple[str, str], Family] = {}
+        self.crowded = False
+        """Whether most of what is kept is of series that are gone: time to begin anew."""
+
+    def expected(self, stat: os.stat_result) -> int:
+        """The likely size of a file's content, in bytes."""
+        known = self._layouts.get((stat.st_dev, stat.st_ino))
+        return known[0].size if known else 0
+
+    def content(self, stem: str, pid: str, living: bool, stat: os.stat_result, data: bytes) -> Content:
+        """The content of a worker file; raises CorruptFileError.
+
+        Memory-mapped writing does not touch the time of a file on tmpfs, any other change does: while it is
+        the same, so are the keys that were seen last.
+        """
+        key = stat.st_dev, stat.st_ino
+        layout, verified = self._layouts.get(key, (None, 0))
+        if (
+            layout is None
+            or len(data) != layout.size
+            or (stat.st_mtime_ns != verified and not layout.fits(data))
+        ):
+            layout = self.layout(stem, workerfile.heads(data))
+        settled = stat.st_mtime_ns if time.time_ns() - stat.st_mtime_ns > _SETTLED else 0
+        self._layouts[key] = layout, settled
+        return Content(layout, [layout.values(data)], pid, living)
+
+    def layout(self, stem: str, heads: Iterable[bytes]) -> Layout:
+        """The layout of a file of these keys; raises CorruptFileError."""
+        meanings = self._meanings.setdefault(stem, {})
+        found = []
+        for head in heads:
+            meaning = meanings.get(head)
+            if meaning is None:
+                series, documentation = parse(stem, head[4:])
+                entry = self._entries.setdefault(series, Entry(series, documentation))
+                meaning = meanings[head] = head, entry
+            found.append(meaning)
+        return Layout([head for head, _ in found], [entry for _, entry in found])
+
+    def archived(self, archive: Archive) -> list[Content]:
+        """The contents of the archive; raises CorruptFileError."""
+        contents = []
+        for stem, series in archive.series.items():
+            encoded = [key.encode("utf-8", "surrogatepass") for key in series]
+            layout = self.layout(stem, [struct.pack("=i", len(key)) + key for key in encoded])
+            if stem == "gauge_mostrecent":
+                rows = [tuple(number for pair in series.values() for number in pair)]
+            else:
+                depth = max(map(len, series.values()), default=0) or 1
+                columns = [tuple(n[i] if i < len(n) else 0.0 for n in series.values()) for i in range(depth)]
+                rows = (
+                    columns if layout.added else [tuple(x for v in row for x in (v, 0.0)) for row in columns]
+                )
+            contents.append(Content(layout, rows, "", living=False))
+        return contents
+
+    def __call__(self, contents: Sequence[Content]) -> Merged:
+        """The merged families, sorted by name; `all` gauges have the label `pid`."""
+        added = [content for content in contents if content.layout.added]
+        layouts = tuple(content.layout for content in added)
+        if layouts != self._planned:
+            entries = dict.fromkeys(entry for layout in layouts for entry in layout.entries)
+            if entries.keys() != self._plan.entries.keys():
+                self._plan = Plan(entries, self._plan)
+            self._planned = layouts
+            gauges = sum(len(content.layout.entries) for content in contents if not content.layout.added)
+            self.crowded = len(self._entries) > 2 * (len(entries) + gauges) + 1000
+        plan = self._plan
+        rows = [
+            arranged
+            for layout, rows, _, _ in added
+            for row in rows
+            for arranged in layout.arranged(plan, row)
+        ]
+        merged = plan.merged(rows) + self._gauges([one for one in contents if not one.layout.added])
+        merged.sort(key=lambda item: item[0].name)
+        return merged
+
+    def forget_others(self, contents: Iterable[Content]) -> None:
+        """Drop the layouts of files other than these."""
+        current = {content.layout for content in contents}
+        self._layouts = {key: known for key, known in self._layouts.items() if known[0] in current}
+
+    def _gauges(self, contents: Sequence[Content]) -> Merged:
+        values, documentation = _gauge_values(contents)
+        members: dict[tuple[str, str], dict[Series, float]] = {}
+        for series, value in values.items():
+            members.setdefault((series.kind, series.family), {}).setdefault(series._replace(mode=""), value)
+        groups, families = self._gauge_groups, self._gauge_families
+        self._gauge_groups, self._gauge_families = {}, {}
+        merged = []
+        for key, by_series in members.items():
+            for series in by_series:
+                self._gauge_groups[series] = groups.get(series) or Group.of((series,))
+            formed = [self._gauge_groups[series] for series in by_series]
+            family = self._gauge_families[key] = family_of(key, documentation[key], formed, families.get(key))
+            merged.append((family, [*by_series.values()]))
+        return merged
+
+
+def _gauge_values(contents: Iterable[Content]) -> tuple[dict[Series, float], dict[tuple[str, str], str]]:
+    """The value of each gauge by its multiprocess mode, and the help texts of their families."""
+    found: dict[Series, list[tuple[float, float]]] = {}
+    documentation: dict[tuple[str, str], str] = {}
+    for layout, rows, pid, living in contents:
+        for at, entry in enumerate(layout.entries):
+            series = entry.series
+            if not living and series.mode.startswith(("live", "all")):
+                continue
+            if series.mode.endswith("all"):
+                series = series._replace(labels=tuple(sorted({**dict(series.labels), "pid": pid}.items())))
+            documentation.setdefault((series.kind, series.family), entry.documentation)
+            found.setdefault(series, []).extend((row[2 * at], row[2 * at + 1]) for row in rows)
+    merged = {}
+    for series, pairs in found.items():
+        numbers = [value for value, _ in pairs]
+        mode = series.mode.removeprefix("live")
+        if mode == "sum":
+            merged[series] = sums([(number,) for number in numbers])[0]
+        elif mode == "mostrecent":
+            value, timestamp = max(pairs, key=itemgetter(1))
+            if timestamp > 0.0:
+                merged[series] = value
+        else:
+            merged[series] = min(numbers) if mode == "min" else max(numbers) if mode == "max" else numbers[-1]
+    return merged, documentation

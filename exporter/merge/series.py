@@ -1,0 +1,67 @@
+"""Series of worker files: from a key to the sample's name, labels and family, or the proof of corruption."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+from prometheus_client.openmetrics.exposition import escape_label_name
+
+from exporter.store.workerfile import CorruptFileError
+
+Labels = tuple[tuple[str, str], ...]
+
+_SUFFIXES = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_sum"),
+    "summary": ("_count", "_sum"),
+}
+
+
+class Series(NamedTuple):
+    """One time series; equal ones of several files are one series. The help text is kept beside it."""
+
+    kind: str
+    """`counter`, `gauge`, `histogram` or `summary`."""
+    mode: str
+    """A gauge's multiprocess mode, else ""."""
+    family: str
+    labels: Labels
+    """Sorted by name; without a bucket's `le`."""
+    suffix: str
+    le: float | None
+
+
+def parse(stem: str, key: bytes) -> tuple[Series, str]:
+    """The series and help text of a key in a file `<stem>_<pid>.db`.
+
+    Raises:
+        CorruptFileError: no metric of prometheus_client has this key, or it cannot be exposed.
+    """
+    try:
+        family, name, labels, documentation = json.loads(key.decode("utf-8"))
+        f"{family}{name}{documentation}{''.join(labels.keys())}{''.join(labels.values())}".encode()
+        kind, _, mode = stem.partition("_")
+        suffix = name.removeprefix(family)
+        if not family or family + suffix != name or suffix not in _SUFFIXES[kind]:
+            raise ValueError(f"{name!r} is no sample of the {kind} {family!r}")
+        _check_names(tuple(labels))
+        documentation.strip()
+        le = None
+        if suffix == "_bucket":
+            le = float(labels.pop("le"))
+            if math.isnan(le):
+                raise ValueError("a bucket's bound is not a number")
+        return Series(kind, mode, family, tuple(sorted(labels.items())), suffix, le), documentation
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CorruptFileError(f"the key {key[:200]!r}: {error}") from None
+
+
+@lru_cache(maxsize=1000)
+def _check_names(labels: tuple[str, ...]) -> None:
+    """Raises ValueError if these labels could not stand beside each other in an exposition."""
+    if "" in labels or len({escape_label_name(label) for label in labels}) < len(labels):
+        raise ValueError(f"labels {list(labels)} cannot be exposed")

@@ -1,0 +1,1 @@
+"""What insiders, balancers and people ask a service."""

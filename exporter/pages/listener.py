@@ -1,0 +1,151 @@
+"""EXPORTER_LISTEN: metrics on an address of their own, from a process that serves nothing else.
+
+It is a child of the server's master, so that no worker pays for a scrape; a thread in the master would be
+unsafe, because the master forks. It reads the worker files, so what only a worker's memory knows is not
+there: `flask_health_check_up` and the extremes of the last minute.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from socketserver import TCPServer, ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
+
+from exporter.pages.access import Access
+from exporter.scrape.exposition import Exposition
+from exporter.settings import Settings
+from exporter.worker.live import Facts
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_PARENT_INTERVAL = 0.5
+_BIND_INTERVAL = 0.2
+
+
+class Listener:
+    """Serves the metrics of a worker directory on `settings.listen`."""
+
+    def __init__(self, settings: Settings, directory: str) -> None:
+        assert settings.listen is not None  # noqa: S101  the caller has asked
+        self._address = settings.listen
+        self._metrics = Metrics(settings, directory)
+        self._server: _Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it is bound to."""
+        assert self._server is not None  # noqa: S101  the caller has bound it
+        return int(self._server.server_address[1])
+
+    def bind(self) -> _Server:
+        """Take the address; raises OSError if it cannot be had."""
+        self._server = _Server(self._address, _Handler)
+        self._server.set_app(self._metrics)
+        return self._server
+
+    def close(self) -> None:
+        """Give the address up in this process."""
+        if self._server is not None:
+            self._server.server_close()
+
+    def run(self, parent: int) -> None:
+        """Serve until the process `parent` is gone; where the address is not bound yet, wait for it."""
+        server = self._server
+        while server is None:
+            with suppress(OSError):  # the master that this one replaces has it still
+                server = self.bind()
+                break
+            if os.getppid() != parent:
+                return
+            time.sleep(_BIND_INTERVAL)
+        server.parent = parent
+        with suppress(_ParentGoneError):
+            server.serve_forever(_PARENT_INTERVAL)
+
+    def fork(self, inherited: Iterable[socket.socket], pause: float) -> int:
+        """Run in a child process, after a pause in seconds, and return its id.
+
+        The child closes the sockets that it `inherited`.
+        """
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            for one in inherited:
+                one.close()
+            time.sleep(pause)
+            self.run(parent)
+        finally:
+            os._exit(0)
+
+
+class Metrics:
+    """A WSGI application that serves the metrics of a worker directory to those who may see them."""
+
+    def __init__(self, settings: Settings, directory: str) -> None:
+        self._path = settings.path or "/metrics"
+        self._access = Access(settings)
+        live: list[Collector] = []
+        self._exposition = Exposition(CollectorRegistry(), directory, live, max_series=settings.max_series)
+        live.append(Facts(settings.app_version, self._exposition.worker_files))
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != self._path:
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [f"Metrics are at {self._path}\n".encode()]
+        refusal = self._access.refusal(environ)
+        if refusal is not None:
+            start_response(f"{refusal.status} Refused", [("Content-Type", "text/plain"), *refusal.headers])
+            return [f"{refusal.message}\n".encode()]
+        body, headers = self._exposition.render(
+            environ.get("HTTP_ACCEPT"),
+            parse_qs(environ.get("QUERY_STRING", "")).get("name[]", ()),
+            environ.get("HTTP_ACCEPT_ENCODING"),
+        )
+        start_response("200 OK", headers)
+        return [body]
+
+
+class _ParentGoneError(Exception):
+    pass
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    parent = 0
+
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer's asks the name service for the host's full name, which can take its time.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.setup_environ()
+
+    def service_actions(self) -> None:
+        if os.getppid() != self.parent:
+            raise _ParentGoneError
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10  # seconds, for a client that sends nothing
+
+    def log_message(self, *args: Any) -> None:
+        """A line for each scrape would drown the server's own."""

@@ -1,0 +1,1 @@
+"""Families and values become the text of a scrape."""

@@ -1,0 +1,127 @@
+"""Encoding: a family and its values become text, in the format that a scraper asked for.
+
+prometheus_client's own encoder writes each group of samples once, with a mark in the place of every value;
+after that a scrape fills in the values. So the text is prometheus_client's to the letter, in every format and
+escaping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.samples import Exemplar, Sample
+
+from exporter.merge.families import Family, Group, number
+
+# Stands for a bucket's bound while one line is written for all of them; no label value contains it.
+_BOUND = uuid4().hex
+_VALUE = 0.5
+
+Ordered = Callable[[Sequence[Any]], tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a scraper asked for."""
+
+    content_type: str
+    openmetrics: bool
+    escaping: str
+    encode: Callable[[Any], bytes]
+
+    @staticmethod
+    def accepted(accept: str | None) -> Format:
+        """The format for an Accept header, as prometheus_client negotiates it."""
+        try:
+            encode, content_type = choose_encoder(accept or "")
+        except TypeError:  # a version that is not made of numbers
+            encode, content_type = choose_encoder("")
+        options = encode.keywords if isinstance(encode, partial) else {}
+        is_openmetrics = isinstance(encode, partial) and encode.func is openmetrics.generate_latest
+        return Format(content_type, is_openmetrics, options.get("escaping", openmetrics.UNDERSCORES), encode)
+
+    def lines(self, metric: Metric) -> list[str]:
+        """The text of a metric line by line, without the end of the exposition."""
+        lines = self.encode(_Only([metric])).decode().split("\n")[:-1]
+        return lines[:-1] if self.openmetrics else lines
+
+
+class _Only(NamedTuple):
+    """A registry of metrics that have been collected already."""
+
+    metrics: list[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        return self.metrics
+
+
+def encoded(family: Family, values: Sequence[float], exemplars: Mapping[int, Exemplar], form: Format) -> str:
+    """The text of a family; `exemplars` by line, which only OpenMetrics has."""
+    # Between these bounds Python writes a float as Go does; the rest is rare.
+    written: list[Any] = [value if -1e6 < value < 1e6 else number(value) for value in values]
+    if form.openmetrics and exemplars:
+        names = [name for group in family.groups for name, _ in group.lines]
+        for line, exemplar in exemplars.items():
+            sample = Sample(names[line], {}, values[line])
+            text = openmetrics._compose_exemplar_string(family, sample, exemplar)  # type: ignore[no-untyped-call]
+            written[line] = number(values[line]) + text
+    text, ordered = _template(family, form)
+    return text % ordered(written)
+
+
+def _template(family: Family, form: Format) -> tuple[str, Ordered]:
+    """The text of a family with `%s` for each value, and a function that brings its values into that order.
+
+    In the plain text format the times of creation are a family of their own after the rest.
+    """
+    key = form.openmetrics, form.escaping
+    if key not in family.texts:
+        heads: list[str] = []
+        bodies: tuple[list[str], list[str]] = [], []
+        order: tuple[list[int], list[int]] = [], []
+        line = 0
+        for group in family.groups or (Group((), ()),):
+            if key not in group.texts:
+                group.texts[key] = _group_texts(family, group, form)
+            heads, *texts = group.texts[key]
+            for body, text in zip(bodies, texts, strict=True):
+                body.append(text)
+            for name, _ in group.lines:
+                order[_is_apart(family, name, form)].append(line)
+                line += 1
+        text = "".join([heads[0], *bodies[0], heads[1], *bodies[1]])
+        family.texts[key] = text, itemgetter(*order[0], *order[1]) if order[1] else tuple
+    found: tuple[str, Ordered] = family.texts[key]
+    return found
+
+
+def _group_texts(family: Family, group: Group, form: Format) -> tuple[list[str], str, str]:
+    """The heads of the family and of its times of creation, and what one group adds below each."""
+    bounds = [labels["le"] for name, labels in group.lines if name == family.name + "_bucket"]
+    metric = Metric(family.name, family.documentation, family.type, family.unit)
+    for at, (name, labels) in enumerate(group.lines[max(len(bounds) - 1, 0) :]):
+        metric.add_sample(name, {**labels, "le": _BOUND} if bounds and at == 0 else labels, _VALUE)
+    apart = [_is_apart(family, sample.name, form) for sample in metric.samples]
+    heads, bodies = ["", ""], ["", ""]
+    part = written = 0
+    for line in form.lines(metric):
+        if line.startswith("# "):
+            part = int(written == apart.count(False) and any(apart))
+            heads[part] += line.replace("%", "%%") + "\n"
+        else:
+            text = line.removesuffix(str(_VALUE)).replace("%", "%%") + "%s\n"
+            bodies[part] += "".join(text.replace(_BOUND, le) for le in bounds) if _BOUND in text else text
+            written += 1
+    return heads, bodies[0], bodies[1]
+
+
+def _is_apart(family: Family, name: str, form: Format) -> bool:
+    return not form.openmetrics and name == family.name + "_created"

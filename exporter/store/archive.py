@@ -1,0 +1,119 @@
+"""The archive: what dead workers counted, added up exactly.
+
+A sum of plain floats depends on their order, so folding one file could lower a total by one unit in the last
+place, which Prometheus takes for a restart. The archive therefore keeps every total as a list of floats whose
+exact sum it is (Shewchuk 1997, "Adaptive Precision Floating-Point Arithmetic"); a scrape rounds once, over
+these and the living workers' values, with `math.fsum`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from exporter.store.workerfile import CorruptFileError
+
+VERSION = 1
+
+# Gauges that show the living only are not here: those of the dead disappear.
+_ADDED = ("counter", "histogram", "summary", "gauge_sum")
+STEMS = (*_ADDED, "gauge_min", "gauge_max", "gauge_mostrecent")
+
+
+@dataclass(slots=True)
+class Archive:
+    """Totals by stem and key, and the names of the files that they already contain."""
+
+    folded: list[str] = field(default_factory=list)
+    series: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def fold(self, stem: str, keys: Iterable[str], pairs: Iterable[tuple[float, float]]) -> None:
+        """Take in the values and timestamps of a dead worker's file."""
+        if stem not in STEMS:
+            return
+        series = self.series.setdefault(stem, {})
+        for key, (value, timestamp) in zip(keys, pairs, strict=True):
+            kept = series.get(key)
+            if stem in _ADDED:
+                add(series.setdefault(key, []), value)
+            elif stem == "gauge_mostrecent":
+                if kept is None or timestamp > kept[1]:
+                    series[key] = [value, timestamp]
+            elif kept is None or (value < kept[0] if stem == "gauge_min" else value > kept[0]):
+                series[key] = [value]
+
+    def dump(self) -> bytes:
+        """The archive as a file's content."""
+        return json.dumps({"version": VERSION, "folded": self.folded, "series": self.series}).encode()
+
+
+def load(content: bytes) -> Archive:
+    """The archive of a file's content.
+
+    Raises:
+        CorruptFileError: it is not whole, or of another version.
+    """
+    try:
+        document = json.loads(content)
+        if document["version"] != VERSION:
+            raise ValueError(f"version {document['version']!r} instead of {VERSION}")
+        archive = Archive(document["folded"], document["series"])
+        for stem, series in archive.series.items():
+            length = 2 if stem == "gauge_mostrecent" else None if stem in _ADDED else 1
+            for numbers in series.values():
+                if {*map(type, numbers)} - {float} or length not in (None, len(numbers)) or stem not in STEMS:
+                    raise ValueError(f"{stem} {numbers!r}")
+        if not all(isinstance(name, str) for name in archive.folded):
+            raise ValueError("folded names are no strings")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CorruptFileError(f"archive: {error}") from None
+    return archive
+
+
+def read(path: str) -> Archive:
+    """The archive at `path`, empty where there is none; raises CorruptFileError."""
+    try:
+        with open(path, "rb") as file:
+            return load(file.read())
+    except FileNotFoundError:
+        return Archive()
+
+
+def write(path: str, archive: Archive) -> None:
+    """Put the archive in place at once and whole; raises OSError, with the old one untouched."""
+    temporary = path + ".tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(archive.dump())
+        os.rename(temporary, path)
+    except OSError:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def add(partials: list[float], value: float) -> None:
+    """Add `value` to the exact sum that `partials` hold: floats of ascending size that do not overlap.
+
+    What is not finite swallows the rest, as in any sum.
+    """
+    if not math.isfinite(value) or (partials and not math.isfinite(partials[-1])):
+        partials[:] = [value + sum(partials)]
+        return
+    used = 0
+    for partial in partials:
+        if abs(value) < abs(partial):
+            value, partial = partial, value
+        high = value + partial
+        low = partial - (high - value)
+        if low:
+            partials[used] = low
+            used += 1
+        value = high
+    if math.isfinite(value):
+        partials[used:] = [value] if value else []
+    else:  # the sum is beyond the largest float
+        partials[:] = [value]

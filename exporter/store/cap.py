@@ -1,0 +1,86 @@
+"""The series cap in the archive: workers that come and go see other label sets, and all of them end there.
+
+Above the cap a dead worker's label set is folded as a living one's is by `exporter.labels.SeriesCap`. One
+that a living worker has too stays, because its counter would fall.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable
+
+from exporter.labels import OTHER, OTHER_METHOD
+from exporter.merge.plan import Content
+from exporter.merge.series import Labels, Series
+from exporter.store.archive import Archive, add
+
+# The families of requests under any prefix. What users declare themselves is their own affair.
+_REQUESTS = re.compile(r"(.+_)?http_(request|response|client)(_.+)?")
+
+LabelSet = tuple[str, Labels]
+
+
+def label_sets(contents: Iterable[Content]) -> set[LabelSet]:
+    """The label sets of these contents: (family, labels without `le`)."""
+    return {label_set(entry.series) for content in contents for entry in content.layout.entries}
+
+
+def label_set(series: Series) -> LabelSet:
+    """The label set that a series belongs to."""
+    return series.family, series.labels
+
+
+def bound(
+    total: Archive, contents: Iterable[Content], limit: int, living: Callable[[], Collection[LabelSet]]
+) -> None:
+    """Fold what exceeds `limit` label sets in each family of `total`, whose `contents` these are.
+
+    `living` is asked for the label sets of the living only if there is something to fold.
+    """
+    for content in contents:
+        if not content.layout.added:
+            continue
+        families: dict[str, dict[LabelSet, list[str]]] = {}
+        for key, entry in zip(content.layout.keys(), content.layout.entries, strict=True):
+            families.setdefault(entry.series.family, {}).setdefault(label_set(entry.series), []).append(key)
+        excess = [
+            (found, keys)
+            for family, sets in families.items()
+            if len(sets) > limit and _REQUESTS.fullmatch(family)
+            for found, keys in list(sets.items())[limit:]
+            if not _is_coarse(dict(found[1]))
+        ]
+        stay = living() if excess else ()
+        numbers = total.series[content.layout.entries[0].series.kind] if excess else {}
+        for found, keys in excess:
+            if found not in stay:
+                for key in keys:
+                    into = numbers.setdefault(_coarse_key(key), [])
+                    for number in numbers.pop(key):
+                        add(into, number)
+
+
+def _coarse_key(key: str) -> str:
+    family, name, labels, documentation = json.loads(key)
+    return json.dumps([family, name, _coarse(labels), documentation], sort_keys=True)
+
+
+def _coarse(labels: dict[str, str]) -> dict[str, str]:
+    coarse = dict.fromkeys(labels, OTHER)
+    for name, value in labels.items():
+        if name == "method":
+            coarse[name] = OTHER_METHOD
+        elif name == "status":
+            coarse[name] = value[:1] + "xx"
+        elif name == "le":
+            coarse[name] = value
+    return coarse
+
+
+def _is_coarse(labels: dict[str, str]) -> bool:
+    """Whether a living worker or the archive has folded this already; a known rule may be in it."""
+    coarse = _coarse(labels)
+    return all(labels[name] == coarse[name] for name in ("method", "status") if name in labels) and (
+        "method" in labels or labels == coarse
+    )

@@ -1,0 +1,253 @@
+"""Flight recorder: the last requests of each worker, in rings that all can read and that outlive it.
+
+A worker writes a memory-mapped ring of its own, `recent_<n>.ring`, whose number it holds by flock; the next
+worker takes over the ring of a dead one, so there are never more rings than there were workers at once.
+Readers do not map it: a file that is cut short would end them with SIGBUS. Each record carries a checksum, so
+one that is being overwritten, or whose writer was killed half-way, is never shown.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import mmap
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from exporter.measure.exchange import Exchange
+
+_MAGIC = b"flight02"
+_HEADER = struct.Struct("<8sIId")  # magic, record size, records, time at which the writing began
+_HEADER_SIZE = 64
+_RECORD_SIZE = 640
+_CHECKSUM = 4
+# Lengths of the names and of the rest of the text, sequence, start, duration, request and response size.
+_NUMBERS = struct.Struct("<HHQddqq")
+_PATH_LIMIT = 256
+_TEXT_LIMIT = 64 + 1 + 32 + 1 + _PATH_LIMIT  # request id, trace id, path
+_NAMES_LIMIT = _RECORD_SIZE - _CHECKSUM - _NUMBERS.size - _TEXT_LIMIT
+_RETRY_SECONDS = 1.0
+
+_pack = _NUMBERS.pack
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One recorded request: times in seconds (the start since the epoch), sizes in bytes, "" for unknown.
+
+    `failed` is what error ratios count: a status of 500 or more, or an unhandled exception.
+    """
+
+    start_time: float
+    duration: float
+    method: str
+    url_rule: str
+    endpoint: str
+    path: str
+    status: int
+    failed: bool
+    error_type: str
+    request_size: int
+    response_size: int
+    request_id: str
+    trace_id: str
+    disconnected: bool
+
+
+class FlightRecorder:
+    """Keeps the last `size` requests of this process; with a `directory`, those of all workers can be read.
+
+    Without a directory the ring is private memory. Nothing is opened before the first request, so that
+    workers forked from a master that has the application loaded get rings of their own.
+    """
+
+    _ring: _Ring | None
+    _lock: threading.Lock
+    _retry_at: float
+
+    def __init__(self, size: int, directory: str | None = None) -> None:
+        self._size = size
+        self._directory = None if directory is None else Path(directory)
+        self._born = time.time()
+        self._forget()
+        _instances.add(self)
+
+    def record(self, exchange: Exchange) -> None:
+        """Write one finished request. Raises OSError while the directory cannot be written."""
+        ring = self._ring or self._claim()
+        if ring is None:
+            return
+        sequence = next(ring.sequence)
+        outcome = exchange.outcome
+        names = names_of(exchange) if outcome is None else outcome.names
+        # WSGI hands over the bytes of the path as Latin-1.
+        path = exchange.environ.get("PATH_INFO", "")[:_PATH_LIMIT]
+        rest = f"{exchange.request_id}\0{exchange.trace_id}\0{path}".encode("latin-1", "replace")
+        body = _pack(
+            len(names),
+            len(rest),
+            sequence,
+            exchange.start_time,
+            exchange.duration,
+            exchange.request_size,
+            exchange.response_size,
+        ) + names + rest  # fmt: skip
+        at = _HEADER_SIZE + sequence % self._size * _RECORD_SIZE
+        # One assignment: atomic among the threads of this process, which hold the interpreter lock for it.
+        ring.memory[at : at + _CHECKSUM + len(body)] = crc32(body).to_bytes(_CHECKSUM, "little") + body
+
+    def read(self) -> list[Request]:
+        """The recorded requests of all workers, living and dead: newest start first, each once."""
+        found = [request for content in self._contents() for _, request in _requests(content)]
+        found.sort(key=lambda request: request.start_time, reverse=True)
+        return found
+
+    def started(self) -> float:
+        """When the service started (seconds since the epoch), as the oldest ring or this process knows it."""
+        if self._size and self._ring is None:
+            with suppress(OSError):
+                self._claim()
+        beginnings: list[float] = [_HEADER.unpack_from(content)[3] for content in self._contents()]
+        return min([self._born, *beginnings])
+
+    def _contents(self) -> Iterator[bytes]:
+        if self._directory is None:
+            if self._ring is not None:
+                yield self._ring.memory[:]
+            return
+        for path in self._directory.glob("recent_*.ring"):
+            with suppress(OSError):
+                content = path.read_bytes()
+                if _valid(content):
+                    yield content
+
+    def _claim(self) -> _Ring | None:
+        with self._lock:
+            if self._size == 0:
+                return None
+            if self._ring is None:
+                now = time.monotonic()
+                if now < self._retry_at:  # a directory that cannot be written must not cost every request
+                    raise OSError(f"{self._directory}: no ring for the flight recorder")
+                self._retry_at = now + _RETRY_SECONDS
+                self._ring = _claimed(self._directory, self._size, self._born)
+            return self._ring
+
+    def _forget(self) -> None:
+        """No ring yet; also in a forked child, whose copy would be a second writer to the parent's."""
+        self._ring = None
+        self._lock = threading.Lock()
+        self._retry_at = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    memory: mmap.mmap
+    sequence: Iterator[int]  # of itertools.count: next() is atomic among threads
+
+
+def _claimed(directory: Path | None, size: int, born: float) -> _Ring:
+    """A ring that this process alone writes: the first one whose number nobody holds."""
+    length = _HEADER_SIZE + size * _RECORD_SIZE
+    header = _HEADER.pack(_MAGIC, _RECORD_SIZE, size, born)
+    if directory is None:
+        memory = mmap.mmap(-1, length)
+        memory[: len(header)] = header
+        return _Ring(memory, itertools.count())
+    for number in itertools.count():
+        path = directory / f"recent_{number}.ring"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            content = path.read_bytes()
+            if len(content) != length or not _valid(content):  # new, of another size, or garbage
+                os.ftruncate(file, 0)
+                os.posix_fallocate(file, 0, length)  # a full disk is an error here, not SIGBUS at a write
+                os.pwrite(file, header, 0)
+                content = header
+            following = max((sequence for sequence, _ in _requests(content)), default=-1) + 1
+            # The mapping keeps a duplicate of the descriptor, and with it the lock, until it is dropped.
+            return _Ring(mmap.mmap(file, length), itertools.count(following))
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(file)
+    raise AssertionError("itertools.count ended")
+
+
+def _valid(content: bytes) -> bool:
+    if len(content) < _HEADER_SIZE:
+        return False
+    magic, record_size, records, _ = _HEADER.unpack_from(content)
+    return (magic, record_size, len(content)) == (
+        _MAGIC,
+        _RECORD_SIZE,
+        _HEADER_SIZE + records * _RECORD_SIZE,
+    )
+
+
+def names_of(exchange: Exchange) -> bytes:
+    """The part of a record that is the same for all requests of a rule with the same outcome."""
+    exchange.name()
+    flags = f"{exchange.failed:d}{exchange.disconnected:d}"
+    names = (exchange.method, exchange.error_type, exchange.endpoint, exchange.rule)
+    return (f"{exchange.status:03d}{flags}" + "\0".join(names)).encode("utf-8", "replace")[:_NAMES_LIMIT]
+
+
+def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
+    """The whole records of a ring with their sequence numbers, in no order."""
+    for at in range(_HEADER_SIZE, len(content), _RECORD_SIZE):
+        start = at + _CHECKSUM
+        names_length, rest_length, sequence, start_time, duration, request_size, response_size = (
+            _NUMBERS.unpack_from(content, start)
+        )
+        middle = start + _NUMBERS.size + names_length
+        end = middle + rest_length
+        body = content[start:end]
+        if end > at + _RECORD_SIZE or crc32(body) != int.from_bytes(content[at:start], "little"):
+            continue
+        names = content[start + _NUMBERS.size : middle].decode("utf-8", "ignore")
+        if not names:  # never written
+            continue
+        method, error_type, endpoint, rule = (*names[5:].split("\0", 3), "", "", "")[:4]
+        request_id, trace_id, path = content[middle:end].split(b"\0", 2)
+        yield (
+            sequence,
+            Request(
+                start_time=start_time,
+                duration=duration,
+                method=method,
+                url_rule=rule,
+                endpoint=endpoint,
+                path=path.decode("utf-8", "replace"),
+                status=int(names[:3]),
+                failed=names[3] == "1",
+                error_type=error_type,
+                request_size=request_size,
+                response_size=response_size,
+                request_id=request_id.decode("ascii"),
+                trace_id=trace_id.decode("ascii"),
+                disconnected=names[4] == "1",
+            ),
+        )
+
+
+_instances: WeakSet[FlightRecorder] = WeakSet()
+
+
+def _after_fork() -> None:
+    for recorder in _instances:
+        recorder._forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

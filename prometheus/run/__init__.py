@@ -1,0 +1,1 @@
+"""`make run`: the whole stack as local processes."""

@@ -1,0 +1,144 @@
+"""`make run`: the whole stack as local processes, checked before it starts and stopped as a whole.
+
+Settings, as environment variables: APP_PORT, PROMETHEUS_PORT, ALERTMANAGER_PORT, BLACKBOX_PORT, NODE_PORT,
+GRAFANA_PORT; RUN_DIR (data and logs; .run); TARGETS_DIR (what to scrape; prometheus/targets); TRAFFIC_USERS
+(simulated customers; 5, and 0 for none); TIME_SCALE (divides every duration of the rules; 1);
+ALERT_RECEIVER and its like, as prometheus/alertmanager/start.sh says.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus.run import preparation, targets
+from prometheus.run.children import ChildError, Children, Part, ask
+from prometheus.run.parts import TITLES, api_only, parts, request_log, traffic
+from prometheus.run.plan import TOP, Plan, PlanError
+from prometheus.tools.packages import GRAFANA, REQUIRED
+from prometheus.tools.toolbox import fill, gave_up
+
+# Seconds until every part answers, and then until every target has been scraped.
+PATIENCE = 60.0
+
+
+def get_tools() -> bool:
+    """Make sure of the programs; whether there is a Grafana too.
+
+    Raises:
+        PlanError: a program that the stack needs cannot be had.
+    """
+    for report in fill(REQUIRED).values():
+        raise PlanError(report)
+    return not gave_up(GRAFANA) and not fill([GRAFANA])
+
+
+def all_up(plan: Plan, own: set[tuple[str, str]]) -> Callable[[], str | None]:
+    """A condition to wait for: Prometheus has scraped each of the stack's own targets."""
+
+    def condition() -> str | None:
+        try:
+            answer = json.loads(ask(f"{plan.url('prometheus')}/api/v1/targets?state=active"))
+        except OSError as error:
+            return f"prometheus does not list its targets ({error})"
+        down = dict.fromkeys(own, "not scraped yet")
+        for target in answer["data"]["activeTargets"]:
+            discovered = target["discoveredLabels"]
+            key = (Path(discovered["__meta_filepath"]).name, discovered["__address__"])
+            if target["health"] == "up":
+                down.pop(key, None)
+            elif key in down and target["lastError"]:
+                down[key] = target["lastError"]
+        complaints = (f"target {address} of {file}: {why}" for (file, address), why in down.items())
+        return "; ".join(complaints) or None
+
+    return condition
+
+
+class Signals:
+    """Ctrl-C, a terminal that closes, and SIGTERM ask to stop."""
+
+    def __init__(self) -> None:
+        self.received = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._receive)
+
+    def _receive(self, *_: object) -> None:
+        self.received = True
+
+
+def run(plan: Plan) -> None:
+    """Check, start, and stay until a signal comes.
+
+    Raises:
+        PlanError: the stack cannot be started so; nothing was started.
+        ChildError: a part ended; everything has been stopped.
+    """
+    began = time.monotonic()
+    preparation.check_settings()
+    names = targets.parts(plan.targets) | {"app", "prometheus", "alertmanager"}
+    preparation.check_ports(plan, names - {"grafana"})
+    with preparation.claim(plan, names):
+        if get_tools():
+            names.add("grafana")
+            preparation.check_ports(plan, {"grafana"})
+            plan.data("grafana").mkdir(parents=True, exist_ok=True)
+        else:
+            names.discard("grafana")
+        preparation.copy_configuration(plan)
+        own = targets.localize(plan, names)
+        preparation.render_alertmanager(plan)
+        preparation.check_configuration(plan)
+        workers = preparation.worker_directory(plan)
+        signals = Signals()
+        children = Children(plan.logs, TOP, lambda: signals.received)
+        try:
+            supervise(plan, children, parts(plan, names, workers), own, began)
+        finally:
+            children.stop()
+            shutil.rmtree(workers, ignore_errors=True)
+
+
+def supervise(
+    plan: Plan, children: Children, every: list[Part], own: set[tuple[str, str]], began: float
+) -> None:
+    """Start all, wait until all is well, say where it is, and watch until asked to stop."""
+    for part in every:
+        children.start(part)
+    if not children.wait(children.healthy(every), PATIENCE):
+        return
+    if plan.users:
+        children.start(traffic(plan))
+    if not children.wait(all_up(plan, own), PATIENCE):
+        return
+    print(f"Up after {time.monotonic() - began:.0f} s, all {len(own)} targets too:")
+    for part in every:
+        pages = "  (its API; Debian's build has no pages)" if api_only(part.name) else ""
+        print(f"  {TITLES[part.name]:18} {plan.url(part.name)}{pages}")
+    if all(part.name != "grafana" for part in every):
+        print("  (no Grafana: neither on the PATH nor to be downloaded, see .tools/grafana.unavailable)")
+    print(f"  (no Loki: it comes with compose; the app logs its requests to {request_log(plan)})")
+    print(f"Logs are in {plan.logs}. Ctrl-C stops everything.", flush=True)
+    children.watch()
+
+
+def main() -> int:
+    """Run the stack; 0 after a signal, 1 with what is wrong otherwise."""
+    # The app gets a directory of this run's own; in any other process it would only do harm.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    try:
+        run(Plan.load())
+    except KeyboardInterrupt:
+        return 130
+    except (PlanError, ChildError) as error:
+        print(f"make run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

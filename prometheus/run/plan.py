@@ -1,0 +1,100 @@
+"""What `make run` is asked to do: environment variables → one validated, frozen object."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+
+# Compose's address of each part, as the target files name it → the setting of its port here.
+PORTS = {
+    "app:8000": "APP_PORT",
+    "prometheus:9090": "PROMETHEUS_PORT",
+    "alertmanager:9093": "ALERTMANAGER_PORT",
+    "blackbox:9115": "BLACKBOX_PORT",
+    "node-exporter:9100": "NODE_PORT",
+    "grafana:3000": "GRAFANA_PORT",
+}
+
+
+class PlanError(Exception):
+    """The stack cannot be started so; the message is one line with the culprit and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where everything is: `ports` by part, `run` for all that is written, `targets` for what is scraped.
+
+    `scale` divides every duration of the rules; `users` is the number of simulated customers.
+    """
+
+    ports: Mapping[str, int]
+    run: Path
+    targets: Path
+    scale: float
+    users: int
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ) -> "Plan":
+        """Read APP_PORT and its like, RUN_DIR, TARGETS_DIR, TIME_SCALE and TRAFFIC_USERS.
+
+        Raises:
+            PlanError: a value is malformed, or two parts have the same port.
+        """
+        ports: dict[str, int] = {}
+        for address, setting in PORTS.items():
+            part, _, default = address.partition(":")
+            port = int(_number(environ, setting, default, 1, 65535, whole=True))
+            if port in ports.values():
+                other = next(PORTS[known] for known in PORTS if ports.get(known.partition(":")[0]) == port)
+                raise PlanError(f"{setting} and {other} are both {port}: give each its own port")
+            ports[part] = port
+        return cls(
+            ports=ports,
+            run=Path(environ.get("RUN_DIR") or TOP / ".run").absolute(),
+            targets=Path(environ.get("TARGETS_DIR") or TOP / "prometheus/targets").absolute(),
+            scale=_number(environ, "TIME_SCALE", "1", 1, 300),
+            users=int(_number(environ, "TRAFFIC_USERS", "5", 0, 1000, whole=True)),
+        )
+
+    def local(self, part: str) -> str:
+        """Address of a part on this machine, `127.0.0.1:port`."""
+        return f"127.0.0.1:{self.ports[part]}"
+
+    def url(self, part: str) -> str:
+        """The same as a URL without a path."""
+        return f"http://{self.local(part)}"
+
+    @property
+    def configuration(self) -> Path:
+        """Directory of the configuration that this run uses: a copy with this run's addresses."""
+        return self.run / "configuration"
+
+    @property
+    def alertmanager(self) -> Path:
+        """Alertmanager's configuration file, with this run's receiver."""
+        return self.run / "alertmanager.yml"
+
+    @property
+    def logs(self) -> Path:
+        """Directory with one log file for each part."""
+        return self.run / "logs"
+
+    def data(self, part: str) -> Path:
+        """Directory in which a part keeps what must survive a restart."""
+        return self.run / "data" / part
+
+
+def _number(
+    environ: Mapping[str, str], setting: str, default: str, low: float, high: float, *, whole: bool = False
+) -> float:
+    text = environ.get(setting) or default
+    try:
+        number = float(int(text)) if whole else float(text)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        kind = "whole number" if whole else "number"
+        raise PlanError(f"{setting}={text!r}: give a {kind} from {low:g} to {high:g}")
+    return number

@@ -1,0 +1,1 @@
+"""`slo.yml` becomes recording rules, alerts and their tests."""

@@ -1,0 +1,1 @@
+"""`.tools/`: the programs that the stack runs."""

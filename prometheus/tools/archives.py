@@ -1,0 +1,126 @@
+"""Official release archives: downloaded, verified against the published checksum, unpacked."""
+
+import hashlib
+import http.client
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus.tools.packages import Package, UnavailableError
+
+BLOCK = 1 << 20
+
+
+@dataclass(slots=True)
+class Archives:
+    """Gets packages from their projects' sites, or from one mirror with the same paths.
+
+    `base` replaces the projects' addresses; `timeout` (seconds) bounds connecting and each wait for data.
+    A site that does not answer is asked once only: several packages come from the same one.
+    """
+
+    base: str | None = None
+    timeout: float = 10.0
+    _silent: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def configured(cls) -> "Archives":
+        """As STACK_ARCHIVES (address) and STACK_ARCHIVES_TIMEOUT (seconds) say."""
+        setting = os.environ.get("STACK_ARCHIVES_TIMEOUT", "10")
+        try:
+            timeout = float(setting)
+        except ValueError:
+            timeout = 0.0
+        if timeout <= 0:
+            raise SystemExit(f"STACK_ARCHIVES_TIMEOUT={setting!r} is not a number of seconds above 0")
+        return cls(os.environ.get("STACK_ARCHIVES") or None, timeout)
+
+    def get(self, package: Package, staging: Path) -> None:
+        """Put the package's executables (or its tree) into `staging`; raise UnavailableError otherwise."""
+        site = (self.base or package.site).rstrip("/")
+        if site in self._silent:
+            raise UnavailableError(self._silent[site])
+        published = self._checksum(site, package)
+        file = staging / "archive.tar.gz"
+        try:
+            actual = self._download(site, package.archive, file)
+            if actual != published:
+                raise UnavailableError(
+                    f"{site}/{package.archive} has SHA-256 {actual}, the release publishes {published}"
+                )
+            _unpack(package, file, staging)
+        finally:
+            file.unlink(missing_ok=True)
+
+    def _checksum(self, site: str, package: Package) -> str:
+        name = package.archive.rpartition("/")[2]
+        published = b"".join(self._blocks(site, package.checksums)).decode(errors="replace")
+        for line in published.splitlines():
+            fields = line.split()
+            # Grafana publishes the digest alone, in a file of its own for each archive.
+            if fields[1:] == [name] or (package.tree and len(fields) == 1):
+                return fields[0].lower()
+        raise UnavailableError(f"{site}/{package.checksums} has no checksum for {name}")
+
+    def _download(self, site: str, path: str, file: Path) -> str:
+        """Fetch into `file` and return the SHA-256 of what came."""
+        digest = hashlib.sha256()
+        with file.open("wb") as out:
+            for block in self._blocks(site, path):
+                digest.update(block)
+                out.write(block)
+        return digest.hexdigest()
+
+    def _blocks(self, site: str, path: str) -> Iterator[bytes]:
+        size = 0
+        with self._open(site, path) as answer:
+            try:
+                while block := answer.read(BLOCK):
+                    size += len(block)
+                    yield block
+            except (OSError, http.client.HTTPException) as error:
+                raise UnavailableError(f"{site}/{path} broke off after {size} bytes: {error}") from error
+            expected = answer.headers.get("Content-Length")
+        if expected is not None and size != int(expected):
+            raise UnavailableError(f"{site}/{path} ended after {size} of {expected} bytes")
+
+    def _open(self, site: str, path: str) -> http.client.HTTPResponse:
+        try:
+            # The address is a setting of whoever runs the stack, never input.
+            answer: http.client.HTTPResponse = urllib.request.urlopen(  # noqa: S310
+                f"{site}/{path}", timeout=self.timeout
+            )
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise UnavailableError(f"{site}/{path} answered {error.code}") from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            self._silent[site] = f"{site} gave no answer: {reason}"
+            raise UnavailableError(self._silent[site]) from error
+        return answer
+
+
+def _unpack(package: Package, file: Path, staging: Path) -> None:
+    top = f"{package.name}-{package.version}"
+    try:
+        with tarfile.open(file) as archive:
+            if package.tree:
+                archive.extractall(staging, filter="data")
+                (unpacked,) = (entry for entry in staging.iterdir() if entry.is_dir())
+                unpacked.rename(staging / package.name)
+                return
+            for member in archive:
+                directory, _, name = member.name.rpartition("/")
+                if name in package.executables and directory.startswith(top) and member.isfile():
+                    source = archive.extractfile(member)
+                    assert source is not None  # noqa: S101 (isfile() was true)
+                    with source, (staging / name).open("wb") as out:
+                        shutil.copyfileobj(source, out)
+                    (staging / name).chmod(0o755)
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        raise UnavailableError(f"{file.name} of {package.name} cannot be unpacked: {error}") from error

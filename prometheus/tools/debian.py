@@ -1,0 +1,157 @@
+"""Debian's unstable packages through the machine's own mirror, unpacked without installing anything."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus.tools.packages import Package, UnavailableError
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+SUITES = {"stable", "testing", "unstable", "sid"}
+
+# Debian's Alertmanager reads its templates from /usr/share/prometheus/alertmanager and nowhere else.
+# exec all the way: the caller's child is Alertmanager itself, so that signals reach it.
+LAUNCHER = """\
+#!/bin/sh
+# Gives {name} the templates that it insists on, in a mount namespace of its own.
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
+[ -e /usr/share/prometheus/alertmanager/default.tmpl ] && exec "$here/{private}/{name}" "$@"
+exec unshare --map-root-user --mount sh -c '
+  (cd "$0" && mount -t overlay overlay -o lowerdir=share:/usr/share /usr/share) || exit 1
+  name=$1 && shift && exec "$0/$name" "$@"' "$here/{private}" {name} "$@"
+"""
+
+
+@dataclass(slots=True)
+class Debian:
+    """Downloads with apt in directories of its own, below `work`; the system's are only read."""
+
+    work: Path
+    _reason: str | None = field(default=None)
+    _config: Path | None = field(default=None)
+
+    def get(self, package: Package, staging: Path) -> None:
+        """Put the package's executables into `staging`; raise UnavailableError otherwise."""
+        if not package.debian:
+            raise UnavailableError("Debian has no such package")
+        config = self._updated()
+        packages = self.work / package.name
+        packages.mkdir()
+        _run(["apt-get", "-c", str(config), "-qq", "download", *package.debian], cwd=packages)
+        for file in packages.glob("*.deb"):
+            _run(["dpkg", "-x", str(file), str(packages)])
+        for name in package.executables:
+            candidates = (
+                packages / "usr/bin" / f"prometheus-{name.replace('_', '-')}",
+                packages / "usr/bin" / name,
+            )
+            found = next((path for path in candidates if path.is_file()), None)
+            if found is None:
+                raise UnavailableError(f"Debian's {', '.join(package.debian)} holds no {name}")
+            found.rename(staging / name)
+        if (packages / "usr/share/prometheus/alertmanager").is_dir():
+            _wrap(package, packages / "usr/share/prometheus", staging)
+
+    def _updated(self) -> Path:
+        """The apt configuration whose package lists are those of unstable; made at the first call."""
+        if self._reason is not None:
+            raise UnavailableError(self._reason)
+        if self._config is None:
+            try:
+                self._config = self._update()
+            except UnavailableError as error:
+                self._reason = str(error)
+                raise
+        return self._config
+
+    def _update(self) -> Path:
+        if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+            raise UnavailableError("this machine has no apt")
+        failed = []
+        for number, mirror in enumerate(_mirrors()):
+            config = _configure(self.work / f"apt{number}", mirror)
+            try:
+                _run(["apt-get", "-c", str(config), "-qq", "update"])
+            except UnavailableError as error:
+                failed.append(str(error))
+                continue
+            # apt also succeeds, with a warning, where it got nothing.
+            if any((config.parent / "lists").glob("*_Packages*")):
+                return config
+            failed.append(f"{mirror} gave no package lists of unstable")
+        raise UnavailableError("; ".join(failed) or "apt has no Debian mirror configured")
+
+
+def _mirrors() -> Iterator[str]:
+    """Addresses of the configured sources that carry Debian's own suites."""
+    release = Path("/etc/os-release").read_text(encoding="utf-8")
+    codename = re.search(r"^VERSION_CODENAME=\"?(\w+)", release, re.MULTILINE)
+    suites = SUITES | ({codename[1]} if codename else set())
+    listed = _run(["apt-get", "--print-uris", "update"])
+    seen = set()
+    for address, suite in re.findall(r"^'(\S+)/dists/([^/]+)/InRelease'", listed, re.MULTILINE):
+        if suite in suites and address not in seen:
+            seen.add(address)
+            yield address
+
+
+def _configure(directory: Path, mirror: str) -> Path:
+    for name in ("lists/partial", "cache/archives/partial"):
+        (directory / name).mkdir(parents=True)
+    (directory / "status").touch()
+    signed = f" signed-by={KEYRING}" if KEYRING.exists() else ""
+    sources = directory / "unstable.list"
+    sources.write_text(f"deb [target=Packages{signed}] {mirror} unstable main\n", encoding="utf-8")
+    config = directory / "apt.conf"
+    # Read after the system's own configuration, which may hold the proxy: only what would touch the system
+    # (hooks, directories) or pick another version (pins, default release) is replaced.
+    config.write_text(
+        f"""\
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+APT::Default-Release "";
+APT::Sandbox::User "";
+Acquire::Languages "none";
+Acquire::Retries "1";
+Acquire::http::Timeout "20";
+Acquire::https::Timeout "20";
+Dir::Etc::sourcelist "{sources}";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::State "{directory}";
+Dir::State::lists "{directory}/lists";
+Dir::State::status "{directory}/status";
+Dir::Cache "{directory}/cache";
+""",
+        encoding="utf-8",
+    )
+    return config
+
+
+def _wrap(package: Package, share: Path, staging: Path) -> None:
+    """Replace the staged executables by launchers; the real ones go, with `share`, beside them."""
+    private = staging / f"debian-{package.name}"
+    (private / "share").mkdir(parents=True)
+    share.rename(private / "share/prometheus")
+    for name in package.executables:
+        (staging / name).rename(private / name)
+        (staging / name).write_text(LAUNCHER.format(name=name, private=private.name), encoding="utf-8")
+        (staging / name).chmod(0o755)
+
+
+def _run(command: list[str], cwd: Path | None = None) -> str:
+    try:
+        answer = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(str(error)) from error
+    if answer.returncode != 0:
+        lines = answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"]
+        # apt writes warnings before and after the error.
+        said = next((line for line in lines if line.startswith("E:")), lines[-1])
+        raise UnavailableError(f"{command[0]}: {said}")
+    return answer.stdout
