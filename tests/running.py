@@ -52,9 +52,9 @@ def eventually(condition: Callable[[], T | None], seconds: float, what: str) -> 
 class Run:
     """A started stack; `output` is what it has printed up to the end of its table."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], *arguments: str) -> None:
         self.environ = environ
-        self.process = start(environ)
+        self.process = start(environ, *arguments)
         self.output = ""
 
     def url(self, setting: str, path: str = "") -> str:
@@ -97,11 +97,11 @@ class Run:
         return self.process.returncode, errors
 
 
-def start(environ: Mapping[str, str]) -> "subprocess.Popen[str]":
+def start(environ: Mapping[str, str], *arguments: str) -> "subprocess.Popen[str]":
     """Start the run without waiting for anything."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "prometheus.run"],
+        [sys.executable, "-m", "prometheus.run", *arguments],
         cwd=TOP,
         env={**inherited, "PYTHONUNBUFFERED": "1", **environ},
         stdout=subprocess.PIPE,
@@ -111,9 +111,9 @@ def start(environ: Mapping[str, str]) -> "subprocess.Popen[str]":
 
 
 @contextlib.contextmanager
-def running(environ: Mapping[str, str]) -> Iterator[Run]:
+def running(environ: Mapping[str, str], *arguments: str) -> Iterator[Run]:
     """A run that is ended, if need be by force, with all that it started."""
-    run = Run(environ)
+    run = Run(environ, *arguments)
     try:
         yield run
     finally:

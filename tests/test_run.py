@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -21,8 +23,17 @@ from tests.running import eventually, get_json, running, settings, start
 def test_up_and_down(tmp_path: Path) -> None:
     """Every target is up when the table is printed, and Ctrl-C leaves no process, port or worker file."""
     environ = settings(tmp_path / "run")
-    with running(environ) as run:
+    since = time.time() - 1000
+    with running(environ, "--since", str(since)) as run:
         run.wait_until_up()
+        wait = time.time() - since
+
+        steps = run.output.splitlines()
+        assert steps[0].startswith("starting app, prometheus, alertmanager")
+        assert re.fullmatch(r"waiting until Prometheus has scraped all \d+ targets", steps[1])
+        up = re.match(r"Up after (\d+) s, ", steps[2])
+        assert up is not None
+        assert int(up[1]) == pytest.approx(wait, abs=1)
 
         targets = get_json(run.url("PROMETHEUS_PORT", "/api/v1/targets?state=active"))["data"][
             "activeTargets"
@@ -270,6 +281,18 @@ def test_targets(plan: Plan) -> None:
             }
         ],
     }
+
+
+def test_make_run_is_timed_from_its_beginning() -> None:
+    """The time that is reported at the end includes what was installed first."""
+    before = int(time.time())
+    recipe = subprocess.run(
+        ["make", "--dry-run", "run"], cwd=TOP, capture_output=True, text=True, check=True
+    ).stdout
+    since = re.search(r"^\S+/python -m prometheus\.run --since (\d+)$", recipe, re.MULTILINE)
+
+    assert since is not None
+    assert before <= int(since[1]) <= time.time()
 
 
 def test_make_help_names_run() -> None:

@@ -6,6 +6,7 @@ GRAFANA_PORT; RUN_DIR (data and logs; .run); TARGETS_DIR (what to scrape; promet
 ALERT_RECEIVER and its like, as prometheus/alertmanager/start.sh says.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -71,14 +72,13 @@ class Signals:
         self.received = True
 
 
-def run(plan: Plan) -> None:
-    """Check, start, and stay until a signal comes.
+def run(plan: Plan, since: float) -> None:
+    """Check, start, and stay until a signal comes; the user has been waiting `since` then (time.time()).
 
     Raises:
         PlanError: the stack cannot be started so; nothing was started.
         ChildError: a part ended; everything has been stopped.
     """
-    began = time.monotonic()
     preparation.check_settings()
     names = targets.parts(plan.targets) | {"app", "prometheus", "alertmanager"}
     preparation.check_ports(plan, names - {"grafana"})
@@ -97,25 +97,27 @@ def run(plan: Plan) -> None:
         signals = Signals()
         children = Children(plan.logs, TOP, lambda: signals.received)
         try:
-            supervise(plan, children, parts(plan, names, workers), own, began)
+            supervise(plan, children, parts(plan, names, workers), own, since)
         finally:
             children.stop()
             shutil.rmtree(workers, ignore_errors=True)
 
 
 def supervise(
-    plan: Plan, children: Children, every: list[Part], own: set[tuple[str, str]], began: float
+    plan: Plan, children: Children, every: list[Part], own: set[tuple[str, str]], since: float
 ) -> None:
     """Start all, wait until all is well, say where it is, and watch until asked to stop."""
+    print(f"starting {', '.join(part.name for part in every)}", flush=True)
     for part in every:
         children.start(part)
     if not children.wait(children.healthy(every), PATIENCE):
         return
     if plan.users:
         children.start(traffic(plan))
+    print(f"waiting until Prometheus has scraped all {len(own)} targets", flush=True)
     if not children.wait(all_up(plan, own), PATIENCE):
         return
-    print(f"Up after {time.monotonic() - began:.0f} s, all {len(own)} targets too:")
+    print(f"Up after {time.time() - since:.0f} s, all {len(own)} targets too:")
     for part in every:
         pages = "  (its API; Debian's build has no pages)" if api_only(part.name) else ""
         print(f"  {TITLES[part.name]:18} {plan.url(part.name)}{pages}")
@@ -128,10 +130,19 @@ def supervise(
 
 def main() -> int:
     """Run the stack; 0 after a signal, 1 with what is wrong otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m prometheus.run", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--since",
+        type=float,
+        default=time.time(),
+        metavar="SECONDS",
+        help="the Unix time from which the start is timed: that of `make run`; default: now",
+    )
+    since = parser.parse_args().since
     # The app gets a directory of this run's own; in any other process it would only do harm.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
-        run(Plan.load())
+        run(Plan.load(), since)
     except KeyboardInterrupt:
         return 130
     except (PlanError, ChildError) as error:
