@@ -215,6 +215,14 @@ def plan(tmp_path: Path) -> Plan:
     return plan
 
 
+def test_configuration_holds_what_the_programs_read(plan: Plan) -> None:
+    """The copy has the shipped files and no code; only a user's token may join them."""
+    shipped = {"prometheus.yml", "blackbox.yml", "rules", "runbooks", "alertmanager", "targets"}
+
+    assert {entry.name for entry in plan.configuration.iterdir()} - {"token"} == shipped
+    assert {file.suffix for file in plan.configuration.rglob("*.*")} == {".yml", ".md", ".sh", ".tmpl"}
+
+
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "said"),
     [

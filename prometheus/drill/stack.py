@@ -22,7 +22,7 @@ from prometheus.drill.receiver import Receiver
 from prometheus.drill.sites import Certificates, Shipper, Site
 from prometheus.run import preparation
 from prometheus.run.children import Children, Part, ask
-from prometheus.run.parts import parts
+from prometheus.run.parts import processes
 from prometheus.run.plan import PORTS, TOP, Plan
 from prometheus.tools.toolbox import executable
 
@@ -72,7 +72,7 @@ class Stack:
         self.secure = Site(self.certificates.context)
         self.host = Host(directory)
         trust = {"SSL_CERT_FILE": str(self.certificates.authority)}
-        shipped = parts(self.plan, {"prometheus", "alertmanager", "blackbox"}, directory)[1:]
+        shipped = processes(self.plan, {"prometheus", "alertmanager", "blackbox"}, directory)[1:]
         self.parts = {part.name: replace(part, environ={**part.environ, **trust}) for part in shipped}
         self.parts["node-exporter"] = self.host.part(self.plan.local("node-exporter"))
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from prometheus.run import preparation, targets
 from prometheus.run.children import ChildError, Children, Part, ask
-from prometheus.run.parts import TITLES, api_only, parts, request_log, traffic
+from prometheus.run.parts import TITLES, api_only, processes, request_log, traffic
 from prometheus.run.plan import TOP, Plan, PlanError
 from prometheus.tools.packages import GRAFANA, REQUIRED
 from prometheus.tools.toolbox import fill, gave_up
@@ -80,7 +80,7 @@ def run(plan: Plan, since: float) -> None:
         ChildError: a part ended; everything has been stopped.
     """
     preparation.check_settings()
-    names = targets.parts(plan.targets) | {"app", "prometheus", "alertmanager"}
+    names = targets.part_names(plan.targets) | {"app", "prometheus", "alertmanager"}
     preparation.check_ports(plan, names - {"grafana"})
     with preparation.claim(plan, names):
         if get_tools():
@@ -97,7 +97,7 @@ def run(plan: Plan, since: float) -> None:
         signals = Signals()
         children = Children(plan.logs, TOP, lambda: signals.received)
         try:
-            supervise(plan, children, parts(plan, names, workers), own, since)
+            supervise(plan, children, processes(plan, names, workers), own, since)
         finally:
             children.stop()
             shutil.rmtree(workers, ignore_errors=True)

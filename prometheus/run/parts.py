@@ -24,7 +24,7 @@ TITLES = {
 COLLECTORS = ("cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "stat", "vmstat")
 
 
-def parts(plan: Plan, names: set[str], workers: Path) -> list[Part]:
+def processes(plan: Plan, names: set[str], workers: Path) -> list[Part]:
     """The processes to start: the app, and those of the others that are among `names`."""
     others = {
         "prometheus": _prometheus,

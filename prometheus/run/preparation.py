@@ -22,6 +22,10 @@ FIRST_SCRAPE = 5
 
 SHM = Path("/dev/shm")  # noqa: S108
 
+# The entries of prometheus/ that the programs of the stack read. Only the token may be absent: users make it.
+# Target files are not among them, because a run writes its own (see `targets.localize`).
+CONFIGURATION = ("prometheus.yml", "blackbox.yml", "rules", "runbooks", "alertmanager", "token")
+
 
 def check_settings() -> None:
     """Raise PlanError for an EXPORTER_* value that the app would refuse."""
@@ -79,12 +83,13 @@ def _make(directory: Path) -> None:
 def copy_configuration(plan: Plan) -> None:
     """Copy the shipped configuration into the run directory, with the intervals of this run."""
     shutil.rmtree(plan.configuration, ignore_errors=True)
-    shutil.copytree(
-        TOP / "prometheus",
-        plan.configuration,
-        ignore=shutil.ignore_patterns("*.py", "__pycache__", "targets", "run", "tools", "slo", "drill"),
-    )
-    (plan.configuration / "targets").mkdir()
+    (plan.configuration / "targets").mkdir(parents=True)
+    for name in CONFIGURATION:
+        source = TOP / "prometheus" / name
+        if source.is_dir():
+            shutil.copytree(source, plan.configuration / name)
+        elif name != "token" or source.exists():
+            shutil.copy(source, plan.configuration)
     if plan.scale != 1:
         scale.directory(plan.configuration, plan.scale)
         return

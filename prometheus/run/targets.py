@@ -14,7 +14,7 @@ COMPOSE_ONLY = ("loki:", "alloy:")
 PROBES = ("probe.yml", "urls.yml")
 
 
-def parts(directory: Path) -> set[str]:
+def part_names(directory: Path) -> set[str]:
     """Names of the stack's own parts that the target files name.
 
     Raises:
