@@ -1,34 +1,20 @@
-"""What is broken for real, how it is mended, and which alerts must tell of it."""
+"""The table of faults: what the drill breaks for real, how it mends it, and which alerts must tell of it."""
 
 import datetime
-import json
-import os
-import shutil
-import signal
-import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from prometheus.drill.host import MEMORY, fill
+from prometheus.drill import damage
+from prometheus.drill.host import MEMORY
+from prometheus.drill.load import Load
 from prometheus.drill.stack import Stack
 
 BURN_WINDOWS = (("1h", "critical"), ("6h", "critical"), ("1d", "warning"), ("3d", "warning"))
 
-# One of the rules' own making: several series on both sides of a match.
-BROKEN_RULE = """\
-groups:
-  - name: broken
-    rules:
-      - record: broken
-        expr: up + on () up
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An alert, and labels that it must carry."""
+    """An alert and the labels that it must carry."""
 
     alert: str
     labels: dict[str, str]
@@ -38,7 +24,7 @@ class Expected:
 class Fault:
     """Something that goes wrong: `cause` begins it, `mend` ends it.
 
-    `before` is what has to be so beforehand. It waits for the fault called `after`.
+    `before` prepares it when the drill starts. It does not begin until the fault named `after` is over.
     """
 
     what: str
@@ -47,65 +33,6 @@ class Fault:
     mend: Callable[[Stack], None]
     after: str = ""
     before: Callable[[Stack], None] | None = None
-
-
-class Load:
-    """Requests to a service, `rate` a second, over `paths` in turn, in `threads` threads until stopped."""
-
-    def __init__(
-        self, service: str, paths: Sequence[str], rate: float = 30, threads: int = 1, queued: float = 0
-    ) -> None:
-        self._service, self._paths, self._rate, self._threads = service, paths, rate, threads
-        self._queued = queued  # seconds for which a proxy says that it kept each request
-        self._stop = threading.Event()
-        self._running: list[threading.Thread] = []
-
-    def start(self, stack: Stack) -> None:
-        """Begin."""
-        self._stop.clear()
-        self._running = [
-            threading.Thread(target=self._run, args=(stack,), daemon=True) for _ in range(self._threads)
-        ]
-        for thread in self._running:
-            thread.start()
-
-    def stop(self, _: Stack) -> None:
-        """End, after the requests that are under way."""
-        self._stop.set()
-        for thread in self._running:
-            thread.join()
-
-    def _run(self, stack: Stack) -> None:
-        count = 0
-        while not self._stop.wait(self._threads / self._rate):
-            headers = {"X-Request-Start": f"t={time.time() - self._queued:.3f}"} if self._queued else {}
-            stack.get(stack.url(self._service) + self._paths[count % len(self._paths)], headers=headers)
-            count += 1
-
-
-@dataclass(slots=True)
-class Killer:
-    """Kills the oldest worker of a service again and again; the others go on answering scrapes."""
-
-    service: str
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def start(self, stack: Stack) -> None:
-        """Begin."""
-        self._thread = threading.Thread(target=self._run, args=(stack,), daemon=True)
-        self._thread.start()
-
-    def stop(self, _: Stack) -> None:
-        """Let them live."""
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-
-    def _run(self, stack: Stack) -> None:
-        while not self._stop.wait(0.8):
-            for worker in stack.workers_of(self.service)[:1]:
-                os.kill(worker, signal.SIGKILL)
 
 
 def _service(alert: str, service: str, severity: str, **labels: str) -> Expected:
@@ -119,18 +46,18 @@ def _burns(alert: str, service: str, slo: str) -> tuple[Expected, ...]:
 
 
 def faults() -> list[Fault]:
-    """All faults of the drill; those without `after` happen at once, each to a service of its own."""
+    """All faults of the drill. Those without `after` begin together."""
     errors = Load("errors", ["/test/error", "/orders"], rate=20)
     flaky = Load("flaky", [*["/test/normal"] * 13, "/test/server-error"])
-    slow = Load("slow", ["/test/slow?seconds=0.7"], rate=1000, threads=7, queued=0.5)
+    slow = Load("slow", ["/test/slow?seconds=0.7"], rate=1000, threads=7, queue=0.5)
     calm = Load("calm", ["/test/normal"], rate=10)
-    loop = Killer("loop")
+    loop = damage.Killer("loop")
     return [
         Fault(
             "nothing: it always fires",
             (Expected("MonitoringDeadMansSwitch", {"severity": "info"}),),
-            _no,
-            _no,
+            damage.nothing,
+            damage.nothing,
         ),
         Fault(
             "the traffic ends that was there yesterday",
@@ -191,8 +118,8 @@ def faults() -> list[Fault]:
                 _service("FlaskServiceNotReady", "sick", "critical", check="database"),
                 Expected("ProbeFailed", {"job": "probe", "service": "sick", "severity": "critical"}),
             ),
-            _spoil_database,
-            _restore_database,
+            damage.spoil_database,
+            damage.restore_database,
         ),
         Fault(
             "workers are killed soon after they started",
@@ -203,15 +130,15 @@ def faults() -> list[Fault]:
         Fault(
             "8 megabytes leak a second",
             (_service("FlaskMemoryGrowth", "sick", "warning"),),
-            lambda stack: _leak(stack, 8),
-            lambda stack: _leak(stack, 0),
-            before=Load("sick", ["/test/normal"], rate=5).start,  # workers tell their memory while they serve
+            lambda stack: damage.leak(stack, 8),
+            lambda stack: damage.leak(stack, 0),
+            before=Load("sick", ["/test/normal"], rate=5).start,  # a worker reports its memory when it serves
         ),
         Fault(
             "requests of more kinds than the cap allows",
             (_service("FlaskSeriesCapReached", "flaky", "warning"),),
-            _many_kinds,
-            _no,
+            damage.exceed_cap,
+            damage.nothing,
         ),
         Fault(
             "the disk is full",
@@ -219,8 +146,8 @@ def faults() -> list[Fault]:
                 Expected("HostDiskFullSoon", {"job": "node", "severity": "warning"}),
                 _service("FlaskExporterFailures", "flaky", "warning", stage="request_log"),
             ),
-            lambda stack: fill(_disk(stack)),
-            lambda stack: _disk(stack).unlink(),
+            damage.fill_disk,
+            damage.clear_disk,
         ),
         Fault(
             "the processors are never idle (in the drill's /proc)",
@@ -278,7 +205,7 @@ def faults() -> list[Fault]:
             (Expected("MonitoringLogShippingStopped", {"job": "alloy", "severity": "warning"}),),
             lambda stack: setattr(stack.shipper, "sends", False),
             lambda stack: setattr(stack.shipper, "sends", True),
-            before=Load("pair", ["/test/normal"], rate=10).start,  # each request has a line to be sent
+            before=Load("pair", ["/test/normal"], rate=10).start,  # each request writes a line to ship
         ),
         Fault(
             "an exporter takes half of the scrape timeout",
@@ -306,84 +233,20 @@ def faults() -> list[Fault]:
         Fault(
             "a block without an index in Prometheus' data",
             (Expected("MonitoringStorageTrouble", {"job": "prometheus", "severity": "critical"}),),
-            _spoil_block,
-            lambda stack: shutil.rmtree(_spoilt_block(stack)),
+            damage.add_bad_block,
+            damage.remove_bad_block,
         ),
         Fault(
             "a rule that cannot be evaluated",
             (Expected("MonitoringRuleFailures", {"job": "prometheus", "severity": "critical"}),),
-            _break_rules,
-            _mend_rules,
+            damage.break_rules,
+            damage.mend_rules,
         ),
         Fault(
             "a configuration that is refused",
             (Expected("MonitoringConfigReloadFailed", {"job": "prometheus", "severity": "warning"}),),
-            _break_configuration,
-            _mend_configuration,
+            damage.break_configuration,
+            damage.mend_configuration,
             after="a rule that cannot be evaluated",
         ),
     ]
-
-
-def _no(_: Stack) -> None:
-    """Nothing to do."""
-
-
-def _disk(stack: Stack) -> Path:
-    return stack.host.disk(stack.children.process("node-exporter")) / "filler"
-
-
-def _leak(stack: Stack, rate: int) -> None:
-    stack.get(f"{stack.url('sick')}/drill/leak?rate={rate}", method="POST")
-
-
-def _many_kinds(stack: Stack) -> None:
-    for method in ("HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "POST", "BREW"):
-        for path in ("/", "/orders", "/orders/1", "/orders/0", "/test/normal", "/test/notfound", "/nowhere"):
-            stack.get(stack.url("flaky") + path, method=method)
-
-
-def _spoil_database(stack: Stack) -> None:
-    file = stack.database("sick")
-    file.rename(file.with_suffix(".good"))
-    file.write_bytes(b"no database" * 1000)
-
-
-def _restore_database(stack: Stack) -> None:
-    file = stack.database("sick")
-    file.with_suffix(".good").replace(file)
-
-
-def _spoilt_block(stack: Stack) -> Path:
-    return stack.plan.data("prometheus") / "01DRDRDRDRDRDRDRDRDRDRDRDR"
-
-
-def _spoil_block(stack: Stack) -> None:
-    whole = next(stack.plan.data("prometheus").glob("01*/meta.json"))
-    spoilt = _spoilt_block(stack)
-    meta = json.loads(whole.read_text()) | {"ulid": spoilt.name}
-    (spoilt / "chunks").mkdir(parents=True)
-    (spoilt / "meta.json").write_text(json.dumps(meta))
-
-
-def _break_rules(stack: Stack) -> None:
-    (stack.plan.configuration / "rules/broken.yml").write_text(BROKEN_RULE)
-    stack.reload()
-
-
-def _mend_rules(stack: Stack) -> None:
-    (stack.plan.configuration / "rules/broken.yml").unlink()
-    stack.reload()
-
-
-def _break_configuration(stack: Stack) -> None:
-    file = stack.plan.configuration / "prometheus.yml"
-    shutil.copy(file, file.with_suffix(".good"))
-    file.write_text(file.read_text() + "\nnonsense: true\n")
-    stack.reload()
-
-
-def _mend_configuration(stack: Stack) -> None:
-    file = stack.plan.configuration / "prometheus.yml"
-    file.with_suffix(".good").replace(file)
-    stack.reload()

@@ -88,13 +88,3 @@ class Host:
         new = self._proc / f"{name}.new"
         new.write_text(text)
         os.replace(new, self._proc / name)
-
-
-def fill(file: Path) -> None:
-    """Write until the disk is full."""
-    with file.open("wb", buffering=0) as out:
-        try:
-            while True:
-                out.write(b"x" * 4096)
-        except OSError:
-            return
