@@ -1,1 +1,1 @@
-"""/metrics → decisions: the rules and configurations, and the commands that run and check them."""
+"""From /metrics to decisions: rules and configurations, and the commands that run and check them."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prometheus.drill.__main__ import table
-from prometheus.drill.faults import Expected, faults
+from prometheus.drill.faults import Alert, faults
 from prometheus.drill.live import LiveError, live
 from prometheus.drill.receiver import Receiver
 from prometheus.drill.watch import Course
@@ -34,9 +34,9 @@ def drill(*names: str) -> "subprocess.CompletedProcess[str]":
 def test_every_alert_has_a_fault() -> None:
     """Each rule, not just each name, is fired by something that the drill breaks."""
     drilled = {
-        (expected.alert, *(expected.labels.get(label) for label in LABELS))
+        (alert.name, *(alert.labels.get(label) for label in LABELS))
         for fault in faults()
-        for expected in fault.expected
+        for alert in fault.alerts
     }
     # It has no receiver to arrive at, and so a part of its own in the drill.
     drilled.add(("MonitoringAlertmanagerGone", "critical", None, None))
@@ -67,11 +67,11 @@ def test_every_alert_arrives_and_ends() -> None:
 
 def test_what_went_wrong_is_in_the_table() -> None:
     """An alert that did not arrive, was not resolved, or has a bad link is no pass."""
-    expected = Expected("FlaskTargetDown", {"job": "app", "service": "down"})
-    lost = Course(expected, caused=100, fired=102.04, mended=250)
-    endless = Course(expected, caused=100, fired=102.04, arrived=103, mended=104)
-    linkless = Course(expected, 100, 102.04, 103, 104, 109, complaints=["has no link to a dashboard"])
-    good = Course(expected, 100, 102.04, 103, 104, 109)
+    alert = Alert("FlaskTargetDown", {"job": "app", "service": "down"})
+    lost = Course(alert, cause=100, firing=102.04, repair=250)
+    endless = Course(alert, cause=100, firing=102.04, arrival=103, repair=104)
+    linkless = Course(alert, 100, 102.04, 103, 104, 109, complaints=["has no link to a dashboard"])
+    good = Course(alert, 100, 102.04, 103, 104, 109)
 
     assert table([("stopped", course) for course in (lost, endless, linkless, good)]).splitlines()[2:] == [
         "| FlaskTargetDown | down | stopped | 2.0 |  |  | FAIL did not arrive |",
@@ -116,7 +116,7 @@ def test_live_says_why_nothing_arrives(tmp_path: Path) -> None:
     for name in ("none", "refusing"):
         (tmp_path / name).mkdir()
     with Receiver() as receiver:
-        receiver.refused.add("/people")
+        receiver.refusals.add("/people")
         file = secret(tmp_path, f"{receiver.url}/people")
         with (
             Alertmanager(

@@ -1,4 +1,4 @@
-"""The service under drill: the shipped app, and faults that nobody should be able to ask a shop for."""
+"""The service under drill: the shipped app, with faults that no real shop should offer."""
 
 import threading
 
@@ -17,7 +17,7 @@ _leaking = threading.Lock()
 
 @blueprint.post("/leak")
 def leak() -> dict[str, float]:
-    """From now on leak ?rate= megabytes a second; 0 gives everything back."""
+    """Leak ?rate= megabytes a second from now on; 0 releases everything."""
     _pace[0] = float(request.args["rate"])
     if _pace[0]:
         threading.Thread(target=_drip, daemon=True).start()
@@ -35,7 +35,7 @@ def _drip() -> None:
 
 
 def create_app() -> Flask:
-    """The shop with the drill's faults."""
+    """Return the shop with the drill's faults."""
     app = shop.create_app()
     app.register_blueprint(blueprint)
     return app

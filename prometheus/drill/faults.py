@@ -13,10 +13,10 @@ BURN_WINDOWS = (("1h", "critical"), ("6h", "critical"), ("1d", "warning"), ("3d"
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """An alert and the labels that it must carry."""
+class Alert:
+    """An alert that a fault raises, and the labels that it must carry."""
 
-    alert: str
+    name: str
     labels: dict[str, str]
 
 
@@ -24,24 +24,24 @@ class Expected:
 class Fault:
     """Something that goes wrong: `cause` begins it, `mend` ends it.
 
-    `before` prepares it when the drill starts. It does not begin until the fault named `after` is over.
+    `before` prepares the fault when the drill starts. The fault waits until the one named `after` is over.
     """
 
     what: str
-    expected: tuple[Expected, ...]
+    alerts: tuple[Alert, ...]
     cause: Callable[[Stack], None]
     mend: Callable[[Stack], None]
     after: str = ""
     before: Callable[[Stack], None] | None = None
 
 
-def _service(alert: str, service: str, severity: str, **labels: str) -> Expected:
-    return Expected(alert, {"job": "app", "service": service, "severity": severity, **labels})
+def _service(name: str, service: str, severity: str, **labels: str) -> Alert:
+    return Alert(name, {"job": "app", "service": service, "severity": severity, **labels})
 
 
-def _burns(alert: str, service: str, slo: str) -> tuple[Expected, ...]:
+def _burns(name: str, service: str, slo: str) -> tuple[Alert, ...]:
     return tuple(
-        _service(alert, service, severity, slo=slo, window=window) for window, severity in BURN_WINDOWS
+        _service(name, service, severity, slo=slo, window=window) for window, severity in BURN_WINDOWS
     )
 
 
@@ -55,7 +55,7 @@ def faults() -> list[Fault]:
     return [
         Fault(
             "nothing: it always fires",
-            (Expected("MonitoringDeadMansSwitch", {"severity": "info"}),),
+            (Alert("MonitoringDeadMansSwitch", {"severity": "info"}),),
             damage.nothing,
             damage.nothing,
         ),
@@ -116,7 +116,7 @@ def faults() -> list[Fault]:
             "the database becomes unreadable",
             (
                 _service("FlaskServiceNotReady", "sick", "critical", check="database"),
-                Expected("ProbeFailed", {"job": "probe", "service": "sick", "severity": "critical"}),
+                Alert("ProbeFailed", {"job": "probe", "service": "sick", "severity": "critical"}),
             ),
             damage.spoil_database,
             damage.restore_database,
@@ -143,7 +143,7 @@ def faults() -> list[Fault]:
         Fault(
             "the disk is full",
             (
-                Expected("HostDiskFullSoon", {"job": "node", "severity": "warning"}),
+                Alert("HostDiskFullSoon", {"job": "node", "severity": "warning"}),
                 _service("FlaskExporterFailures", "flaky", "warning", stage="request_log"),
             ),
             damage.fill_disk,
@@ -151,32 +151,32 @@ def faults() -> list[Fault]:
         ),
         Fault(
             "the processors are never idle (in the drill's /proc)",
-            (Expected("HostCpuSaturated", {"job": "node", "severity": "warning"}),),
+            (Alert("HostCpuSaturated", {"job": "node", "severity": "warning"}),),
             lambda stack: setattr(stack.host, "busy", True),
             lambda stack: setattr(stack.host, "busy", False),
         ),
         Fault(
             "a twentieth of the memory is left (in the drill's /proc)",
-            (Expected("HostMemoryLow", {"job": "node", "severity": "warning"}),),
+            (Alert("HostMemoryLow", {"job": "node", "severity": "warning"}),),
             lambda stack: setattr(stack.host, "available", MEMORY // 20),
             lambda stack: setattr(stack.host, "available", MEMORY // 4),
         ),
         Fault(
             "a page takes 1.3 seconds",
-            (Expected("ProbeSlow", {"job": "probe", "service": "page", "severity": "warning"}),),
+            (Alert("ProbeSlow", {"job": "probe", "service": "page", "severity": "warning"}),),
             lambda stack: setattr(stack.page, "delay", 1.3),
             lambda stack: setattr(stack.page, "delay", 0.0),
         ),
         Fault(
             "a page answers 500",
-            (Expected("ProbeFailed", {"job": "probe", "service": "site", "severity": "critical"}),),
+            (Alert("ProbeFailed", {"job": "probe", "service": "site", "severity": "critical"}),),
             lambda stack: setattr(stack.site, "status", 500),
             lambda stack: setattr(stack.site, "status", 200),
         ),
         Fault(
             "a certificate ends in an hour (14 days are 5.6 hours here)",
             (
-                Expected(
+                Alert(
                     "ProbeCertificateExpiring", {"job": "probe", "service": "secure", "severity": "warning"}
                 ),
             ),
@@ -185,14 +185,14 @@ def faults() -> list[Fault]:
         ),
         Fault(
             "a log store answers 500",
-            (Expected("MonitoringTargetDown", {"job": "loki", "severity": "warning"}),),
+            (Alert("MonitoringTargetDown", {"job": "loki", "severity": "warning"}),),
             lambda stack: setattr(stack.store, "status", 500),
             lambda stack: setattr(stack.store, "status", 200),
         ),
         Fault(
             "a log shipper loses lines",
             (
-                Expected(
+                Alert(
                     "MonitoringLogLinesDropped",
                     {"job": "alloy", "severity": "warning", "reason": "ingester_error"},
                 ),
@@ -202,7 +202,7 @@ def faults() -> list[Fault]:
         ),
         Fault(
             "a log shipper sends nothing, while requests are answered",
-            (Expected("MonitoringLogShippingStopped", {"job": "alloy", "severity": "warning"}),),
+            (Alert("MonitoringLogShippingStopped", {"job": "alloy", "severity": "warning"}),),
             lambda stack: setattr(stack.shipper, "sends", False),
             lambda stack: setattr(stack.shipper, "sends", True),
             before=Load("pair", ["/test/normal"], rate=10).start,  # each request writes a line to ship
@@ -222,29 +222,29 @@ def faults() -> list[Fault]:
         Fault(
             "a receiver answers 503",
             (
-                Expected(
+                Alert(
                     "MonitoringNotificationsFailing",
                     {"severity": "critical", "integration": "webhook", "reason": "serverError"},
                 ),
             ),
-            lambda stack: stack.receiver.refused.add("/heartbeat"),
-            lambda stack: stack.receiver.refused.clear(),
+            lambda stack: stack.receiver.refusals.add("/heartbeat"),
+            lambda stack: stack.receiver.refusals.clear(),
         ),
         Fault(
             "a block without an index in Prometheus' data",
-            (Expected("MonitoringStorageTrouble", {"job": "prometheus", "severity": "critical"}),),
+            (Alert("MonitoringStorageTrouble", {"job": "prometheus", "severity": "critical"}),),
             damage.add_bad_block,
             damage.remove_bad_block,
         ),
         Fault(
             "a rule that cannot be evaluated",
-            (Expected("MonitoringRuleFailures", {"job": "prometheus", "severity": "critical"}),),
+            (Alert("MonitoringRuleFailures", {"job": "prometheus", "severity": "critical"}),),
             damage.break_rules,
             damage.mend_rules,
         ),
         Fault(
             "a configuration that is refused",
-            (Expected("MonitoringConfigReloadFailed", {"job": "prometheus", "severity": "warning"}),),
+            (Alert("MonitoringConfigReloadFailed", {"job": "prometheus", "severity": "warning"}),),
             damage.break_configuration,
             damage.mend_configuration,
             after="a rule that cannot be evaluated",

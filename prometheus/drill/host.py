@@ -1,6 +1,6 @@
-"""The host under drill: a small disk that is really there, and a /proc that the drill writes.
+"""The host under drill: a real but small disk, and a /proc that the drill writes.
 
-To take a machine's processors and memory for real would hit whatever else runs on it.
+To use up the machine's real processors and memory would disturb whatever else runs on it.
 """
 
 import os
@@ -15,12 +15,12 @@ DISK = 8 << 20  # bytes
 MEMORY = 4 << 20  # kB
 HERTZ = 100
 
-# The disk is mounted where only node exporter and those who look through its root see it: that needs no root.
+# Only node exporter, and whoever looks through its root directory, sees this mount: so it needs no rights.
 START = 'mount -t tmpfs -o size="$1" drill "$2" && shift 2 && exec "$@"'
 
 
 class Host:
-    """What node exporter is shown; `busy` and `available` (kB of memory) may be changed at any time."""
+    """The host that node exporter sees. `busy` and `available` (kB of memory) may change at any time."""
 
     def __init__(self, directory: Path) -> None:
         self.busy, self.available = False, MEMORY // 4
@@ -37,7 +37,7 @@ class Host:
         self._thread.start()
 
     def part(self, address: str) -> Part:
-        """Node exporter of this host."""
+        """Return the process of this host's node exporter."""
         return Part(
             "node-exporter",
             (
@@ -62,11 +62,11 @@ class Host:
         )
 
     def disk(self, process: int) -> Path:
-        """The disk, through the root of the exporter's process."""
+        """Return the directory of the disk, seen through the root of node exporter's process."""
         return Path(f"/proc/{process}/root{self._mount}")
 
     def close(self) -> None:
-        """Write no more."""
+        """Stop writing /proc."""
         self._stop.set()
         self._thread.join()
 
@@ -84,7 +84,7 @@ class Host:
         self._replace("meminfo", f"MemTotal: {MEMORY} kB\nMemAvailable: {self.available} kB\n")
 
     def _replace(self, name: str, text: str) -> None:
-        """At once, so that nobody reads half of it."""
+        """Replace a file in one step, so that nobody reads half of it."""
         new = self._proc / f"{name}.new"
         new.write_text(text)
         os.replace(new, self._proc / name)

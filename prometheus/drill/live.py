@@ -10,7 +10,7 @@ from prometheus.run.children import ask
 
 PATIENCE = 60.0  # seconds: a critical alert waits 10 s for others of its group
 LABELS = {"alertname": "MonitoringDrill", "severity": "critical", "service": "drill"}
-# Requests to the people's receiver alone: the dead-man's switch is sent all the time.
+# Only requests to the people's receiver count: the dead-man's switch is sent all the time.
 COUNTER = re.compile(
     r"^alertmanager_notification_requests(_failed)?_total\{"
     r'(?=.*receiver_name="people").*?integration="(\w+)".*\} (\S+)$',
@@ -23,7 +23,7 @@ class LiveError(Exception):
 
 
 def live(alertmanager: str) -> str:
-    """Send an alert to Alertmanager and wait until it has been handed over; a sentence that says so.
+    """Send an alert to Alertmanager, wait for its delivery, and return a sentence that confirms it.
 
     Raises:
         LiveError: Alertmanager cannot be reached, has no receiver, or could not deliver.
@@ -42,23 +42,23 @@ def _through(alertmanager: str) -> str:
         raise LiveError("nobody would be told: set ALERT_RECEIVER and ALERT_SECRET_FILE")
     _send(alertmanager, datetime.timedelta(minutes=5))
     deadline = time.monotonic() + PATIENCE
-    handed_over = False
+    success = False
     while time.monotonic() < deadline:
         time.sleep(0.5)
-        for integration, (asked, failed) in _counts(alertmanager).items():
-            new_asked, new_failed = asked - before[integration][0], failed - before[integration][1]
-            if new_failed:
+        for integration, (requests, failures) in _counts(alertmanager).items():
+            new_requests, new_failures = requests - before[integration][0], failures - before[integration][1]
+            if new_failures:
                 _send(alertmanager, datetime.timedelta(0))
                 raise LiveError(f"{integration} did not take the test alert: Alertmanager's log says why")
-            # A failure is counted a moment after the request: a second look makes sure.
-            if new_asked and handed_over:
+            # A failure is counted a moment after its request, so only a second look is sure.
+            if new_requests and success:
                 _send(alertmanager, datetime.timedelta(0))
                 return f"The test alert was handed over to {integration}. Look whether it is there."
-            handed_over = new_asked > 0
+            success = new_requests > 0
     raise LiveError(f"the test alert was not handed over within {PATIENCE:.0f} s: see Alertmanager's log")
 
 
-def _send(alertmanager: str, lasts: datetime.timedelta) -> None:
+def _send(alertmanager: str, duration: datetime.timedelta) -> None:
     now = datetime.datetime.now(datetime.timezone.utc)
     alert = {
         "labels": LABELS,
@@ -69,7 +69,7 @@ def _send(alertmanager: str, lasts: datetime.timedelta) -> None:
             "dashboard_url": "http://127.0.0.1:3000/d/monitoring-pipeline",
         },
         "startsAt": now.isoformat(),
-        "endsAt": (now + lasts).isoformat(),
+        "endsAt": (now + duration).isoformat(),
     }
     request = urllib.request.Request(  # noqa: S310 -- the operator's own address
         f"{alertmanager}/api/v2/alerts", json.dumps([alert]).encode(), {"Content-Type": "application/json"}
@@ -80,9 +80,9 @@ def _send(alertmanager: str, lasts: datetime.timedelta) -> None:
 
 
 def _counts(alertmanager: str) -> dict[str, tuple[float, float]]:
-    """Requests so far and those that failed, by integration."""
-    asked: dict[str, float] = {}
-    failed: dict[str, float] = {}
+    """Return the number of requests so far, and of those that failed, by integration."""
+    requests: dict[str, float] = {}
+    failures: dict[str, float] = {}
     for bad, integration, count in COUNTER.findall(ask(f"{alertmanager}/metrics").decode()):
-        (failed if bad else asked)[integration] = float(count)
-    return {integration: (count, failed[integration]) for integration, count in asked.items()}
+        (failures if bad else requests)[integration] = float(count)
+    return {integration: (count, failures[integration]) for integration, count in requests.items()}

@@ -1,4 +1,4 @@
-"""A receiver of one's own: an HTTP server on a free port that keeps what is posted to it."""
+"""A receiver of alerts: an HTTP server on a free port that keeps what is posted to it."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One request: the path that was asked for, the JSON document that came, and when (time.time(), s)."""
+    """One request: its path, its JSON document, and its time as time.time() says it."""
 
     path: str
     document: Any
@@ -19,20 +19,20 @@ class Post:
 
 
 class Receiver:
-    """Accepts every POST and keeps it in `posts`, except to the paths that are in `refused` just now."""
+    """Accepts every POST and keeps it in `posts`, except to a path in `refusals`, which answers 503."""
 
     def __init__(self) -> None:
-        self.refused: set[str] = set()
+        self.refusals: set[str] = set()
         self.posts: list[Post] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                refused = self.path in receiver.refused
-                if not refused:
+                refusal = self.path in receiver.refusals
+                if not refusal:
                     receiver.posts.append(Post(self.path, json.loads(body), time.time()))
-                self.send_response(503 if refused else 200)
+                self.send_response(503 if refusal else 200)
                 self.send_header("Content-Length", "2")
                 self.end_headers()
                 self.wfile.write(b"ok")

@@ -1,4 +1,4 @@
-"""What is outside the stack, played by the drill: exporters and sites that can be slow, large or broken."""
+"""Exporters and sites outside the stack, which the drill plays: they can be slow, large or broken."""
 
 import datetime
 import ssl
@@ -45,7 +45,7 @@ class Site:
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     def metrics(self) -> str:
-        """What it exposes."""
+        """Return the text of the metrics."""
         return "".join(f'drill_sample{{number="{n}"}} 1\n' for n in range(self.samples))
 
     def close(self) -> None:
@@ -56,26 +56,26 @@ class Site:
 
 
 class Shipper(Site):
-    """Exposes what Alloy counts: it sends ten lines whenever it is asked, and drops as many, if it is to."""
+    """Plays Alloy: each scrape counts ten more lines sent if it `sends`, ten more lost if it `drops`."""
 
     def __init__(self) -> None:
         self.sends, self.drops = True, False
-        self._sent = self._dropped = 0
+        self._deliveries = self._losses = 0
         super().__init__()
 
     def metrics(self) -> str:
-        """Alloy's counters, moved on."""
-        self._sent += 10 * self.sends
-        self._dropped += 10 * self.drops
+        """Advance Alloy's counters and return their text."""
+        self._deliveries += 10 * self.sends
+        self._losses += 10 * self.drops
         return (
-            f'loki_write_sent_entries_total{{host="loki:3100",tenant=""}} {self._sent}\n'
+            f'loki_write_sent_entries_total{{host="loki:3100",tenant=""}} {self._deliveries}\n'
             'loki_write_dropped_entries_total{host="loki:3100",tenant="",reason="ingester_error"}'
-            f" {self._dropped}\n"
+            f" {self._losses}\n"
         )
 
 
 class Certificates:
-    """An authority of the drill's own, and a site's certificate from it."""
+    """The drill's own certificate authority, and the certificate that a site shows."""
 
     def __init__(self, directory: Path) -> None:
         self._authority = trustme.CA()
@@ -84,7 +84,7 @@ class Certificates:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.renew(datetime.timedelta(days=365))
 
-    def renew(self, lasts: datetime.timedelta) -> None:
-        """Let the site show a new certificate, from the next connection on."""
-        until = datetime.datetime.now(datetime.timezone.utc) + lasts
+    def renew(self, duration: datetime.timedelta) -> None:
+        """Let the site show a new certificate from the next connection on."""
+        until = datetime.datetime.now(datetime.timezone.utc) + duration
         self._authority.issue_cert("127.0.0.1", not_after=until).configure_cert(self.context)

@@ -65,15 +65,15 @@ class Stack:
         self.spare = f"127.0.0.1:{ports[-1]}"
         self.children = Children(self.plan.logs, TOP, lambda: False)
         self.receiver = Receiver()
-        # Two pages, and exporters: one that has much to say, one that takes its time, a log store's.
+        # Two pages, and three exporters: a large one, a slow one, and that of a log store.
         self.site, self.page, self.large, self.sluggish, self.store = (Site() for _ in range(5))
         self.shipper = Shipper()
         self.certificates = Certificates(directory)
         self.secure = Site(self.certificates.context)
         self.host = Host(directory)
         trust = {"SSL_CERT_FILE": str(self.certificates.authority)}
-        shipped = processes(self.plan, {"prometheus", "alertmanager", "blackbox"}, directory)[1:]
-        self.parts = {part.name: replace(part, environ={**part.environ, **trust}) for part in shipped}
+        programs = processes(self.plan, {"prometheus", "alertmanager", "blackbox"}, directory)[1:]
+        self.parts = {part.name: replace(part, environ={**part.environ, **trust}) for part in programs}
         self.parts["node-exporter"] = self.host.part(self.plan.local("node-exporter"))
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -105,7 +105,7 @@ class Stack:
         return f"http://127.0.0.1:{self.ports[service]}"
 
     def get(self, url: str, method: str = "GET", headers: dict[str, str] | None = None) -> int:
-        """Status of one request; 0 where there is no answer."""
+        """Send a request and return the status of its answer, or 0 if none comes."""
         request = urllib.request.Request(url, method=method, headers=headers or {})  # noqa: S310 -- our own
         try:
             with self._opener.open(request, timeout=10) as answer:
@@ -118,12 +118,11 @@ class Stack:
             return 0
 
     def api(self, path: str) -> Any:
-        """`data` of an answer of Prometheus."""
+        """Return `data` of what Prometheus' API answers."""
         return json.loads(ask(f"{self.plan.url('prometheus')}/api/v1/{path}"))["data"]
 
     def start(self, service: str, name: str = "") -> None:
         """Start a service, or with a `name` another instance of it on the spare address."""
-        one = self.services[service]
         workers = self._workers(name or service)
         shutil.rmtree(workers, ignore_errors=True)
         workers.mkdir(parents=True)
@@ -132,11 +131,11 @@ class Stack:
             "APP_BIND": self.spare if name else f"127.0.0.1:{self.ports[service]}",
             "APP_DATABASE": str(self.database(service)),
             "APP_THREADS": "8",
-            "WEB_CONCURRENCY": str(one.workers),
+            "WEB_CONCURRENCY": str(self.services[service].workers),
             "PROMETHEUS_MULTIPROC_DIR": str(workers),
             "EXPORTER_DRAIN": "0",
             "EXPORTER_REQUEST_LOG": str(disk / "requests.jsonl") if service == "flaky" else "off",
-            **one.environ,
+            **self.services[service].environ,
         }
         command = (sys.executable, "-m", "gunicorn", "--config", "app/gunicorn.conf.py")
         health = f"http://{environ['APP_BIND']}/health/live"
@@ -145,11 +144,11 @@ class Stack:
         )
 
     def database(self, service: str) -> Path:
-        """The orders of a service."""
+        """Path of the file with the orders of a service."""
         return self.plan.data(service) / "orders.db"
 
     def workers_of(self, service: str) -> list[int]:
-        """Process ids of its gunicorn's workers."""
+        """Process ids of a service's workers."""
         master = self.children.process(service)
         with contextlib.suppress(OSError):
             return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
@@ -182,7 +181,7 @@ class Stack:
         document = yaml.safe_load(file.read_text())
         for job in document["scrape_configs"]:
             if job["job_name"] == "probe":
-                # Who waits for one second at most cannot see that a site takes longer.
+                # A probe that waits for at most a second cannot see that a site takes longer.
                 job |= {"scrape_interval": "2s", "scrape_timeout": "2s"}
         file.write_text(yaml.safe_dump(document))
         for setting, path in (("ALERT_SECRET_FILE", "people"), ("ALERT_HEARTBEAT_FILE", "heartbeat")):
@@ -243,9 +242,9 @@ class Stack:
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for server in sockets:
+            server.bind(("127.0.0.1", 0))
+        return [server.getsockname()[1] for server in sockets]
 
 
 def _remember_yesterday(data: Path) -> None:

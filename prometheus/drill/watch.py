@@ -1,4 +1,4 @@
-"""Follows each expected alert: firing in Prometheus, arrived at the receiver with its links, resolved."""
+"""Follows each alert of a fault: it fires in Prometheus, reaches the receiver with its links, and ends."""
 
 import json
 import time
@@ -6,11 +6,11 @@ import urllib.parse
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus.drill.faults import Expected, Fault
+from prometheus.drill.faults import Alert, Fault
 from prometheus.drill.stack import Stack
 from prometheus.run.plan import TOP
 
-ARRIVES_WITHIN = 150.0  # seconds after its cause
+ARRIVES_WITHIN = 150.0  # seconds after the cause
 RESOLVES_WITHIN = 500.0  # seconds after the repair: the short window of the slowest burn is 6 minutes here
 
 SWITCH = "MonitoringDeadMansSwitch"  # never ends
@@ -18,30 +18,30 @@ SWITCH = "MonitoringDeadMansSwitch"  # never ends
 
 @dataclass(slots=True)
 class Course:
-    """What has become of one expected alert; times are time.time(), in seconds."""
+    """What becomes of one alert, and when: times are those of time.time()."""
 
-    expected: Expected
-    caused: float = 0.0
-    fired: float | None = None
-    arrived: float | None = None
-    mended: float | None = None
-    resolved: float | None = None
+    alert: Alert
+    cause: float = 0.0
+    firing: float | None = None
+    arrival: float | None = None
+    repair: float | None = None
+    resolution: float | None = None
     complaints: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Whether it went all the way."""
-        return not self.complaints and self.arrived is not None and self.ended
+        """Whether the alert went all the way."""
+        return not self.complaints and self.arrival is not None and self.ended
 
     @property
     def ended(self) -> bool:
-        """Whether it was resolved, if it ever is."""
-        return self.resolved is not None or self.expected.alert == SWITCH
+        """Whether the alert was resolved, or never is."""
+        return self.resolution is not None or self.alert.name == SWITCH
 
     def matches(self, labels: dict[str, str]) -> bool:
-        """Whether these are the labels of the expected alert."""
-        wanted = {"alertname": self.expected.alert, **self.expected.labels}
-        return all(labels.get(label) == value for label, value in wanted.items())
+        """Tell whether these are the labels of the alert."""
+        own = {"alertname": self.alert.name, **self.alert.labels}
+        return all(labels.get(label) == value for label, value in own.items())
 
 
 class Watch:
@@ -49,7 +49,7 @@ class Watch:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._seen = 0
+        self._count = 0
         self.others: set[str] = set()
         self._dashboards = {
             board["uid"]: {variable["name"] for variable in board["templating"]["list"]}
@@ -58,14 +58,14 @@ class Watch:
         }
 
     def look(self, courses: list[Course]) -> None:
-        """Enter what is new."""
+        """Enter what is new since the last look."""
         for alert in self._stack.api("alerts")["alerts"]:
             if alert["state"] == "firing":
                 for course in courses:
-                    if course.fired is None and course.matches(alert["labels"]):
-                        course.fired = time.time()
-        posts = self._stack.receiver.posts[self._seen :]
-        self._seen += len(posts)
+                    if course.firing is None and course.matches(alert["labels"]):
+                        course.firing = time.time()
+        posts = self._stack.receiver.posts[self._count :]
+        self._count += len(posts)
         for post in posts:
             for alert in post.document["alerts"]:
                 self._enter(alert, post.path, post.time, courses)
@@ -76,16 +76,16 @@ class Watch:
             self.others.add(f"{alert['labels']['alertname']} ({alert['labels'].get('service', '')})")
         for course in mine:
             if alert["status"] == "resolved":
-                if course.arrived is not None:
-                    course.resolved = when
-            elif course.arrived is None:
-                course.arrived = when
-                course.complaints += self._wrong(alert, path)
+                if course.arrival is not None:
+                    course.resolution = when
+            elif course.arrival is None:
+                course.arrival = when
+                course.complaints += self._complaints(alert, path)
             if alert["status"] == "firing":
-                course.resolved = None
+                course.resolution = None
 
-    def _wrong(self, alert: dict[str, Any], path: str) -> list[str]:
-        """What is wrong with what was delivered."""
+    def _complaints(self, alert: dict[str, Any], path: str) -> list[str]:
+        """Return what is wrong with an alert that arrived."""
         name, annotations = alert["labels"]["alertname"], alert["annotations"]
         complaints = []
         if path != ("/heartbeat" if name == SWITCH else "/people"):
@@ -115,35 +115,35 @@ class Drill:
 
     fault: Fault
     courses: list[Course]
-    caused: float | None = None
-    mended: float | None = None
+    cause: float | None = None
+    repair: float | None = None
 
     @classmethod
     def of(cls, fault: Fault) -> "Drill":
-        """A drill that has not begun."""
-        return cls(fault, [Course(expected) for expected in fault.expected])
+        """Return a drill that has not begun."""
+        return cls(fault, [Course(alert) for alert in fault.alerts])
 
     @property
     def over(self) -> bool:
         """Whether there is nothing more to wait for."""
-        if self.mended is None:
+        if self.repair is None:
             return False
-        return time.time() - self.mended > RESOLVES_WITHIN or all(
-            course.ended or course.arrived is None for course in self.courses
+        return time.time() - self.repair > RESOLVES_WITHIN or all(
+            course.ended or course.arrival is None for course in self.courses
         )
 
     def step(self, stack: Stack) -> None:
-        """Begin, or mend once all alerts have arrived, or too much time has passed."""
+        """Cause the fault; later, mend it once all alerts have arrived or their time is up."""
         now = time.time()
-        if self.caused is None:
+        if self.cause is None:
             self.fault.cause(stack)
-            self.caused = now
+            self.cause = now
             for course in self.courses:
-                course.caused = now
-        elif self.mended is None and (
-            all(course.arrived for course in self.courses) or now - self.caused > ARRIVES_WITHIN
+                course.cause = now
+        elif self.repair is None and (
+            all(course.arrival for course in self.courses) or now - self.cause > ARRIVES_WITHIN
         ):
             self.fault.mend(stack)
-            self.mended = now
+            self.repair = now
             for course in self.courses:
-                course.mended = now
+                course.repair = now

@@ -28,7 +28,7 @@ PATIENCE = 60.0
 
 
 def get_tools() -> bool:
-    """Make sure of the programs; whether there is a Grafana too.
+    """Get the programs that the stack needs, and tell whether Grafana is there too.
 
     Raises:
         PlanError: a program that the stack needs cannot be had.
@@ -39,7 +39,7 @@ def get_tools() -> bool:
 
 
 def all_up(plan: Plan, own: set[tuple[str, str]]) -> Callable[[], str | None]:
-    """A condition to wait for: Prometheus has scraped each of the stack's own targets."""
+    """Return a condition for `Children.wait`: Prometheus has scraped all of the stack's `own` targets."""
 
     def condition() -> str | None:
         try:
@@ -48,8 +48,8 @@ def all_up(plan: Plan, own: set[tuple[str, str]]) -> Callable[[], str | None]:
             return f"prometheus does not list its targets ({error})"
         down = dict.fromkeys(own, "not scraped yet")
         for target in answer["data"]["activeTargets"]:
-            discovered = target["discoveredLabels"]
-            key = (Path(discovered["__meta_filepath"]).name, discovered["__address__"])
+            labels = target["discoveredLabels"]
+            key = (Path(labels["__meta_filepath"]).name, labels["__address__"])
             if target["health"] == "up":
                 down.pop(key, None)
             elif key in down and target["lastError"]:
@@ -61,22 +61,24 @@ def all_up(plan: Plan, own: set[tuple[str, str]]) -> Callable[[], str | None]:
 
 
 class Signals:
-    """Ctrl-C, a terminal that closes, and SIGTERM ask to stop."""
+    """Sets `stop` once Ctrl-C, SIGTERM or a closing terminal asks the run to stop."""
 
     def __init__(self) -> None:
-        self.received = False
+        self.stop = False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._receive)
 
     def _receive(self, *_: object) -> None:
-        self.received = True
+        self.stop = True
 
 
 def run(plan: Plan, since: float) -> None:
-    """Check, start, and stay until a signal comes; the user has been waiting `since` then (time.time()).
+    """Check everything, start it, and stay until a signal comes.
+
+    `since` is the time.time() at which the user began to wait.
 
     Raises:
-        PlanError: the stack cannot be started so; nothing was started.
+        PlanError: the stack cannot start like this; nothing has been started.
         ChildError: a part ended; everything has been stopped.
     """
     preparation.check_settings()
@@ -95,7 +97,7 @@ def run(plan: Plan, since: float) -> None:
         preparation.check_configuration(plan)
         workers = preparation.worker_directory(plan)
         signals = Signals()
-        children = Children(plan.logs, TOP, lambda: signals.received)
+        children = Children(plan.logs, TOP, lambda: signals.stop)
         try:
             supervise(plan, children, processes(plan, names, workers), own, since)
         finally:
@@ -104,13 +106,13 @@ def run(plan: Plan, since: float) -> None:
 
 
 def supervise(
-    plan: Plan, children: Children, every: list[Part], own: set[tuple[str, str]], since: float
+    plan: Plan, children: Children, parts: list[Part], own: set[tuple[str, str]], since: float
 ) -> None:
-    """Start all, wait until all is well, say where it is, and watch until asked to stop."""
-    print(f"starting {', '.join(part.name for part in every)}", flush=True)
-    for part in every:
+    """Start all parts, wait until they are well, print their addresses, and watch until a signal comes."""
+    print(f"starting {', '.join(part.name for part in parts)}", flush=True)
+    for part in parts:
         children.start(part)
-    if not children.wait(children.healthy(every), PATIENCE):
+    if not children.wait(children.healthy(parts), PATIENCE):
         return
     if plan.users:
         children.start(traffic(plan))
@@ -118,10 +120,10 @@ def supervise(
     if not children.wait(all_up(plan, own), PATIENCE):
         return
     print(f"Up after {time.time() - since:.0f} s, all {len(own)} targets too:")
-    for part in every:
+    for part in parts:
         pages = "  (its API; Debian's build has no pages)" if api_only(part.name) else ""
         print(f"  {TITLES[part.name]:18} {plan.url(part.name)}{pages}")
-    if all(part.name != "grafana" for part in every):
+    if all(part.name != "grafana" for part in parts):
         print("  (no Grafana: neither on the PATH nor to be downloaded, see .tools/grafana.unavailable)")
     print(f"  (no Loki: it comes with compose; the app logs its requests to {request_log(plan)})")
     print(f"Logs are in {plan.logs}. Ctrl-C stops everything.", flush=True)
@@ -129,7 +131,7 @@ def supervise(
 
 
 def main() -> int:
-    """Run the stack; 0 after a signal, 1 with what is wrong otherwise."""
+    """Run the stack; return 0 after a signal, 1 with a line on stderr if something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m prometheus.run", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--since",
@@ -139,7 +141,7 @@ def main() -> int:
         help="the Unix time from which the start is timed: that of `make run`; default: now",
     )
     since = parser.parse_args().since
-    # The app gets a directory of this run's own; in any other process it would only do harm.
+    # Only the app needs a worker directory, and it gets one of this run's own.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
         run(Plan.load(), since)

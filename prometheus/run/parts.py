@@ -1,4 +1,4 @@
-"""The processes of the stack: their command lines, for one plan."""
+"""The processes of the stack: what each is started with, according to a plan."""
 
 import functools
 import os
@@ -20,12 +20,12 @@ TITLES = {
     "grafana": "Grafana",
 }
 
-# What compose collects of the host.
+# The collectors that compose enables too.
 COLLECTORS = ("cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "stat", "vmstat")
 
 
 def processes(plan: Plan, names: set[str], workers: Path) -> list[Part]:
-    """The processes to start: the app, and those of the others that are among `names`."""
+    """Return the processes to start: the app, and each other part that `names` holds."""
     others = {
         "prometheus": _prometheus,
         "alertmanager": _alertmanager,
@@ -37,18 +37,18 @@ def processes(plan: Plan, names: set[str], workers: Path) -> list[Part]:
 
 
 def traffic(plan: Plan) -> Part:
-    """The simulated customers."""
+    """Return the process that plays the customers."""
     return Part("traffic", (sys.executable, "-m", "app.traffic"), {"TARGET": plan.url("app")})
 
 
 def request_log(plan: Plan) -> str:
-    """Where the app logs its requests: no Loki runs here, so that a person looks there."""
+    """Return the file to which the app logs its requests. Without Loki, people read that file."""
     return os.environ.get("EXPORTER_REQUEST_LOG", str(plan.logs / "requests.jsonl"))
 
 
 @functools.cache
 def api_only(name: str) -> bool:
-    """Whether a part comes from Debian, which leaves out the web interfaces."""
+    """Tell whether a part is Debian's build, which has no web interface."""
     if name not in ("prometheus", "alertmanager"):
         return False
     answer = subprocess.run([executable(name), "--version"], capture_output=True, text=True, check=True)
@@ -68,7 +68,7 @@ def _app(plan: Plan, names: set[str], workers: Path) -> Part:
             "APP_API_ONLY": str(int(api_only("prometheus"))),
             "PROMETHEUS_MULTIPROC_DIR": str(workers),
             "EXPORTER_REQUEST_LOG": request_log(plan),
-            # Nothing stands before the app that would have to notice first that it goes.
+            # No load balancer stands before the app, so nothing has to notice first that it goes away.
             "EXPORTER_DRAIN": os.environ.get("EXPORTER_DRAIN", "0"),
         },
         f"{plan.url('app')}/health/ready",
@@ -129,7 +129,7 @@ def _node_exporter(plan: Plan) -> Part:
         (
             str(executable("node_exporter")),
             f"--web.listen-address={plan.local('node-exporter')}",
-            # Elsewhere other collectors exist, and few are on by default.
+            # Other systems have other collectors, and few of them are on by default.
             *(collectors if sys.platform == "linux" else ()),
         ),
         health=f"{plan.url('node-exporter')}/",
@@ -148,7 +148,7 @@ def _grafana(plan: Plan) -> Part:
         {
             "PROMETHEUS_URL": plan.url("prometheus"),
             "ALERTMANAGER_URL": plan.url("alertmanager"),
-            "LOKI_URL": "http://127.0.0.1:3100",  # in compose only; the data source wants one
+            "LOKI_URL": "http://127.0.0.1:3100",  # in compose only; the data source needs one
             "DASHBOARDS_DIR": f"{TOP}/grafana/dashboards",
             "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": f"{TOP}/grafana/dashboards/Flask/service.json",
             "GF_PATHS_PROVISIONING": f"{TOP}/grafana/provisioning",

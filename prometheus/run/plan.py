@@ -1,4 +1,4 @@
-"""What `make run` is asked to do: environment variables → one validated, frozen object."""
+"""The plan of a run: environment variables become one validated, frozen object."""
 
 import os
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ PORTS = {
 
 
 class PlanError(Exception):
-    """The stack cannot be started so; the message is one line with the culprit and the remedy."""
+    """The stack cannot start like this; the message names the culprit and the remedy in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where everything is: `ports` by part, `run` for all that is written, `targets` for what is scraped.
+    """Where everything is: `ports` by part, `run` for all output, `targets` for the target files.
 
     `scale` divides every duration of the rules; `users` is the number of simulated customers.
     """
@@ -37,7 +37,7 @@ class Plan:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> "Plan":
-        """Read APP_PORT and its like, RUN_DIR, TARGETS_DIR, TIME_SCALE and TRAFFIC_USERS.
+        """Read the ports (APP_PORT and so on), RUN_DIR, TARGETS_DIR, TIME_SCALE and TRAFFIC_USERS.
 
         Raises:
             PlanError: a value is malformed, or two parts have the same port.
@@ -47,7 +47,7 @@ class Plan:
             part, _, default = address.partition(":")
             port = int(_number(environ, setting, default, 1, 65535, whole=True))
             if port in ports.values():
-                other = next(PORTS[known] for known in PORTS if ports.get(known.partition(":")[0]) == port)
+                other = next(PORTS[key] for key in PORTS if ports.get(key.partition(":")[0]) == port)
                 raise PlanError(f"{setting} and {other} are both {port}: give each its own port")
             ports[part] = port
         return cls(
@@ -63,12 +63,12 @@ class Plan:
         return f"127.0.0.1:{self.ports[part]}"
 
     def url(self, part: str) -> str:
-        """The same as a URL without a path."""
+        """URL of a part on this machine, without a path."""
         return f"http://{self.local(part)}"
 
     @property
     def configuration(self) -> Path:
-        """Directory of the configuration that this run uses: a copy with this run's addresses."""
+        """Directory of this run's configuration: a copy of the shipped one, with this run's addresses."""
         return self.run / "configuration"
 
     @property
@@ -82,7 +82,7 @@ class Plan:
         return self.run / "logs"
 
     def data(self, part: str) -> Path:
-        """Directory in which a part keeps what must survive a restart."""
+        """Directory in which a part keeps the data that must survive a restart."""
         return self.run / "data" / part
 
 

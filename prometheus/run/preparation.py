@@ -1,4 +1,4 @@
-"""Before anything starts: directories, configuration files, and a check of everything that can be wrong."""
+"""Preparation of a run: directories, configuration files, and a check of everything that can be wrong."""
 
 import fcntl
 import hashlib
@@ -17,8 +17,8 @@ from prometheus.run import scale
 from prometheus.run.plan import PORTS, TOP, Plan, PlanError
 from prometheus.tools.toolbox import executable
 
-# Whoever starts the stack is waiting for the first scrape, which comes within one interval.
-FIRST_SCRAPE = 5
+# Seconds from scrape to scrape: whoever starts the stack waits one interval for the first.
+INTERVAL = 5
 
 SHM = Path("/dev/shm")  # noqa: S108
 
@@ -36,7 +36,7 @@ def check_settings() -> None:
 
 
 def check_ports(plan: Plan, parts: set[str]) -> None:
-    """Raise PlanError if something else listens where one of the parts shall."""
+    """Raise PlanError if something else listens on the port of one of the parts."""
     for address, setting in PORTS.items():
         part = address.partition(":")[0]
         if part not in parts:
@@ -53,10 +53,10 @@ def check_ports(plan: Plan, parts: set[str]) -> None:
 
 
 def claim(plan: Plan, parts: set[str]) -> IO[str]:
-    """Make the run directory and what is below it, and hold them until the returned file is closed.
+    """Make the run directory with its subdirectories, and hold it until the returned file is closed.
 
     Raises:
-        PlanError: something there cannot be written, or another run holds it.
+        PlanError: one of the directories cannot be written, or another run holds them.
     """
     for directory in (plan.run, plan.logs, *(plan.data(part) for part in sorted(parts))):
         _make(directory)
@@ -81,7 +81,7 @@ def _make(directory: Path) -> None:
 
 
 def copy_configuration(plan: Plan) -> None:
-    """Copy the shipped configuration into the run directory, with the intervals of this run."""
+    """Copy `CONFIGURATION` into the run directory, with the intervals of this run."""
     shutil.rmtree(plan.configuration, ignore_errors=True)
     (plan.configuration / "targets").mkdir(parents=True)
     for name in CONFIGURATION:
@@ -96,7 +96,7 @@ def copy_configuration(plan: Plan) -> None:
     file = plan.configuration / "prometheus.yml"
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     document["global"] |= dict.fromkeys(
-        ("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{FIRST_SCRAPE}s"
+        ("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{INTERVAL}s"
     )
     file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
@@ -109,11 +109,11 @@ def render_alertmanager(plan: Plan) -> None:
     """
     script = plan.configuration / "alertmanager/start.sh"
     secrets = {
-        setting: str(TOP / os.environ[setting])  # Alertmanager would read it relative to its configuration
+        setting: str(TOP / os.environ[setting])  # Alertmanager resolves paths from its configuration
         for setting in ("ALERT_SECRET_FILE", "ALERT_HEARTBEAT_FILE")
         if os.environ.get(setting)
     }
-    # Its last step is to become the program that it is given: here, one that does nothing.
+    # The script ends by becoming the program in its arguments; `true` does nothing.
     answer = subprocess.run(
         ["sh", script, "true", f"--config.file={plan.alertmanager}"],
         env={**os.environ, **secrets},
@@ -126,7 +126,7 @@ def render_alertmanager(plan: Plan) -> None:
 
 
 def check_configuration(plan: Plan) -> None:
-    """Raise PlanError with what promtool or amtool finds wrong."""
+    """Raise PlanError with the complaint of promtool or amtool, if there is one."""
     checks = (
         ("promtool", "check", "config", "prometheus.yml"),
         ("amtool", "check-config", str(plan.alertmanager)),
@@ -135,14 +135,15 @@ def check_configuration(plan: Plan) -> None:
         command = [str(executable(tool)), *arguments]
         answer = subprocess.run(command, cwd=plan.configuration, capture_output=True, text=True, check=False)
         if answer.returncode != 0:
-            # promtool says what is wrong on standard error, amtool on standard output.
-            said = next((text for text in (answer.stdout, answer.stderr) if "FAILED:" in text), answer.stderr)
-            wrong = " ".join(said.partition("FAILED:")[2].split()) or said.strip()
-            raise PlanError(f"{tool} refuses the configuration: {wrong}")
+            # promtool complains on standard error, amtool on standard output.
+            outputs = (answer.stdout, answer.stderr)
+            output = next((text for text in outputs if "FAILED:" in text), answer.stderr)
+            complaint = " ".join(output.partition("FAILED:")[2].split()) or output.strip()
+            raise PlanError(f"{tool} refuses the configuration: {complaint}")
 
 
 def worker_directory(plan: Plan) -> Path:
-    """An empty directory for the workers' metric files, in memory where that is possible."""
+    """Make an empty directory for the workers' metric files, in memory if possible."""
     name = f"flask-stack-{hashlib.sha256(os.fsencode(plan.run)).hexdigest()[:12]}"
     for directory in (SHM / name, plan.run / "workers"):
         try:

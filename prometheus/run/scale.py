@@ -1,8 +1,8 @@
 """The shipped configuration with every duration divided by a constant, so that hours pass in minutes.
 
 An alert that needs 2 minutes fires in 2 seconds at a factor of 60, in the real Prometheus and with the
-shipped rules. Seconds in expressions are written as durations (`rate * 5m`, not `rate * 300`): only so
-can they be told from thresholds, which stay.
+shipped rules. Expressions must write seconds as durations (`rate * 5m`, not `rate * 300`), because bare
+seconds cannot be told from thresholds, which stay.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-# A range must hold this many scrapes, or rate() over it has nothing to say now and then.
+# A range must hold this many scrapes, or rate() over it is empty now and then.
 SCRAPES_PER_RANGE = 4
 
 UNITS = {
@@ -26,7 +26,7 @@ UNITS = {
     "y": 31_536_000_000,
 }
 
-# What Prometheus does by default, where the flags take no part in prometheus.yml.
+# Durations that are flags and not part of prometheus.yml, with the defaults of Prometheus.
 FLAGS = {"--query.lookback-delta": "5m", "--rules.alert.resend-delay": "1m"}
 
 INTERVALS = {"scrape_interval", "evaluation_interval"}
@@ -51,8 +51,8 @@ def milliseconds(duration: str) -> int:
     return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|[smhdwy])", duration))
 
 
-def written(length: float) -> str:
-    """The Prometheus duration of so many milliseconds, rounded up: nothing that lasted becomes nothing."""
+def spell(length: float) -> str:
+    """Write so many milliseconds as a Prometheus duration, rounded up so that a short one never becomes 0."""
     rest = math.ceil(length)
     parts = []
     for unit in ("d", "h", "m", "s", "ms"):
@@ -63,26 +63,26 @@ def written(length: float) -> str:
 
 
 def divided(duration: str, factor: float) -> str:
-    """A duration divided by `factor`."""
-    return written(milliseconds(duration) / factor)
+    """Divide a duration by `factor`."""
+    return spell(milliseconds(duration) / factor)
 
 
 def expression(promql: str, factor: float) -> str:
-    """A PromQL expression with each duration divided: ranges, offsets, and durations that stand as numbers.
+    """Divide each duration in a PromQL expression: ranges, offsets, and durations that stand as numbers.
 
     Raises:
-        ValueError: a multiplication by whole minutes in bare seconds (`* 300`).
+        ValueError: the expression multiplies by whole minutes in bare seconds (`* 300`).
     """
 
-    def scaled(token: re.Match[str]) -> str:
+    def replacement(token: re.Match[str]) -> str:
         if token["duration"]:
             return divided(token["duration"], factor)
         if token["number"] and re.fullmatch(r"\d+", token["number"]) and _by_minutes(token):
             seconds = int(token["number"])
-            raise ValueError(f"write the seconds {seconds} as {written(seconds * 1000)} in: {promql.strip()}")
+            raise ValueError(f"write the seconds {seconds} as {spell(seconds * 1000)} in: {promql.strip()}")
         return token[0]
 
-    return TOKEN.sub(scaled, promql)
+    return TOKEN.sub(replacement, promql)
 
 
 def _by_minutes(token: re.Match[str]) -> bool:
@@ -92,13 +92,13 @@ def _by_minutes(token: re.Match[str]) -> bool:
 
 
 def shortest_range(promql: str) -> float:
-    """Milliseconds of the shortest range selector in an expression; infinity if it has none."""
+    """Return the milliseconds of the shortest range selector in an expression, or infinity without one."""
     bare = TOKEN.sub(lambda token: "" if token["skip"] else token[0], promql)
     return min(map(milliseconds, re.findall(rf"\[\s*({DURATION})", bare)), default=math.inf)
 
 
 def flags(factor: float) -> list[str]:
-    """Command line of Prometheus for a configuration that was scaled by `factor`."""
+    """Return the flags of Prometheus for a configuration that was scaled by `factor`."""
     return [f"{name}={divided(default, factor)}" for name, default in FLAGS.items()]
 
 
@@ -108,10 +108,10 @@ def directory(configuration: Path, factor: float) -> None:
     Scrapes and evaluations come at least a second apart, unless the shortest range needs them closer.
     """
     rules = {file: _load(file) for file in sorted((configuration / "rules").glob("*.yml"))}
-    most = min(map(_shortest, rules.values()), default=math.inf) / factor / SCRAPES_PER_RANGE
+    longest = min(map(_shortest, rules.values()), default=math.inf) / factor / SCRAPES_PER_RANGE
 
     def interval(duration: str) -> str:
-        return written(math.floor(min(max(milliseconds(duration) / factor, 1000), most)))
+        return spell(math.floor(min(max(milliseconds(duration) / factor, 1000), longest)))
 
     def time(duration: str) -> str:
         return divided(duration, factor)
@@ -136,7 +136,7 @@ def _shortest(rules: Any) -> float:
 
 
 def _walk(node: Any, keys: Mapping[str, Callable[[str], str]]) -> Any:
-    """The document with the text under each of `keys` replaced, at any depth."""
+    """Return the document with the text under each of `keys` replaced, at any depth."""
     if isinstance(node, dict):
         return {
             key: keys[key](str(value))
@@ -148,7 +148,7 @@ def _walk(node: Any, keys: Mapping[str, Callable[[str], str]]) -> Any:
 
 
 def _without_timeouts(prometheus: Any) -> Any:
-    """A scrape takes as long as it takes: its timeout becomes the interval, the most that is allowed."""
+    """Raise each timeout to the interval, the most that is allowed: a scrape itself gets no faster."""
     for section in (prometheus.get("global", {}), *prometheus.get("scrape_configs", [])):
         section.pop("scrape_timeout", None)
     prometheus["global"]["scrape_timeout"] = prometheus["global"]["scrape_interval"]

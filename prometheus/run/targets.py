@@ -7,32 +7,32 @@ import yaml
 
 from prometheus.run.plan import PORTS, Plan, PlanError
 
-# Parts that run in compose only. Their targets are left out rather than reported as down for ever.
+# Parts that only compose runs. Their targets are left out, because here they would be down for ever.
 COMPOSE_ONLY = ("loki:", "alloy:")
 
-# Their targets are URLs, which the blackbox exporter fetches.
+# Files whose targets are URLs, which the blackbox exporter fetches.
 PROBES = ("probe.yml", "urls.yml")
 
 
 def part_names(directory: Path) -> set[str]:
-    """Names of the stack's own parts that the target files name.
+    """Return the names of the stack's own parts that the target files mention.
 
     Raises:
-        PlanError: there is no such directory, or a target file in it is malformed.
+        PlanError: the directory does not exist, or a target file in it is malformed.
     """
     if not directory.is_dir():
         raise PlanError(
             f"TARGETS_DIR={directory} is no directory: give one with target files, such as app.yml"
         )
-    named = {target for file in _files(directory) for group in load(file) for target in group["targets"]}
-    return {address.partition(":")[0] for address in PORTS if address in named}
+    mentions = {target for file in _files(directory) for group in load(file) for target in group["targets"]}
+    return {address.partition(":")[0] for address in PORTS if address in mentions}
 
 
 def load(file: Path) -> list[dict[str, Any]]:
-    """The groups of one target file, `[{"targets": ["host:port"], "labels": {"name": "value"}}]`.
+    """Return the groups of one target file, `[{"targets": ["host:port"], "labels": {"name": "value"}}]`.
 
     Raises:
-        PlanError: it is not what Prometheus reads; it would go on with the targets that it had before.
+        PlanError: the file is malformed, so that Prometheus would silently keep its previous targets.
     """
     try:
         groups = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -47,34 +47,34 @@ def load(file: Path) -> list[dict[str, Any]]:
     if not isinstance(groups, list):
         raise PlanError(f"target file {file}: write a list of groups, each `- targets: [host:port]`")
     for number, group in enumerate(groups, 1):
-        wrong = _wrong(group)
-        if wrong:
-            raise PlanError(f"target file {file}: group {number}: {wrong}")
+        complaint = _complaint(group)
+        if complaint:
+            raise PlanError(f"target file {file}: group {number}: {complaint}")
     return groups
 
 
-def localize(plan: Plan, running: set[str]) -> set[tuple[str, str]]:
-    """Write the run's own target files; the (file name, address) pairs of the stack's own targets.
+def localize(plan: Plan, names: set[str]) -> set[tuple[str, str]]:
+    """Write this run's target files, and return file name and address of each of the stack's own targets.
 
-    `running` are the parts that this run starts. Entries of users stay as they are.
+    `names` are the parts that this run starts. Entries of users stay as they are.
     """
     local = {address: plan.local(address.partition(":")[0]) for address in PORTS}
-    left_out = (*(address for address in PORTS if address.partition(":")[0] not in running), *COMPOSE_ONLY)
+    absent = (*(address for address in PORTS if address.partition(":")[0] not in names), *COMPOSE_ONLY)
     own = set()
     for file in _files(plan.targets):
         groups = []
         for group in load(file):
-            targets = [target for target in group["targets"] if not _host(target).startswith(left_out)]
-            replaced = []
+            targets = [target for target in group["targets"] if not _host(target).startswith(absent)]
+            addresses = []
             for target in targets:
                 here = next(
                     (target.replace(old, new) for old, new in local.items() if _host(target) == old), target
                 )
                 if here != target:
                     own.add((file.name, here))
-                replaced.append(here)
+                addresses.append(here)
             prober = {"__prober__": plan.local("blackbox")} if file.name in PROBES else {}
-            groups.append({"targets": replaced, "labels": prober | group.get("labels", {})})
+            groups.append({"targets": addresses, "labels": prober | group.get("labels", {})})
         content = yaml.safe_dump(groups, sort_keys=False)
         (plan.configuration / "targets" / file.name).write_text(content, encoding="utf-8")
     return own
@@ -85,11 +85,11 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _host(target: str) -> str:
-    """host:port of a target or of a URL."""
+    """Return host:port of a target, which may be a URL."""
     return target.partition("://")[2].partition("/")[0] if "://" in target else target
 
 
-def _wrong(group: object) -> str | None:
+def _complaint(group: object) -> str | None:
     if not isinstance(group, dict) or set(group) - {"targets", "labels"} or "targets" not in group:
         return "write `targets: [host:port]` and, if needed, `labels: {name: value}`"
     targets, labels = group["targets"], group.get("labels", {})

@@ -1,1 +1,1 @@
-"""`slo.yml` becomes recording rules, alerts and their tests."""
+"""`make rules`: `slo.yml` becomes recording rules, alerts and their tests."""

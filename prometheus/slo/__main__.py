@@ -10,7 +10,7 @@ PROMETHEUS = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
-    """Write both files; 1 with a line on stderr where slo.yml cannot be used."""
+    """Write both files; return 1, with a line on stderr, if slo.yml cannot be used."""
     try:
         slo = load(PROMETHEUS / "slo.yml")
     except SloError as error:

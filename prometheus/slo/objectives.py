@@ -1,4 +1,4 @@
-"""Read and check `slo.yml`: what is promised, and when somebody is told that it is in danger."""
+"""The objectives in `slo.yml`: what is promised, and when somebody is told that it is in danger."""
 
 import json
 import re
@@ -20,7 +20,7 @@ class SloError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """Somebody is told when `budget` percent of the period's budget is spent within `long`."""
+    """A limit: somebody is told when `budget` percent of the period's budget is spent within `long`."""
 
     long: str
     short: str
@@ -32,7 +32,7 @@ class Burn:
 class Objective:
     """`percent` of the requests are good: without an error, or answered `within` seconds.
 
-    Without `service` it holds for every service but the `others` that have one of their own.
+    Without a `service` it holds for every service except `others`, which have objectives of their own.
     """
 
     slo: str
@@ -84,11 +84,11 @@ class Slo:
     windows: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        used = {window for burn in self.burns for window in (burn.long, burn.short)} | {self.period}
-        object.__setattr__(self, "windows", tuple(sorted(used - {"5m"}, key=hours)))
+        windows = {window for burn in self.burns for window in (burn.long, burn.short)} | {self.period}
+        object.__setattr__(self, "windows", tuple(sorted(windows - {"5m"}, key=hours)))
 
     def alerts(self) -> Iterator[tuple[Objective, Burn]]:
-        """Objectives with the burns that they can reach at all."""
+        """Pair each objective with the burns that it can reach at all."""
         return (
             (objective, burn)
             for objective in self.objectives
@@ -102,7 +102,7 @@ class Slo:
 
 
 def hours(duration: str) -> float:
-    """Hours in a duration of one number and one unit (m, h, d); SloError for anything else."""
+    """Return the hours in a duration of one number and one unit (m, h, d); raise SloError for any other."""
     match = re.fullmatch(r"([1-9]\d*)([mhd])", str(duration))
     if match is None:
         raise SloError(f"{duration!r} is no duration: give a number and m, h or d, such as 30d")
@@ -110,25 +110,25 @@ def hours(duration: str) -> float:
 
 
 def load(file: Path) -> Slo:
-    """Read and check the file. Raises SloError for a value that cannot be used."""
+    """Read and check the file; raise SloError for a value that cannot be used."""
     try:
-        given: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-        burns = tuple(_burn(**entry) for entry in given.pop("burn"))
-        entries = [_objective(**entry) for entry in given.pop("objectives")]
+        document: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+        burns = tuple(_burn(**entry) for entry in document.pop("burn"))
+        entries = [_objective(**entry) for entry in document.pop("objectives")]
         own = {(o.slo, o.service) for o in entries if o.service and not o.url_rule}
         objectives = tuple(
             _with_others(objective, tuple(sorted(s for slo, s in own if s and slo == objective.slo)))
             for objective in entries
         )
-        slo = Slo(burns=burns, objectives=objectives, **given)
+        slo = Slo(burns=burns, objectives=objectives, **document)
     except (TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise SloError(f"{file}: {error}") from error
     except SloError as error:
         raise SloError(f"{file}: {error}") from None
     keys = [(o.slo, o.service, o.url_rule) for o in objectives]
-    twice = {key for key in keys if keys.count(key) > 1}
-    if twice:
-        raise SloError(f"{file}: two objectives for {twice.pop()}: keep one")
+    duplicates = {key for key in keys if keys.count(key) > 1}
+    if duplicates:
+        raise SloError(f"{file}: two objectives for {duplicates.pop()}: keep one")
     return slo
 
 
@@ -153,11 +153,11 @@ def _objective(
         raise SloError(f"slo: {slo!r} is no name: use small letters, digits and -")
     if not 0 < percent < 100:
         raise SloError(f"percent: {percent} of {slo} is not above 0 and below 100")
-    # As the services' exporter has them, if EXPORTER_BUCKETS is the same here as there.
+    # The exporter of the services has these buckets if EXPORTER_BUCKETS is the same here and there.
     bounds = Settings.load().buckets[:-1]
     if within is not None and within not in bounds:
-        known = ", ".join(f"{bound:g}" for bound in bounds)
-        raise SloError(f"within: {within} of {slo} is no bucket of the exporter: use one of {known}")
+        choices = ", ".join(f"{bound:g}" for bound in bounds)
+        raise SloError(f"within: {within} of {slo} is no bucket of the exporter: use one of {choices}")
     if url_rule and not service:
         raise SloError(f"url_rule: {url_rule} of {slo} needs the service that it belongs to")
     return Objective(slo, percent, within, service, url_rule)

@@ -21,7 +21,7 @@ groups:
     rules:
 """
 
-# The value is for how many hours the budget of the whole period would last.
+# The value is the number of hours for which the budget of the whole period would last at this pace.
 ALERT = """\
       - alert: {name}
         expr: |
@@ -44,7 +44,7 @@ var-service={{{{ $labels.service | urlquery }}}}&var-slo={{{{ $labels.slo }}}}{e
 
 
 def rules(slo: Slo) -> str:
-    """Text of the rule file: the events of each objective, windows, burn rates, alerts."""
+    """Return the text of the rule file: events of each objective, windows, burn rates, alerts."""
     records = [record for objective in slo.objectives for record in _events(objective)]
     records.append(_burn_rate("5m", f"{SERIES}:good_rate_5m", f"{SERIES}:total_rate_5m"))
     records += [record for window in slo.windows for record in _window(window)]
@@ -54,7 +54,7 @@ def rules(slo: Slo) -> str:
 
 
 def alert(slo: Slo, objective: Objective, burn: Burn) -> str:
-    """One alert of one objective; the short window ends it soon after the trouble has ended."""
+    """Return one alert of one objective. The short window ends it soon after the trouble."""
     return ALERT.format(
         name=objective.alert,
         series=SERIES,

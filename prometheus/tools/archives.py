@@ -1,4 +1,4 @@
-"""Official release archives: downloaded, verified against the published checksum, unpacked."""
+"""Official release archives: download, comparison with the published checksum, unpacking."""
 
 import hashlib
 import http.client
@@ -21,7 +21,7 @@ class Archives:
     """Gets packages from their projects' sites, or from one mirror with the same paths.
 
     `base` replaces the projects' addresses; `timeout` (seconds) bounds connecting and each wait for data.
-    A site that does not answer is asked once only: several packages come from the same one.
+    A site that does not answer is tried only once, although several packages come from it.
     """
 
     base: str | None = None
@@ -29,8 +29,8 @@ class Archives:
     _silent: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def configured(cls) -> "Archives":
-        """As STACK_ARCHIVES (address) and STACK_ARCHIVES_TIMEOUT (seconds) say."""
+    def load(cls) -> "Archives":
+        """Read STACK_ARCHIVES (an address) and STACK_ARCHIVES_TIMEOUT (seconds)."""
         setting = os.environ.get("STACK_ARCHIVES_TIMEOUT", "10")
         try:
             timeout = float(setting)
@@ -45,13 +45,13 @@ class Archives:
         site = (self.base or package.site).rstrip("/")
         if site in self._silent:
             raise UnavailableError(self._silent[site])
-        published = self._checksum(site, package)
+        checksum = self._checksum(site, package)
         file = staging / "archive.tar.gz"
         try:
-            actual = self._download(site, package.archive, file)
-            if actual != published:
+            digest = self._download(site, package.archive, file)
+            if digest != checksum:
                 raise UnavailableError(
-                    f"{site}/{package.archive} has SHA-256 {actual}, the release publishes {published}"
+                    f"{site}/{package.archive} has SHA-256 {digest}, the release publishes {checksum}"
                 )
             _unpack(package, file, staging)
         finally:
@@ -59,16 +59,16 @@ class Archives:
 
     def _checksum(self, site: str, package: Package) -> str:
         name = package.archive.rpartition("/")[2]
-        published = b"".join(self._blocks(site, package.checksums)).decode(errors="replace")
-        for line in published.splitlines():
+        text = b"".join(self._blocks(site, package.checksums)).decode(errors="replace")
+        for line in text.splitlines():
             fields = line.split()
-            # Grafana publishes the digest alone, in a file of its own for each archive.
+            # Grafana publishes a file for each archive, with nothing but the digest.
             if fields[1:] == [name] or (package.tree and len(fields) == 1):
                 return fields[0].lower()
         raise UnavailableError(f"{site}/{package.checksums} has no checksum for {name}")
 
     def _download(self, site: str, path: str, file: Path) -> str:
-        """Fetch into `file` and return the SHA-256 of what came."""
+        """Download into `file`, and return its SHA-256."""
         digest = hashlib.sha256()
         with file.open("wb") as out:
             for block in self._blocks(site, path):
@@ -85,13 +85,13 @@ class Archives:
                     yield block
             except (OSError, http.client.HTTPException) as error:
                 raise UnavailableError(f"{site}/{path} broke off after {size} bytes: {error}") from error
-            expected = answer.headers.get("Content-Length")
-        if expected is not None and size != int(expected):
-            raise UnavailableError(f"{site}/{path} ended after {size} of {expected} bytes")
+            length = answer.headers.get("Content-Length")
+        if length is not None and size != int(length):
+            raise UnavailableError(f"{site}/{path} ended after {size} of {length} bytes")
 
     def _open(self, site: str, path: str) -> http.client.HTTPResponse:
         try:
-            # The address is a setting of whoever runs the stack, never input.
+            # The address is a setting of the operator, never input.
             answer: http.client.HTTPResponse = urllib.request.urlopen(  # noqa: S310
                 f"{site}/{path}", timeout=self.timeout
             )
@@ -111,8 +111,8 @@ def _unpack(package: Package, file: Path, staging: Path) -> None:
         with tarfile.open(file) as archive:
             if package.tree:
                 archive.extractall(staging, filter="data")
-                (unpacked,) = (entry for entry in staging.iterdir() if entry.is_dir())
-                unpacked.rename(staging / package.name)
+                (tree,) = (entry for entry in staging.iterdir() if entry.is_dir())
+                tree.rename(staging / package.name)
                 return
             for member in archive:
                 directory, _, name = member.name.rpartition("/")

@@ -13,7 +13,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SUITES = {"stable", "testing", "unstable", "sid"}
 
 # Debian's Alertmanager reads its templates from /usr/share/prometheus/alertmanager and nowhere else.
-# exec all the way: the caller's child is Alertmanager itself, so that signals reach it.
+# The launcher uses exec throughout, so that the caller's child is Alertmanager itself and gets its signals.
 LAUNCHER = """\
 #!/bin/sh
 # Gives {name} the templates that it insists on, in a mount namespace of its own.
@@ -27,7 +27,7 @@ exec unshare --map-root-user --mount sh -c '
 
 @dataclass(slots=True)
 class Debian:
-    """Downloads with apt in directories of its own, below `work`; the system's are only read."""
+    """Downloads with apt into directories of its own, below `work`, and only reads those of the system."""
 
     work: Path
     _reason: str | None = field(default=None)
@@ -37,7 +37,7 @@ class Debian:
         """Put the package's executables into `staging`; raise UnavailableError otherwise."""
         if not package.debian:
             raise UnavailableError("Debian has no such package")
-        config = self._updated()
+        config = self._configuration()
         packages = self.work / package.name
         packages.mkdir()
         _run(["apt-get", "-c", str(config), "-qq", "download", *package.debian], cwd=packages)
@@ -48,15 +48,15 @@ class Debian:
                 packages / "usr/bin" / f"prometheus-{name.replace('_', '-')}",
                 packages / "usr/bin" / name,
             )
-            found = next((path for path in candidates if path.is_file()), None)
-            if found is None:
+            program = next((path for path in candidates if path.is_file()), None)
+            if program is None:
                 raise UnavailableError(f"Debian's {', '.join(package.debian)} holds no {name}")
-            found.rename(staging / name)
+            program.rename(staging / name)
         if (packages / "usr/share/prometheus/alertmanager").is_dir():
             _wrap(package, packages / "usr/share/prometheus", staging)
 
-    def _updated(self) -> Path:
-        """The apt configuration whose package lists are those of unstable; made at the first call."""
+    def _configuration(self) -> Path:
+        """Return an apt configuration with the package lists of unstable. The first call downloads them."""
         if self._reason is not None:
             raise UnavailableError(self._reason)
         if self._config is None:
@@ -70,31 +70,31 @@ class Debian:
     def _update(self) -> Path:
         if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
             raise UnavailableError("this machine has no apt")
-        failed = []
+        failures = []
         for number, mirror in enumerate(_mirrors()):
             config = _configure(self.work / f"apt{number}", mirror)
             try:
                 _run(["apt-get", "-c", str(config), "-qq", "update"])
             except UnavailableError as error:
-                failed.append(str(error))
+                failures.append(str(error))
                 continue
-            # apt also succeeds, with a warning, where it got nothing.
+            # apt succeeds, with a warning, even if it got nothing.
             if any((config.parent / "lists").glob("*_Packages*")):
                 return config
-            failed.append(f"{mirror} gave no package lists of unstable")
-        raise UnavailableError("; ".join(failed) or "apt has no Debian mirror configured")
+            failures.append(f"{mirror} gave no package lists of unstable")
+        raise UnavailableError("; ".join(failures) or "apt has no Debian mirror configured")
 
 
 def _mirrors() -> Iterator[str]:
-    """Addresses of the configured sources that carry Debian's own suites."""
+    """Yield the address of each configured source that carries Debian's own suites."""
     release = Path("/etc/os-release").read_text(encoding="utf-8")
     codename = re.search(r"^VERSION_CODENAME=\"?(\w+)", release, re.MULTILINE)
     suites = SUITES | ({codename[1]} if codename else set())
-    listed = _run(["apt-get", "--print-uris", "update"])
-    seen = set()
-    for address, suite in re.findall(r"^'(\S+)/dists/([^/]+)/InRelease'", listed, re.MULTILINE):
-        if suite in suites and address not in seen:
-            seen.add(address)
+    sources = _run(["apt-get", "--print-uris", "update"])
+    addresses = set()
+    for address, suite in re.findall(r"^'(\S+)/dists/([^/]+)/InRelease'", sources, re.MULTILINE):
+        if suite in suites and address not in addresses:
+            addresses.add(address)
             yield address
 
 
@@ -102,12 +102,12 @@ def _configure(directory: Path, mirror: str) -> Path:
     for name in ("lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True)
     (directory / "status").touch()
-    signed = f" signed-by={KEYRING}" if KEYRING.exists() else ""
+    signature = f" signed-by={KEYRING}" if KEYRING.exists() else ""
     sources = directory / "unstable.list"
-    sources.write_text(f"deb [target=Packages{signed}] {mirror} unstable main\n", encoding="utf-8")
+    sources.write_text(f"deb [target=Packages{signature}] {mirror} unstable main\n", encoding="utf-8")
     config = directory / "apt.conf"
-    # Read after the system's own configuration, which may hold the proxy: only what would touch the system
-    # (hooks, directories) or pick another version (pins, default release) is replaced.
+    # apt reads this after the system's own configuration, which may name a proxy. It replaces only what would
+    # touch the system (hooks, directories) or pick another version (pins, default release).
     config.write_text(
         f"""\
 #clear APT::Update::Pre-Invoke;
@@ -134,7 +134,7 @@ Dir::Cache "{directory}/cache";
 
 
 def _wrap(package: Package, share: Path, staging: Path) -> None:
-    """Replace the staged executables by launchers; the real ones go, with `share`, beside them."""
+    """Replace the executables in `staging` by launchers, and put the real ones and `share` beside them."""
     private = staging / f"debian-{package.name}"
     (private / "share").mkdir(parents=True)
     share.rename(private / "share/prometheus")
@@ -152,6 +152,6 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
     if answer.returncode != 0:
         lines = answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"]
         # apt writes warnings before and after the error.
-        said = next((line for line in lines if line.startswith("E:")), lines[-1])
-        raise UnavailableError(f"{command[0]}: {said}")
+        reason = next((line for line in lines if line.startswith("E:")), lines[-1])
+        raise UnavailableError(f"{command[0]}: {reason}")
     return answer.stdout

@@ -1,4 +1,4 @@
-"""The programs that the stack runs, their versions, and how to tell that one is fit."""
+"""The programs that the stack runs, their versions, and a check that one is fit."""
 
 import platform
 import re
@@ -13,10 +13,10 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One release: what it is called in each source, and which versions are good enough.
+    """One release: its name in each source, and the versions that are good enough.
 
-    `version` is the release that containers and archives use; any version in `at_least` ≤ v < `below`
-    is taken from elsewhere. `tree` says that the whole directory is needed, not just its executables.
+    `version` is the release that containers and archives use; from elsewhere, any version in
+    `at_least` ≤ v < `below` will do. With `tree`, the whole directory is needed and not only its executables.
     """
 
     name: str
@@ -86,13 +86,13 @@ def check(package: Package, executable: Path) -> None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(f"{executable} does not run here: {error}") from error
-    said = answer.stdout + answer.stderr
-    found = re.search(r"version v?(\d+)\.(\d+)", said, re.IGNORECASE)
-    if answer.returncode != 0 or found is None:
-        raise UnavailableError(f"{executable} --version failed: {said.strip() or answer.returncode}")
-    version = (int(found[1]), int(found[2]))
+    output = answer.stdout + answer.stderr
+    match = re.search(r"version v?(\d+)\.(\d+)", output, re.IGNORECASE)
+    if answer.returncode != 0 or match is None:
+        raise UnavailableError(f"{executable} --version failed: {output.strip() or answer.returncode}")
+    version = (int(match[1]), int(match[2]))
     if not package.at_least <= version < package.below:
         low, high = (".".join(map(str, bound)) for bound in (package.at_least, package.below))
         raise UnavailableError(
-            f"{executable} is version {found[1]}.{found[2]}, needed is {low} or later, below {high}"
+            f"{executable} is version {match[1]}.{match[2]}, needed is {low} or later, below {high}"
         )

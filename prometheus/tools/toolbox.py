@@ -19,10 +19,10 @@ from prometheus.tools.packages import Package, UnavailableError, check
 
 TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 
-# A package that could not be had is looked for again after a day, or when it is asked for by name.
+# Seconds after which a package that could not be had is tried again. One that a user names is tried at once.
 RETRY = 86_400.0
 
-# Where a package is put together; whatever a killed run left of this name goes at the next.
+# Packages are assembled in directories with this prefix. The next run removes what a killed one left.
 PARTIAL = ".partial-"
 
 Source = Callable[[Package, Path], None]
@@ -33,7 +33,7 @@ class MissingToolError(Exception):
 
 
 def executable(name: str, tools: Path = TOOLS) -> Path:
-    """Where the program `name` is; MissingToolError, with the remedy, where it is not."""
+    """Return the path of the program `name`; raise MissingToolError, with the remedy, if it is not there."""
     path = tools / "grafana/bin/grafana" if name == "grafana" else tools / name
     if not os.access(path, os.X_OK):
         raise MissingToolError(f"{path} is missing: run `python -m prometheus.tools`")
@@ -43,10 +43,10 @@ def executable(name: str, tools: Path = TOOLS) -> Path:
 def fill(
     packages: Iterable[Package], tools: Path = TOOLS, archives: Archives | None = None
 ) -> dict[Package, str]:
-    """Make sure that `tools` holds all `packages`; return those that cannot be had, with what was tried."""
+    """Make sure that `tools` holds all `packages`; return a report about each that cannot be had."""
     tools.mkdir(parents=True, exist_ok=True)
-    missing = {}
-    # One at a time: a second caller waits and then finds everything in place.
+    reports = {}
+    # A second caller waits here, and then finds everything in place.
     with (tools / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in tools.glob(f"{PARTIAL}*"):
@@ -54,19 +54,19 @@ def fill(
         with tempfile.TemporaryDirectory(dir=tools, prefix=PARTIAL) as work:
             sources: dict[str, Source] = {
                 "PATH": _from_path,
-                "release archive": (archives or Archives.configured()).get,
+                "release archive": (archives or Archives.load()).get,
                 "Debian unstable": Debian(Path(work)).get,
             }
             for package in packages:
                 if not _present(package, tools):
                     report = _fetch(package, tools, sources)
                     if report is not None:
-                        missing[package] = report
-    return missing
+                        reports[package] = report
+    return reports
 
 
 def gave_up(package: Package, tools: Path = TOOLS) -> bool:
-    """Whether the package could not be had within the last day: not worth another wait."""
+    """Tell whether the package could not be had within the last day, so that another wait is not worth it."""
     try:
         return time.time() - _record(package, tools).stat().st_mtime < RETRY
     except FileNotFoundError:
@@ -87,9 +87,9 @@ def _present(package: Package, tools: Path) -> bool:
 
 
 def _fetch(package: Package, tools: Path, sources: dict[str, Source]) -> str | None:
-    """Take the package from the first source that has it; if none has, return what was tried."""
+    """Take the package from the first source that has it; if none has, return a report of the attempts."""
     print(f"getting {package.name} for {tools}", file=sys.stderr)
-    tried = []
+    attempts = []
     for source, get in sources.items():
         with tempfile.TemporaryDirectory(dir=tools, prefix=PARTIAL) as directory:
             staging = Path(directory)
@@ -98,7 +98,7 @@ def _fetch(package: Package, tools: Path, sources: dict[str, Source]) -> str | N
                 for name in package.executables:
                     check(package, executable(name, staging))
             except (UnavailableError, MissingToolError) as error:
-                tried.append(f"  {source}: {error}")
+                attempts.append(f"  {source}: {error}")
             else:
                 _move(staging, tools)
                 _record(package, tools).unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def _fetch(package: Package, tools: Path, sources: dict[str, Source]) -> str | N
     report = "\n".join(
         [
             f"{package.name} cannot be had. Tried:",
-            *tried,
+            *attempts,
             f"Put {' and '.join(package.executables)} {'.'.join(map(str, package.at_least))} or later "
             "on the PATH, or set STACK_ARCHIVES to a mirror of the release archives.",
         ]
@@ -116,7 +116,7 @@ def _fetch(package: Package, tools: Path, sources: dict[str, Source]) -> str | N
 
 
 def _move(staging: Path, tools: Path) -> None:
-    """Directories first: an executable in place means that all that it needs is in place."""
+    """Move directories first, so that an executable in place has everything that it needs."""
     for entry in sorted(staging.iterdir(), key=lambda path: not path.is_dir()):
         target = tools / entry.name
         if target.is_dir() and not target.is_symlink():
@@ -127,10 +127,10 @@ def _move(staging: Path, tools: Path) -> None:
 def _from_path(package: Package, staging: Path) -> None:
     for name in package.executables:
         # Debian's packages prefix the name.
-        found = shutil.which(name) or shutil.which(f"prometheus-{name.replace('_', '-')}")
-        if found is None:
+        program = shutil.which(name) or shutil.which(f"prometheus-{name.replace('_', '-')}")
+        if program is None:
             raise UnavailableError(f"no {name}")
-        path = Path(found).resolve()
+        path = Path(program).resolve()
         check(package, path)
         if package.tree:
             homes = (path.parent.parent, Path("/usr/share") / package.name)
