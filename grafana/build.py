@@ -1,4 +1,4 @@
-"""`make dashboards`: writes grafana/dashboards, where each directory is a folder of Grafana."""
+"""`make dashboards` writes grafana/dashboards, where each directory is a folder of Grafana."""
 
 import json
 from pathlib import Path
@@ -29,12 +29,12 @@ def documents() -> dict[str, str]:
 
 
 def main() -> None:
-    """Bring grafana/dashboards up to date; a file that no dashboard makes any more goes."""
-    made = documents()
+    """Write every dashboard, and delete the files of dashboards that no longer exist."""
+    texts = documents()
     for path in DASHBOARDS.rglob("*.json"):
-        if path.relative_to(DASHBOARDS).as_posix() not in made:
+        if path.relative_to(DASHBOARDS).as_posix() not in texts:
             path.unlink()
-    for name, text in made.items():
+    for name, text in texts.items():
         path = DASHBOARDS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -16,6 +16,11 @@ from grafana_foundation_sdk.models.dashboard import (
     ValueMappingResult,
 )
 
+from grafana.thresholds import Steps
+
+STATUS_COLORS = {"2xx": "green", "4xx": "orange", "5xx": "red"}
+"""Colours of status classes."""
+
 P = TypeVar(
     "P",
     bargauge.Panel,
@@ -26,12 +31,12 @@ P = TypeVar(
     statetimeline.Panel,
     tables.Panel,
 )
-Steps: TypeAlias = Sequence[tuple[float | None, str]]
-"""Lower limit and colour; the first has no limit, the others ascend."""
+States: TypeAlias = Mapping[int, tuple[str, str]]
+"""Text and colour of each value."""
 
 
-def limits(steps: Steps) -> build.ThresholdsConfig:
-    """Colours by value."""
+def color_steps(steps: Steps) -> build.ThresholdsConfig:
+    """Colour a value by the highest limit that it reaches."""
     return (
         build.ThresholdsConfig()
         .mode(ThresholdsMode("absolute"))
@@ -39,30 +44,30 @@ def limits(steps: Steps) -> build.ThresholdsConfig:
     )
 
 
-def states(names: Mapping[int, tuple[str, str]]) -> ValueMap:
-    """Text and colour instead of a number."""
+def texts(states: States) -> ValueMap:
+    """Show each state as its text in its colour instead of as a number."""
     return ValueMap(
         options={
-            str(value): ValueMappingResult(text=name, color=color, index=index)
-            for index, (value, (name, color)) in enumerate(names.items())
+            str(value): ValueMappingResult(text=text, color=color, index=index)
+            for index, (value, (text, color)) in enumerate(states.items())
         }
     )
 
 
-def set_for(panel: P, names: str, **properties: Any) -> P:
-    """Overrides for the fields of this name. A `.` in a property's id is written `__`."""
+def set_for(panel: P, name: str, **properties: Any) -> P:
+    """Set properties of the field called `name`. Write `__` for a `.` in a property's id."""
     return panel.override_by_name(
-        names, [DynamicConfigValue(key.replace("__", "."), value) for key, value in properties.items()]
+        name, [DynamicConfigValue(key.replace("__", "."), value) for key, value in properties.items()]
     )
 
 
 def link(title: str, url: str) -> dict[str, object]:
-    """A link of a value or a line, as Grafana's field configuration wants it."""
+    """A link from a value or a line, in the form of Grafana's field configuration."""
     return {"title": title, "url": url, "targetBlank": False}
 
 
-def linked(panel: P, links: Sequence[Mapping[str, object]]) -> P:
-    """Every number of the panel leads somewhere."""
+def with_links(panel: P, links: Sequence[Mapping[str, object]]) -> P:
+    """Add links to every number of the panel."""
     return panel.with_override(
         MatcherConfig(id_val="byType", options="number"), [DynamicConfigValue("links", list(links))]
     )

@@ -1,7 +1,7 @@
-"""A table with one row for each label set and one column for each query."""
+"""Tables with one row for each label set and one column for each query."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from string import ascii_uppercase
 from typing import Literal
 
@@ -10,17 +10,20 @@ from grafana_foundation_sdk.models.common import TableCellHeight
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.fields import Steps, set_for
-from grafana.panels import NO_DATA, frame, now
+from grafana.fields import set_for
+from grafana.panels import NO_DATA, frame
+from grafana.queries import now
+from grafana.thresholds import Steps
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of numbers: how the instant query behind it is shown."""
+    """A column of numbers: its query, asked for one moment, and how the table shows them."""
 
     title: str
     expression: str
     unit: str
+    _: KW_ONLY
     decimals: int | None = None
     steps: Steps = ()
     cell: Literal["plain", "bar", "colour"] = "plain"
@@ -37,23 +40,24 @@ class Key:
     label: str
     title: str
     links: Sequence[Mapping[str, object]] = ()
+    _: KW_ONLY
     width: int | None = None
 
 
 def rows(
     title: str,
     description: str,
+    *,
     keys: Sequence[Key],
     columns: Sequence[Column],
-    *,
     sort: str,
     hidden: Sequence[str] = (),
     width: int = 24,
     height: int = 10,
     no_data: str = NO_DATA,
 ) -> table.Panel:
-    """Columns that share their keys' labels, merged; sorted by the column `sort`, largest first."""
-    asked = [
+    """Merge columns that share the labels of `keys`, sorted by the column `sort`, largest first."""
+    queries = [
         now(column.expression, interval=column.interval).format(PromQueryFormat("table"))
         for column in columns
     ]
@@ -62,7 +66,7 @@ def rows(
         zip(values, (c.title for c in columns), strict=True)
     )
     panel = (
-        frame(table.Panel(), title, description, asked, width, height)
+        frame(table.Panel(), title, description=description, queries=queries, width=width, height=height)
         .unit("short")
         .no_value(no_data)
         .cell_height(TableCellHeight("sm"))
@@ -108,7 +112,7 @@ def _column_look(column: Column) -> dict[str, object]:
     if column.cell == "bar":
         look["custom__cellOptions"] = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
         look["min"] = 0
-        # Without an end of its own, a column's bars are scaled to that column, not to the whole table.
+        # `fieldMinMax` scales the bars to this column; without it, the whole table sets their scale.
         look |= {"fieldMinMax": True} if column.highest is None else {"max": column.highest}
     elif column.cell == "colour":
         look["custom__cellOptions"] = {"type": "color-text"}

@@ -1,10 +1,76 @@
-"""What colours and empty panels mean, the same on every dashboard."""
+"""Every number at which a panel changes its colour, draws a line or says that an alert fires.
 
-from grafana.fields import Steps
+`tests/test_thresholds.py` compares those that alerts use with prometheus/rules, prometheus/slo.yml and the
+settings of `/health`.
+"""
 
-STATUS_COLORS = {"2xx": "green", "4xx": "orange", "5xx": "red"}
-# Where FlaskErrorRatioHigh and FlaskErrorRatioCritical fire, and /health warns.
-ERROR_STEPS: Steps = ((None, "green"), (0.05, "orange"), (0.1, "red"))
-# Where FlaskLatencyHigh fires.
-LATENCY_STEPS: Steps = ((None, "green"), (0.5, "orange"), (1.0, "red"))
-NO_TRAFFIC = "No traffic"
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Steps: TypeAlias = Sequence[tuple[float | None, str]]
+"""Lower limit and colour; the first has no limit, the others ascend."""
+
+ERROR_RATIO_HIGH = 0.05
+"""FlaskErrorRatioHigh fires, and `/health` warns."""
+ERROR_RATIO_CRITICAL = 0.1
+"""FlaskErrorRatioCritical fires, and `/health` reports the service as degraded."""
+LATENCY_HIGH = 0.5
+"""Seconds at which FlaskLatencyHigh fires; the latency objective promises them, and Apdex is satisfied."""
+THREADS_SATURATED = 0.8
+"""Share of busy worker threads at which FlaskThreadsSaturated fires."""
+QUEUE_SLOW = 0.25
+"""Seconds at which FlaskQueueSlow fires."""
+MEMORY_LOW = 0.9
+"""Share of used memory at which HostMemoryLow fires."""
+SCRAPE_SLOW = 5
+"""Seconds at which MonitoringScrapeSlow fires."""
+SCRAPE_TIMEOUT = 10
+"""Seconds after which Prometheus gives a scrape up."""
+SAMPLE_LIMIT = 60_000
+"""Samples above which Prometheus refuses a scrape of a Flask service."""
+PROBE_SLOW = 1
+"""Seconds at which ProbeSlow fires."""
+NEARLY_FULL = 0.7
+FULL = 0.9
+"""Shares of a resource in use that no alert has: there is still time, or hardly any."""
+APDEX_TOLERABLE = 2.5
+"""Seconds: the bucket next to four times LATENCY_HIGH."""
+
+BUDGET_DAYS = 30
+"""The error budget is what the objectives leave for failure over this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class BurnAlert:
+    """An alert of prometheus/slo.yml: it fires while the burn rates over both windows exceed `rate`."""
+
+    long: str
+    short: str
+    rate: float
+    severity: str
+
+
+BURN_ALERTS = (
+    BurnAlert("1h", "5m", 14.4, "critical"),
+    BurnAlert("6h", "30m", 6, "critical"),
+    BurnAlert("1d", "2h", 3, "warning"),
+    BurnAlert("3d", "6h", 1, "warning"),
+)
+
+ANY_IS_BAD: Steps = ((None, "green"), (1, "red"))
+ERROR_STEPS: Steps = ((None, "green"), (ERROR_RATIO_HIGH, "orange"), (ERROR_RATIO_CRITICAL, "red"))
+LATENCY_STEPS: Steps = ((None, "green"), (LATENCY_HIGH, "orange"), (1.0, "red"))
+SATURATION_STEPS: Steps = ((None, "green"), (NEARLY_FULL, "orange"), (FULL, "red"))
+GARBAGE_STEPS: Steps = ((None, "green"), (0.1, "orange"), (0.2, "red"))
+APDEX_MARKS: Steps = ((0.7, "red"), (0.94, "green"))
+BUDGET_STEPS: Steps = ((None, "red"), (0, "orange"), (0.25, "green"))
+_FAST, _STEADY, _, _LASTING = (alert.rate for alert in BURN_ALERTS)
+BURN_STEPS: Steps = ((None, "green"), (_LASTING, "yellow"), (_STEADY, "orange"), (_FAST, "red"))
+BUDGET_GONE_STEPS: Steps = ((None, "green"), (0, "red"), (86_400, "orange"))
+"""Seconds until the budget is gone: red within a day."""
+
+
+def percent(share: float) -> str:
+    """Write a share as descriptions do: `5 %` for 0.05."""
+    return f"{share * 100:g} %"

@@ -1,4 +1,4 @@
-"""What Grafana asks Prometheus for a dashboard: the queries of panels, variables and annotations."""
+"""The queries that Grafana sends to Prometheus for a dashboard: of panels, variables and annotations."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,17 +9,17 @@ SCRAPE_INTERVAL = 15.0
 """Seconds; `timeInterval` of the provisioned datasource."""
 
 PIXELS = 1600
-"""Width of a dashboard; Grafana asks for a point a pixel."""
+"""The width of a dashboard; Grafana asks for a point for each pixel."""
 BAR_SCRAPES = 4
-"""The shortest bar, `interval` in the panels: a minute of scrapes."""
+"""Scrapes in the shortest bar: the minute that panels set as `interval`."""
 
 _VARIABLE = re.compile(r"\$\{([a-z_]\w*)(?::\w+)?\}|\$([a-z_]\w*)")
 _LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One query: `title` and `ref` say whose it is, `points` are those that the panel shows at most."""
+class Query:
+    """A query of the panel `title`, which shows at most `points` of its values over time."""
 
     dashboard: str
     title: str
@@ -33,15 +33,15 @@ class Asked:
         return f"{self.dashboard}: {self.title} ({self.ref})"
 
 
-def asked(board: Mapping[str, Any]) -> Iterator[Asked]:
-    """Every query of a dashboard, as it stands in its JSON."""
+def queries_of(board: Mapping[str, Any]) -> Iterator[Query]:
+    """Every query of a dashboard, read from its JSON."""
     uid = board["uid"]
     for panel in board["panels"]:
         for inner in [panel, *panel.get("panels", ())]:
             if inner.get("datasource", {}).get("type") != "prometheus":
                 continue
             for target in inner["targets"]:
-                yield Asked(
+                yield Query(
                     uid,
                     inner["title"],
                     target["refId"],
@@ -52,36 +52,36 @@ def asked(board: Mapping[str, Any]) -> Iterator[Asked]:
                 )
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
-            selector, label = selected(variable["query"]["query"])
-            yield Asked(uid, f"variable {variable['name']}", label, f"group by ({label}) ({selector})", True)
+            selector, label = label_query(variable["query"]["query"])
+            yield Query(uid, f"variable {variable['name']}", label, f"group by ({label}) ({selector})", True)
     for event in board["annotations"]["list"]:
-        yield Asked(uid, f"annotation {event['name']}", "A", event["expr"], False)
+        yield Query(uid, f"annotation {event['name']}", "A", event["expr"], False)
 
 
-def selected(query: str) -> tuple[str, str]:
-    """Selector and label of a variable's `label_values(selector, label)`."""
+def label_query(query: str) -> tuple[str, str]:
+    """The selector and the label of a variable's `label_values(selector, label)`."""
     match = _LABEL_VALUES.fullmatch(query)
     if not match:
         raise ValueError(f"a variable asks {query!r}; only label_values(selector, label) is understood")
     return match[1], match[2]
 
 
-def step(query: Asked, seconds: float, scrape: float = SCRAPE_INTERVAL) -> float:
-    """Seconds from point to point over a time range of `seconds`, no finer than scrapes."""
+def step(query: Query, seconds: float, scrape: float = SCRAPE_INTERVAL) -> float:
+    """Seconds between two points in a time range of `seconds`; never shorter than the scrape interval."""
     finest = BAR_SCRAPES * scrape if query.shortest else scrape
     return max(finest, seconds / query.points // scrape * scrape)
 
 
-def fill(query: Asked, values: Mapping[str, str], seconds: float, scrape: float = SCRAPE_INTERVAL) -> str:
-    """The expression with Grafana's own variables for a time range of `seconds`, and with `values`.
+def fill(query: Query, values: Mapping[str, str], seconds: float, scrape: float = SCRAPE_INTERVAL) -> str:
+    """Fill Grafana's own variables, for a time range of `seconds`, and `values` into the expression.
 
     Raises KeyError for a variable that neither Grafana nor `values` has.
     """
     points = step(query, seconds, scrape=scrape)
-    every = {
+    variables = {
         "__range": f"{seconds:.0f}s",
         "__interval": f"{points:.0f}s",
         "__rate_interval": f"{max(points + scrape, 4 * scrape):.0f}s",
         **values,
     }
-    return _VARIABLE.sub(lambda match: every[match[1] or match[2]], query.expression)
+    return _VARIABLE.sub(lambda match: variables[match[1] or match[2]], query.expression)

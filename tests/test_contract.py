@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from grafana.build import documents
-from tests.queries import asked
+from tests.queries import queries_of
 from tests.running import Run, eventually, get_json, running, settings
 from tests.test_alerts import ALERTS, Query, queries
 
@@ -92,7 +92,7 @@ def every_query() -> Iterator[Query]:
     """What rules, runbooks and dashboards ask Prometheus."""
     yield from queries()
     for text in documents().values():
-        for query in asked(json.loads(text)):
+        for query in queries_of(json.loads(text)):
             yield Query(str(query), query.expression)
 
 

@@ -1,5 +1,6 @@
 """The dashboards: committed as generated, complete, and answered by a live Prometheus."""
 
+import ast
 import contextlib
 import http.client
 import json
@@ -18,15 +19,15 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from grafana.board import NAVIGATION
 from grafana.build import DASHBOARDS, documents
-from tests.queries import Asked, asked, fill, selected, step
+from grafana.links import NAVIGATION
+from tests.queries import Query, fill, label_query, queries_of, step
 from tests.running import Run, eventually, get_json, running, settings
 
 BOARDS = {path: json.loads(text) for path, text in documents().items()}
 PROVISIONING = DASHBOARDS.parent / "provisioning"
 
-# Rightly empty in a healthy stack that has just started, and why.
+# Queries that have no answer in a healthy stack that has just started, and why.
 EMPTY = {
     "flask-service: Duration of requests (E)": "exemplars, which are no series",
     "flask-endpoints: p95 (B)": "exemplars, which are no series",
@@ -41,6 +42,17 @@ EMPTY = {
     },
 }
 
+# The floors of the code in grafana/: a module imports from lower floors only.
+FLOORS = (
+    {"thresholds"},
+    {"fields", "promql", "queries"},
+    {"links", "panels", "variables"},
+    {"board", "graphs", "tables"},
+    {"alerts"},
+    {"boards"},
+    {"build"},
+)
+
 SCRAPE = 1.0
 RANGE = 60.0
 
@@ -54,7 +66,7 @@ every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 
 
 def test_committed_dashboards_are_what_the_code_makes() -> None:
-    """`make dashboards` changes nothing and leaves no file over."""
+    """`make dashboards` changes nothing and deletes nothing."""
     committed = {
         path.relative_to(DASHBOARDS).as_posix(): path.read_text(encoding="utf-8")
         for path in DASHBOARDS.rglob("*.json")
@@ -63,8 +75,36 @@ def test_committed_dashboards_are_what_the_code_makes() -> None:
     assert documents() == committed
 
 
+def rooms(path: Path) -> set[str]:
+    """The modules and folders of grafana/ that a file imports from."""
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    return {
+        name
+        for node in imports
+        if node.module and node.module.split(".")[0] == "grafana"
+        for name in (node.module.split(".")[1:2] or [alias.name for alias in node.names])
+    }
+
+
+def test_imports_run_one_way() -> None:
+    """Each module imports from lower floors only, so no dashboard imports from another one."""
+    code = DASHBOARDS.parent
+    files = {path.stem: [path] for path in code.glob("*.py") if path.stem != "__init__"}
+    files["boards"] = list((code / "boards").glob("*.py"))
+    floors = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+    assert floors.keys() == files.keys()
+    assert [
+        f"{path.relative_to(code)} imports {other}"
+        for name, paths in files.items()
+        for path in paths
+        for other in sorted(rooms(path))
+        if floors[other] >= floors[name]
+    ] == []
+
+
 def test_the_six_and_home_are_there() -> None:
-    """Each question has its dashboard, under the uid that alerts and links know."""
+    """Each question has its dashboard, under the uid that alerts and links use."""
     assert {board["uid"] for board in BOARDS.values()} == {*NAVIGATION, "home"}
 
 
@@ -112,7 +152,7 @@ def test_panels_say_what_they_show(board: dict[str, Any]) -> None:
 @every_board
 def test_panels_fill_the_grid(board: dict[str, Any]) -> None:
     """No panel covers another, none sticks out, and no hole is left between two rows."""
-    taken: dict[tuple[int, int], str] = {}
+    owners: dict[tuple[int, int], str] = {}
     for panel in board["panels"]:
         place = panel["gridPos"]
         cells = {
@@ -120,18 +160,18 @@ def test_panels_fill_the_grid(board: dict[str, Any]) -> None:
             for x in range(place["x"], place["x"] + place["w"])
             for y in range(place["y"], place["y"] + place["h"])
         }
-        assert not {taken[cell] for cell in cells & taken.keys()}, panel["title"]
-        taken |= dict.fromkeys(cells, panel["title"])
-    height = 1 + max(y for _, y in taken)
+        assert not {owners[cell] for cell in cells & owners.keys()}, panel["title"]
+        owners |= dict.fromkeys(cells, panel["title"])
+    height = 1 + max(y for _, y in owners)
 
-    assert {x for x, _ in taken} == set(range(24))
-    assert len(taken) == 24 * height
+    assert {x for x, _ in owners} == set(range(24))
+    assert len(owners) == 24 * height
 
 
 @every_board
 def test_queries_take_several_values(board: dict[str, Any]) -> None:
     """A variable that can have several values is matched as a regular expression."""
-    for query in asked(board):
+    for query in queries_of(board):
         assert '="$' not in query.expression, query
 
 
@@ -140,21 +180,21 @@ def test_endpoints_lead_to_their_dashboard(board: dict[str, Any]) -> None:
     """A column or a legend that names an endpoint links to it, with the selection and the time range."""
     for panel in panels(board):
         legends = {target.get("legendFormat", "") for target in panel["targets"]}
-        linked = {
-            override["matcher"]["options"]: found["value"]
+        links_of = {
+            override["matcher"]["options"]: field["value"]
             for override in panel.get("fieldConfig", {}).get("overrides", ())
-            for found in override["properties"]
-            if found["id"] == "links"
+            for field in override["properties"]
+            if field["id"] == "links"
         }
         columns = {
             title
-            for made in panel.get("transformations", ())
-            for title in made["options"].get("renameByName", {}).values()
+            for transformation in panel.get("transformations", ())
+            for title in transformation["options"].get("renameByName", {}).values()
         }
         if "Endpoint" in columns:
-            links = linked["Endpoint"]
+            links = links_of["Endpoint"]
         elif "{{url_rule}}" in legends:
-            links = linked["number"]
+            links = links_of["number"]
         else:
             continue
         endpoint = next(link["url"] for link in links if link["url"].startswith("/d/flask-endpoints?"))
@@ -225,11 +265,11 @@ class Traffic:
 
     def _round(self) -> None:
         for method, path, body in self.PATHS:
-            queued = {"X-Request-Start": f"t={time.time() - 0.02:.3f}", "Content-Type": "application/json"}
+            headers = {"X-Request-Start": f"t={time.time() - 0.02:.3f}", "Content-Type": "application/json"}
             with contextlib.closing(
                 http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
             ) as client:
-                client.request(method, path, body, queued)
+                client.request(method, path, body, headers)
                 client.getresponse().read()
 
     def _leave(self) -> None:
@@ -268,8 +308,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             yield run
 
 
-def answer(stack: Run, query: Asked, values: dict[str, str]) -> int:
-    """How many numbers a query returns now; AssertionError with Prometheus' message if it refuses."""
+def answer(stack: Run, query: Query, values: dict[str, str]) -> int:
+    """How many numbers a query returns now."""
     end = time.time()
     parameters: dict[str, object] = {"query": fill(query, values, RANGE, SCRAPE)}
     if query.instant:
@@ -285,15 +325,15 @@ def answer(stack: Run, query: Asked, values: dict[str, str]) -> int:
 
 
 def chosen(stack: Run, board: dict[str, Any]) -> dict[str, str]:
-    """What Grafana fills in for a dashboard's variables with everything selected."""
+    """The values that Grafana fills in for a dashboard's variables when everything is selected."""
     values = {"compare": "5s", "status_class": ".*"}
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
-            selector, label = selected(variable["query"]["query"])
+            selector, label = label_query(variable["query"]["query"])
             match = urllib.parse.urlencode({"match[]": fill_in(selector, values)})
-            found = get_json(stack.url("PROMETHEUS_PORT", f"/api/v1/label/{label}/values?{match}"))["data"]
-            assert found, f"{board['uid']}: variable {variable['name']} has no values"
-            values[variable["name"]] = variable.get("allValue") or "|".join(map(re.escape, found))
+            names = get_json(stack.url("PROMETHEUS_PORT", f"/api/v1/label/{label}/values?{match}"))["data"]
+            assert names, f"{board['uid']}: variable {variable['name']} has no values"
+            values[variable["name"]] = variable.get("allValue") or "|".join(map(re.escape, names))
     return values
 
 
@@ -303,8 +343,8 @@ def fill_in(selector: str, values: dict[str, str]) -> str:
 
 @every_board
 def test_every_query_has_an_answer(stack: Run, board: dict[str, Any]) -> None:
-    """Each panel, variable and annotation returns data, but for those that are rightly empty."""
-    expected = [query for query in asked(board) if str(query) not in EMPTY]
+    """Each panel, variable and annotation returns data, except for those in EMPTY."""
+    expected = [query for query in queries_of(board) if str(query) not in EMPTY]
 
     def unanswered() -> list[str]:
         values = {name: value.replace("\\", "\\\\") for name, value in chosen(stack, board).items()}
@@ -322,7 +362,7 @@ def test_every_query_has_an_answer(stack: Run, board: dict[str, Any]) -> None:
 
 
 def test_what_is_rightly_empty_exists() -> None:
-    """The list of exceptions names queries that there are."""
-    queries = {str(query) for board in BOARDS.values() for query in asked(board)}
+    """The list of exceptions names existing queries only."""
+    queries = {str(query) for board in BOARDS.values() for query in queries_of(board)}
 
     assert queries >= EMPTY.keys()

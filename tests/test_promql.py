@@ -1,4 +1,4 @@
-"""What the dashboards' expressions make of series, by promtool's own evaluation: exact values."""
+"""The dashboards' expressions have exact values, as promtool evaluates them."""
 
 import subprocess
 from pathlib import Path
@@ -37,10 +37,10 @@ def check(
     }
     file = directory / "test.yml"
     file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "fuzzy_compare": True, "tests": [test]}))
-    done = subprocess.run(
+    run = subprocess.run(
         [executable("promtool"), "test", "rules", file], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def errors(kind: str) -> str:
@@ -48,7 +48,7 @@ def errors(kind: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("values", "counted"),
+    ("values", "events"),
     [
         ("_x50 1x10", 1),  # the first and only one, 10 minutes ago
         ("_x50 1 3x9", 3),  # the first brought two more with it
@@ -57,21 +57,27 @@ def errors(kind: str) -> str:
     ],
     ids=["first", "burst", "old", "restart"],
 )
-def test_count_has_the_first_error_of_a_kind(tmp_path: Path, values: str, counted: float) -> None:
-    """A counter that begins with its first event counts from that on, and an old one only what came since."""
+def test_count_has_the_first_error_of_a_kind(tmp_path: Path, values: str, events: float) -> None:
+    """A new counter counts from its first event on, an old one only its increase."""
     check(
         tmp_path,
         f"round({promql.count(ERRORS, by='error_type')})",  # as the panels do: increase() extrapolates
         {errors("ValueError"): values},
-        {'{error_type="ValueError"}': counted},
+        {'{error_type="ValueError"}': events},
     )
 
 
 def test_bars_have_the_first_error_of_a_kind(tmp_path: Path) -> None:
-    """The bar in which a counter appears has its value, the next one what came since."""
+    """The bar in which a counter appears shows its value, the next bar its increase."""
     series = {errors("ValueError"): "_x57 2 2 2"}
-    check(tmp_path, promql.bars(ERRORS, by="error_type"), series, {'{error_type="ValueError"}': 2}, "59m")
-    check(tmp_path, promql.bars(ERRORS), {errors("ValueError"): "2x60"}, {"{}": 0})
+    check(
+        tmp_path,
+        promql.count_per_bar(ERRORS, by="error_type"),
+        series,
+        {'{error_type="ValueError"}': 2},
+        "59m",
+    )
+    check(tmp_path, promql.count_per_bar(ERRORS), {errors("ValueError"): "2x60"}, {"{}": 0})
 
 
 def test_error_ratio_is_zero_without_errors_and_absent_without_traffic(tmp_path: Path) -> None:

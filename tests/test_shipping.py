@@ -23,9 +23,9 @@ MAX_LABEL_VALUE, MAX_LINE, MAX_STRUCTURED_METADATA = 2_048, 256 * 1024, 64 * 102
 
 def names(stage: str) -> set[str]:
     """The keys in the map of one stage of alloy.config."""
-    found = re.search(rf"stage\.{stage} \{{\s+\w+ = \{{(.*?)\}}", ALLOY, re.DOTALL)
-    assert found, stage
-    return set(re.findall(r"(\w+)\s+=", found[1]))
+    match = re.search(rf"stage\.{stage} \{{\s+\w+ = \{{(.*?)\}}", ALLOY, re.DOTALL)
+    assert match, stage
+    return set(re.findall(r"(\w+)\s+=", match[1]))
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
-from grafana import board
-from grafana.fields import linked
-from grafana.panels import Panel, Query, exemplars, heat_map, lines, query
+from grafana import board, links, variables
+from grafana.fields import with_links
+from grafana.graphs import LOGARITHMIC, Axis, lines
+from grafana.panels import NO_TRAFFIC, Panel, heat_map
 from grafana.promql import (
     ERROR,
     URL_RULE,
@@ -17,21 +18,28 @@ from grafana.promql import (
     rate,
     total,
 )
+from grafana.queries import Query, exemplars, query
 from grafana.tables import Column, Key, rows
-from grafana.thresholds import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC
+from grafana.thresholds import (
+    APDEX_MARKS,
+    APDEX_TOLERABLE,
+    ERROR_STEPS,
+    LATENCY_HIGH,
+    LATENCY_STEPS,
+)
 
 COUNT = "flask_http_request_duration_seconds_count"
 SUM = "flask_http_request_duration_seconds_sum"
 
 
 def dashboard() -> model.Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     return board.board(
         "flask-endpoints",
         "Endpoints",
         "Which endpoint? All of them side by side, and each that is chosen above over time.",
-        [board.jobs(), board.services(), board.instances(), board.url_rules()],
-        [
+        variables=[variables.jobs(), variables.services(), variables.instances(), variables.url_rules()],
+        contents=[
             _table(),
             Row("Traffic and errors: $url_rule"),
             *_traffic(),
@@ -47,10 +55,10 @@ def _table() -> Panel:
     by = "url_rule"
     requests = increase(COUNT, URL_RULE, by=by)
     errors = increase(COUNT, URL_RULE, ERROR, by=by)
-    share = error_ratio(COUNT, URL_RULE, by=by, window="$__range")
-    handled = rate(COUNT, URL_RULE, by=by, window="$__range")
-    spent = rate(SUM, URL_RULE, by=by, window="$__range")
-    everything = rate(SUM, window="$__range")
+    ratio = error_ratio(COUNT, URL_RULE, by=by, window="$__range")
+    throughput = rate(COUNT, URL_RULE, by=by, window="$__range")
+    seconds = rate(SUM, URL_RULE, by=by, window="$__range")
+    all_seconds = rate(SUM, window="$__range")
     slowest = of("flask_http_request_duration_max_seconds", URL_RULE)
     fastest = of("flask_http_request_duration_min_seconds", URL_RULE)
     return rows(
@@ -58,39 +66,44 @@ def _table() -> Panel:
         "Errors are answers of 500 and more. Time is the endpoint's share of all the time that requests "
         "took: where optimising pays. Min and max are exact, percentiles true to the histogram's "
         "bucket. Click an endpoint to see it alone below.",
-        [Key("url_rule", "Endpoint", board.endpoint_of_row())],
-        [
-            Column("Requests", f"{requests} > 0", "locale", 0),
-            Column("Rate", f"{handled} > 0", "reqps", 2, width=100),
-            Column("Mean", f"{spent} / ({handled} > 0)", "s", 1, LATENCY_STEPS),
-            Column("Min", f"min by (url_rule) (min_over_time({fastest}[$__range]))", "s", 1),
-            Column("Max", f"max by (url_rule) (max_over_time({slowest}[$__range]))", "s", 1),
+        keys=[Key("url_rule", "Endpoint", links.endpoint_of_row())],
+        columns=[
+            Column("Requests", f"{requests} > 0", "locale", decimals=0),
+            Column("Rate", f"{throughput} > 0", "reqps", decimals=2, width=100),
+            Column("Mean", f"{seconds} / ({throughput} > 0)", "s", decimals=1, steps=LATENCY_STEPS),
+            Column("Min", f"min by (url_rule) (min_over_time({fastest}[$__range]))", "s", decimals=1),
+            Column("Max", f"max by (url_rule) (max_over_time({slowest}[$__range]))", "s", decimals=1),
             Column(
-                "p50", quantile_by_endpoint(0.5, URL_RULE, window="$__range"), "s", 1, LATENCY_STEPS, "colour"
+                "p50",
+                quantile_by_endpoint(0.5, URL_RULE, window="$__range"),
+                "s",
+                decimals=1,
+                steps=LATENCY_STEPS,
+                cell="colour",
             ),
             Column(
                 "p95",
                 quantile_by_endpoint(0.95, URL_RULE, window="$__range"),
                 "s",
-                1,
-                LATENCY_STEPS,
-                "colour",
+                decimals=1,
+                steps=LATENCY_STEPS,
+                cell="colour",
             ),
             Column(
                 "p99",
                 quantile_by_endpoint(0.99, URL_RULE, window="$__range"),
                 "s",
-                1,
-                LATENCY_STEPS,
-                "colour",
+                decimals=1,
+                steps=LATENCY_STEPS,
+                cell="colour",
             ),
-            Column("Errors", f"{errors} > 0", "locale", 0),
-            Column("Error ratio", share, "percentunit", 2, ERROR_STEPS, "colour"),
+            Column("Errors", f"{errors} > 0", "locale", decimals=0),
+            Column("Error ratio", ratio, "percentunit", decimals=2, steps=ERROR_STEPS, cell="colour"),
             Column(
                 "Time",
-                f"({spent} > 0) / on () group_left () {everything}",
+                f"({seconds} > 0) / on () group_left () {all_seconds}",
                 "percentunit",
-                1,
+                decimals=1,
                 cell="bar",
                 width=120,
                 highest=1,
@@ -113,34 +126,35 @@ def _traffic() -> list[Panel]:
         lines(
             "Request rate",
             "Requests a second to each endpoint.",
-            "reqps",
             _each(rate(COUNT, URL_RULE, by=by)),
+            unit="reqps",
             width=8,
             no_data=NO_TRAFFIC,
         ),
         lines(
             "Error ratio",
             "Share of an endpoint's requests answered with 500 or more.",
-            "percentunit",
             _each(errors),
+            unit="percentunit",
             width=8,
             no_data=NO_TRAFFIC,
         ),
         lines(
             "Apdex",
-            "Satisfied (within 0.5 s) plus half of the tolerating (within 2.5 s) users; errors frustrate. "
+            f"Satisfied (within {LATENCY_HIGH} s) plus half of the tolerating (within {APDEX_TOLERABLE} s) "
+            "users; errors frustrate. "
             "Above 0.94 is excellent, below 0.7 poor.",
-            "none",
             _each(apdex(URL_RULE)),
-            objective=((None, "transparent"), (0.7, "red"), (0.94, "green")),
+            unit="none",
+            marks=APDEX_MARKS,
             calcs=["min", "mean"],
-            highest=1,
+            axis=Axis(highest=1),
             decimals=2,
             width=8,
             no_data=NO_TRAFFIC,
         ),
     ]
-    return [linked(panel, board.endpoint_of_line()) for panel in panels]
+    return [with_links(panel, links.endpoint_of_line()) for panel in panels]
 
 
 def _latency() -> list[Panel]:
@@ -148,13 +162,13 @@ def _latency() -> list[Panel]:
     p95 = lines(
         "p95",
         "95 of 100 requests to the endpoint were faster. The dashed line is where FlaskLatencyHigh fires.",
-        "s",
         [
             *_each(quantile_by_endpoint(0.95, URL_RULE)),
             exemplars(of("flask_http_request_duration_seconds_bucket", URL_RULE)),
         ],
-        objective=((None, "transparent"), (0.5, "orange")),
-        logarithmic=True,
+        unit="s",
+        marks=[(LATENCY_HIGH, "orange")],
+        axis=LOGARITHMIC,
         width=8,
         height=10,
         no_data=NO_TRAFFIC,
@@ -162,9 +176,9 @@ def _latency() -> list[Panel]:
     slowest = lines(
         "Slowest request",
         "Exact over the last minute of each moment.",
-        "s",
         _each(f"max by (url_rule) ({of('flask_http_request_duration_max_seconds', URL_RULE)})"),
-        logarithmic=True,
+        unit="s",
+        axis=LOGARITHMIC,
         width=8,
         height=10,
         no_data=NO_TRAFFIC,
@@ -176,19 +190,27 @@ def _latency() -> list[Panel]:
         width=8,
         height=10,
     )
-    return [linked(p95, board.endpoint_of_line()), linked(slowest, board.endpoint_of_line()), spread]
+    return [with_links(p95, links.endpoint_of_line()), with_links(slowest, links.endpoint_of_line()), spread]
 
 
 def _bytes() -> list[Panel]:
-    sent = mean_size("flask_http_request_size_bytes_sum", "flask_http_request_size_bytes_count")
-    answered = mean_size("flask_http_response_size_bytes_sum", "flask_http_response_size_bytes_count")
+    requests = _mean_size("flask_http_request_size_bytes_sum", "flask_http_request_size_bytes_count")
+    responses = _mean_size("flask_http_response_size_bytes_sum", "flask_http_response_size_bytes_count")
     panels = [
-        lines("Request body", "Mean size of what clients sent.", "bytes", _each(sent), no_data=NO_TRAFFIC),
-        lines("Response body", "Mean size of the answers.", "bytes", _each(answered), no_data=NO_TRAFFIC),
+        lines(
+            "Request body",
+            "Mean size of what clients sent.",
+            _each(requests),
+            unit="bytes",
+            no_data=NO_TRAFFIC,
+        ),
+        lines(
+            "Response body", "Mean size of the answers.", _each(responses), unit="bytes", no_data=NO_TRAFFIC
+        ),
     ]
-    return [linked(panel, board.endpoint_of_line()) for panel in panels]
+    return [with_links(panel, links.endpoint_of_line()) for panel in panels]
 
 
-def mean_size(size: str, number: str) -> str:
-    """Mean bytes a request by endpoint, of a histogram's sum and count."""
+def _mean_size(size: str, number: str) -> str:
+    """Mean bytes by endpoint, from a histogram's sum and count."""
     return f"{rate(size, URL_RULE, by='url_rule')} / ({rate(number, URL_RULE, by='url_rule')} > 0)"

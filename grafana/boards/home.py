@@ -2,24 +2,25 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from grafana import board
+from grafana import board, links, variables
 from grafana.alerts import firing_alerts
-from grafana.boards.slo import BUDGET_STEPS
 from grafana.fields import link
-from grafana.panels import Panel, lines, note, query
+from grafana.graphs import lines
+from grafana.panels import NO_TRAFFIC, Panel, note
 from grafana.promql import SERVICE
+from grafana.queries import query
 from grafana.tables import Column, Key, rows
-from grafana.thresholds import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC
+from grafana.thresholds import ANY_IS_BAD, BUDGET_STEPS, ERROR_STEPS, LATENCY_STEPS
 
 
 def dashboard() -> model.Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     return board.board(
         "home",
         "Home",
         "Every service at a glance, and which dashboard answers which question.",
-        [board.jobs(), board.services(), board.instances()],
-        [_services(), *_courses(), firing_alerts(width=13), _questions()],
+        variables=[variables.jobs(), variables.services(), variables.instances()],
+        contents=[_services(), *_graphs(), firing_alerts(width=13), _questions()],
         tags=["home"],
     )
 
@@ -33,46 +34,81 @@ def _services() -> Panel:
         return f"max by (job, service) (slo:flask_http_requests:budget_left_30d{promise})"
 
     up = f"up{{{SERVICE}}}"
-    chosen = "var-job=${__data.fields.Job:percentencode}&var-service=${__data.fields.Service:percentencode}"
-    links = [
-        link(f"{title}: {question}", f"/d/{uid}?${{datasource:queryparam}}&{chosen}&${{__url_time_range}}")
-        for uid, (title, _, question) in board.NAVIGATION.items()
+    selection = (
+        "var-job=${__data.fields.Job:percentencode}&var-service=${__data.fields.Service:percentencode}"
+    )
+    dashboards = [
+        link(f"{title}: {question}", f"/d/{uid}?${{datasource:queryparam}}&{selection}&${{__url_time_range}}")
+        for uid, (title, _, question) in links.NAVIGATION.items()
     ]
     return rows(
         "Services",
         "The last 5 minutes of each. Click one to see more of it.",
-        [Key("service", "Service", links), Key("job", "Job", width=110)],
-        [
-            Column("Instances", f"count by (job, service) ({up})", "none", 0),
+        keys=[Key("service", "Service", dashboards), Key("job", "Job", width=110)],
+        columns=[
+            Column("Instances", f"count by (job, service) ({up})", "none", decimals=0),
             Column(
                 "Down",
                 f"sum by (job, service) (1 - {up})",
                 "none",
-                0,
-                ((None, "green"), (1, "red")),
-                "colour",
+                decimals=0,
+                steps=ANY_IS_BAD,
+                cell="colour",
             ),
-            Column("Rate", of("job:flask_http_request_duration_seconds:rate_5m"), "reqps", 2, width=110),
+            Column(
+                "Rate", of("job:flask_http_request_duration_seconds:rate_5m"), "reqps", decimals=2, width=110
+            ),
             Column(
                 "Errors",
                 of("job:flask_http_request_duration_seconds:error_ratio_5m"),
                 "percentunit",
-                2,
-                ERROR_STEPS,
-                "colour",
+                decimals=2,
+                steps=ERROR_STEPS,
+                cell="colour",
                 width=110,
             ),
             Column(
-                "p50", of("job:flask_http_request_duration_seconds:p50_5m"), "s", 1, LATENCY_STEPS, "colour"
+                "p50",
+                of("job:flask_http_request_duration_seconds:p50_5m"),
+                "s",
+                decimals=1,
+                steps=LATENCY_STEPS,
+                cell="colour",
             ),
             Column(
-                "p95", of("job:flask_http_request_duration_seconds:p95_5m"), "s", 1, LATENCY_STEPS, "colour"
+                "p95",
+                of("job:flask_http_request_duration_seconds:p95_5m"),
+                "s",
+                decimals=1,
+                steps=LATENCY_STEPS,
+                cell="colour",
             ),
             Column(
-                "p99", of("job:flask_http_request_duration_seconds:p99_5m"), "s", 1, LATENCY_STEPS, "colour"
+                "p99",
+                of("job:flask_http_request_duration_seconds:p99_5m"),
+                "s",
+                decimals=1,
+                steps=LATENCY_STEPS,
+                cell="colour",
             ),
-            Column("Error budget", left("errors"), "percentunit", 1, BUDGET_STEPS, "colour", width=120),
-            Column("Latency budget", left("latency"), "percentunit", 1, BUDGET_STEPS, "colour", width=130),
+            Column(
+                "Error budget",
+                left("errors"),
+                "percentunit",
+                decimals=1,
+                steps=BUDGET_STEPS,
+                cell="colour",
+                width=120,
+            ),
+            Column(
+                "Latency budget",
+                left("latency"),
+                "percentunit",
+                decimals=1,
+                steps=BUDGET_STEPS,
+                cell="colour",
+                width=130,
+            ),
         ],
         sort="Rate",
         height=7,
@@ -80,25 +116,25 @@ def _services() -> Panel:
     )
 
 
-def _courses() -> list[Panel]:
+def _graphs() -> list[Panel]:
     return [
         lines(
             "Request rate",
             "Requests a second to each service.",
-            "reqps",
             [query(f"job:flask_http_request_duration_seconds:rate_5m{{{SERVICE}}}", "{{service}}")],
+            unit="reqps",
             no_data=NO_TRAFFIC,
         ),
         lines(
             "Error ratio",
             "Share of each service's requests answered with 500 or more.",
-            "percentunit",
             [query(f"job:flask_http_request_duration_seconds:error_ratio_5m{{{SERVICE}}}", "{{service}}")],
+            unit="percentunit",
             no_data=NO_TRAFFIC,
         ),
     ]
 
 
 def _questions() -> Panel:
-    answers = [f"- [{title}](/d/{uid}): {question}" for uid, (title, _, question) in board.NAVIGATION.items()]
+    answers = [f"- [{title}](/d/{uid}): {question}" for uid, (title, _, question) in links.NAVIGATION.items()]
     return note("Where to look", "\n".join(answers), width=11, height=8)

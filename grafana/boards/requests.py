@@ -1,27 +1,29 @@
 """Flask / Requests: which requests exactly? Their lines in the request log, from Loki."""
 
-from grafana_foundation_sdk.builders import logs, loki, table
+from grafana_foundation_sdk.builders import logs, table
 from grafana_foundation_sdk.builders import timeseries as graphs
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, TextBoxVariable
 from grafana_foundation_sdk.models import common as look
 from grafana_foundation_sdk.models import dashboard as model
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, DataTransformerConfig, VariableOption
+from grafana_foundation_sdk.models.dashboard import DataTransformerConfig, VariableOption
 
-from grafana import board
-from grafana.fields import link, set_for
-from grafana.panels import frame, lines, query
+from grafana import board, links, variables
+from grafana.fields import STATUS_COLORS, link, set_for
+from grafana.graphs import lines
+from grafana.panels import NO_TRAFFIC, frame
 from grafana.promql import URL_RULE, rate, total
-from grafana.thresholds import NO_TRAFFIC, STATUS_COLORS
+from grafana.queries import log_query, query
 
-LOGS = DataSourceRef(type_val="loki", uid="loki")
-# The values are patterns that fit 404 and 4xx alike, so they must reach the query unescaped.
+# The values are patterns that match both 404 and 4xx, so they must reach the query unescaped.
 STATUS = "${status_class:pipe}"
 STREAMS = f'job=~"$job",url_rule=~"$url_rule",status_class=~"{STATUS}"'
-# With an id, exactly its lines; without one the second half holds for every line. `|=` finds an id fast.
-CHOSEN = '|= "$request_id" | request_id="$request_id" or job=~"($job)$request_id" | error_type=~"$error_type"'
-REQUESTS = f'{{{STREAMS}}} | logger="exporter.request" {CHOSEN} | duration_seconds >= $slower'
+# An id selects exactly its lines; without one, the second half matches every line. `|=` finds an id fast.
+SELECTION = (
+    '|= "$request_id" | request_id="$request_id" or job=~"($job)$request_id" | error_type=~"$error_type"'
+)
+REQUESTS = f'{{{STREAMS}}} | logger="exporter.request" {SELECTION} | duration_seconds >= $slower'
 ERRORS = (
-    f'{{job=~"$job",url_rule=~"$url_rule",level=~"ERROR|CRITICAL"}} | logger!="exporter.request" {CHOSEN}'
+    f'{{job=~"$job",url_rule=~"$url_rule",level=~"ERROR|CRITICAL"}} | logger!="exporter.request" {SELECTION}'
 )
 COLUMNS = {
     "Time": "Time",
@@ -33,22 +35,22 @@ COLUMNS = {
     "error_type": "Type",
     "request_id": "Request id",
 }
-"""What the table shows of a line, by its name there."""
+"""The columns of the table and their titles, by the name of the field in the log."""
 NO_LOG = "No such line in this time range"
 
 
 def dashboard() -> model.Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     return board.board(
         "flask-requests",
         "Requests",
         "Which requests exactly? The request log, as Alloy ships it to Loki; without Loki it is in its file.",
-        [
-            board.jobs(),
-            board.services(),
-            board.instances(),
-            board.url_rules(),
-            board.error_types(),
+        variables=[
+            variables.jobs(),
+            variables.services(),
+            variables.instances(),
+            variables.url_rules(),
+            variables.error_types(),
             CustomVariable("status_class")
             .label("Status")
             .values("2xx : 2..,3xx : 3..,4xx : 4..,5xx : 5..")
@@ -62,32 +64,31 @@ def dashboard() -> model.Dashboard:
             .current(VariableOption(selected=True, text="any", value="0")),
             TextBoxVariable("request_id").label("Request id"),
         ],
-        [_logged(), _measured(), _requests(), _errors()],
+        contents=[_log_rate(), _metric_rate(), _requests(), _errors()],
     )
 
 
-def _logged() -> graphs.Panel:
-    asked = loki.Dataquery().expr(f"sum by (status_class) (rate({REQUESTS} [$__auto]))")
+def _log_rate() -> graphs.Panel:
+    rates = log_query(f"sum by (status_class) (rate({REQUESTS} [$__auto]))")
     return lines(
         "Requests in the log",
         "Counted from the lines below. Fewer than the metrics count: lines are lost on the way to Loki.",
-        "reqps",
-        [asked.legend_format("{{status_class}}").query_type("range")],
+        [rates.legend_format("{{status_class}}")],
+        unit="reqps",
         colors=STATUS_COLORS,
         stacked=True,
-        source=LOGS,
         no_data=NO_LOG,
     )
 
 
-def _measured() -> graphs.Panel:
-    counted = rate("flask_http_request_duration_seconds_count", URL_RULE, f'status=~"{STATUS}"', by="status")
-    classes = f'label_replace({counted}, "class", "${{1}}xx", "status", "(.).*")'
+def _metric_rate() -> graphs.Panel:
+    statuses = rate("flask_http_request_duration_seconds_count", URL_RULE, f'status=~"{STATUS}"', by="status")
+    classes = f'label_replace({statuses}, "class", "${{1}}xx", "status", "(.).*")'
     return lines(
         "Requests in the metrics",
         "The same endpoints and statuses, counted by the exporter. The other filters do not apply here.",
-        "reqps",
         [query(total(classes, "class"), "{{class}}")],
+        unit="reqps",
         colors=STATUS_COLORS,
         stacked=True,
         no_data=NO_TRAFFIC,
@@ -95,17 +96,15 @@ def _measured() -> graphs.Panel:
 
 
 def _requests() -> table.Panel:
-    asked = loki.Dataquery().expr(REQUESTS).query_type("range").max_lines(500)
     panel = (
         frame(
             table.Panel(),
             "Requests",
-            "The newest 500 that fit the selection. Click an id for all that was logged about its request, "
-            "or an endpoint for its figures.",
-            [asked],
-            24,
-            14,
-            LOGS,
+            description="The newest 500 that fit the selection. Click an id for all that was logged "
+            "about its request, or an endpoint for its figures.",
+            queries=[log_query(REQUESTS).max_lines(500)],
+            width=24,
+            height=14,
         )
         .unit("none")
         .no_value(NO_LOG)
@@ -129,10 +128,10 @@ def _requests() -> table.Panel:
             )
         )
     )
-    same = f"/d/flask-requests?{board.SCOPE}&var-request_id=${{__value.raw}}"
+    same = f"/d/flask-requests?{links.SCOPE}&var-request_id=${{__value.raw}}"
     for column, width in {"Time": 180, "Method": 80, "Status": 70, "Type": 180}.items():
         panel = set_for(panel, column, custom__width=width)
-    panel = set_for(panel, "Endpoint", links=board.endpoint_of_row())
+    panel = set_for(panel, "Endpoint", links=links.endpoint_of_row())
     panel = set_for(panel, "Duration", unit="s", custom__width=100)
     return set_for(
         panel, "Request id", custom__width=230, links=[link("All that was logged about this request", same)]
@@ -140,19 +139,17 @@ def _requests() -> table.Panel:
 
 
 def _errors() -> logs.Panel:
-    shown = r"{{.message}} {{.request_id}}\n{{.traceback}}"
-    expression = f'{ERRORS} | json message="message", traceback="traceback" | line_format "{shown}"'
-    asked = loki.Dataquery().expr(expression).query_type("range").max_lines(500)
+    template = r"{{.message}} {{.request_id}}\n{{.traceback}}"
+    expression = f'{ERRORS} | json message="message", traceback="traceback" | line_format "{template}"'
     return (
         frame(
             logs.Panel(),
             "Errors logged while a request was answered",
-            "What the service itself logged, with the traceback where there is one. Status and duration do "
-            "not apply here.",
-            [asked],
-            24,
-            14,
-            LOGS,
+            description="What the service itself logged, with the traceback where there is one. Status "
+            "and duration do not apply here.",
+            queries=[log_query(expression).max_lines(500)],
+            width=24,
+            height=14,
         )
         .unit("none")
         .no_value(NO_LOG)

@@ -4,14 +4,16 @@ from grafana_foundation_sdk.builders.dashboard import CustomVariable, DashboardL
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import VariableOption
 
-from grafana import board
+from grafana import board, links, variables
 from grafana.alerts import firing_alerts
-from grafana.panels import Panel, exemplars, heat_map, lines, now, number, query, timeline
+from grafana.fields import STATUS_COLORS
+from grafana.graphs import LOGARITHMIC, Axis, event_bars, lines
+from grafana.panels import NO_TRAFFIC, Panel, heat_map, number, timeline
 from grafana.promql import (
     FIRING,
     SERVICE,
-    bars,
     count,
+    count_per_bar,
     error_ratio,
     mean,
     of,
@@ -20,8 +22,18 @@ from grafana.promql import (
     rate,
     total,
 )
+from grafana.queries import exemplars, now, query
 from grafana.tables import Column, Key, rows
-from grafana.thresholds import ERROR_STEPS, LATENCY_STEPS, NO_TRAFFIC, STATUS_COLORS
+from grafana.thresholds import (
+    ANY_IS_BAD,
+    ERROR_RATIO_CRITICAL,
+    ERROR_RATIO_HIGH,
+    ERROR_STEPS,
+    LATENCY_HIGH,
+    LATENCY_STEPS,
+    SATURATION_STEPS,
+    percent,
+)
 
 APP_PAGE = "http://127.0.0.1:8000/"
 HEALTH = {0: ("Down", "dark-red"), 1: ("Check fails", "dark-orange"), 2: ("Healthy", "dark-green")}
@@ -30,13 +42,13 @@ REQUESTS = "flask_http_request_total"
 
 
 def dashboard() -> model.Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     return board.board(
         "flask-service",
         "Service",
         "Is it healthy? Traffic, errors and latency of whole services, and what changed.",
-        [board.jobs(), board.services(), board.instances(), _compared_with()],
-        [
+        variables=[variables.jobs(), variables.services(), variables.instances(), _compared_with()],
+        contents=[
             *_summary(),
             Row("Traffic and errors"),
             *_traffic(),
@@ -74,25 +86,25 @@ def _summary() -> list[Panel]:
             "Health",
             "Down: an instance cannot be scraped. Check fails: a function registered with "
             "`@exporter.health_check` reports a failure, so `/health` answers 503.",
-            "none",
             now(f"min({up}) + min({up}) * (min({checks}) or vector(1))"),
-            names=HEALTH,
+            unit="none",
+            states=HEALTH,
             trend=False,
             no_data="No instance",
         ),
         number(
             "Alerts firing",
             "Alerts of severity critical or warning that fire for these services; they are named below.",
-            "none",
             query(f"count({FIRING}) or vector(0)"),
-            steps=((None, "green"), (1, "red")),
+            unit="none",
+            steps=ANY_IS_BAD,
             decimals=0,
         ),
         number(
             "Requests",
             "Requests answered in this time range, without the exporter's own paths.",
-            "locale",
             now(count(REQUESTS)),
+            unit="locale",
             decimals=0,
             trend=False,
             no_data=NO_TRAFFIC,
@@ -100,17 +112,18 @@ def _summary() -> list[Panel]:
         number(
             "Request rate",
             "Requests a second.",
-            "reqps",
             query(rate(REQUESTS)),
+            unit="reqps",
             decimals=1,
             no_data=NO_TRAFFIC,
         ),
         number(
             "Error ratio",
             "Share of requests answered with a status of 500 or more, unhandled exceptions included. "
-            "Orange from 5 %, red from 10 %, as the alerts and `/health` have it.",
-            "percentunit",
+            f"Orange from {percent(ERROR_RATIO_HIGH)}, red from {percent(ERROR_RATIO_CRITICAL)}, as the "
+            "alerts and `/health` have it.",
             query(error_ratio(REQUESTS)),
+            unit="percentunit",
             steps=ERROR_STEPS,
             decimals=2,
             no_data=NO_TRAFFIC,
@@ -118,25 +131,25 @@ def _summary() -> list[Panel]:
         number(
             "Mean",
             "From the arrival of a request until its last byte is handed over, streamed bodies included.",
-            "s",
             query(mean()),
+            unit="s",
             steps=LATENCY_STEPS,
             no_data=NO_TRAFFIC,
         ),
         number(
             "p95",
-            "95 of 100 requests were faster. Orange from 0.5 s, where FlaskLatencyHigh fires.",
-            "s",
+            f"95 of 100 requests were faster. Orange from {LATENCY_HIGH} s, where FlaskLatencyHigh fires.",
             query(quantile(0.95)),
+            unit="s",
             steps=LATENCY_STEPS,
             no_data=NO_TRAFFIC,
         ),
         number(
             "Busy",
             "Share of all worker threads that answer a request at the moment. At 100 % requests wait.",
-            "percentunit",
             query(threads),
-            steps=((None, "green"), (0.7, "orange"), (0.9, "red")),
+            unit="percentunit",
+            steps=SATURATION_STEPS,
             decimals=0,
         ),
     ]
@@ -144,13 +157,13 @@ def _summary() -> list[Panel]:
 
 def _traffic() -> list[Panel]:
     classes = f'label_replace({rate(REQUESTS, by="status")}, "class", "${{1}}xx", "status", "(.).*")'
-    promised = f'slo:flask_http_requests:objective{{{SERVICE},slo="errors",url_rule=""}}'
+    objective = f'slo:flask_http_requests:objective{{{SERVICE},slo="errors",url_rule=""}}'
     return [
         lines(
             "Requests by status class",
             "4xx are answers that blame the client, 5xx are failures of the service.",
-            "reqps",
             [query(total(classes, "class"), "{{class}}")],
+            unit="reqps",
             colors=STATUS_COLORS,
             stacked=True,
             width=8,
@@ -159,12 +172,13 @@ def _traffic() -> list[Panel]:
         lines(
             "Error ratio",
             "Share of requests answered with 500 or more, and what the objective allows. Dashed: where "
-            "FlaskErrorRatioHigh (5 %) and FlaskErrorRatioCritical (10 %) fire.",
-            "percentunit",
-            [query(error_ratio(REQUESTS), "errors"), query(f"1 - max({promised})", "allowed")],
+            f"FlaskErrorRatioHigh ({percent(ERROR_RATIO_HIGH)}) and FlaskErrorRatioCritical "
+            f"({percent(ERROR_RATIO_CRITICAL)}) fire.",
+            [query(error_ratio(REQUESTS), "errors"), query(f"1 - max({objective})", "allowed")],
+            unit="percentunit",
             colors={"errors": "red", "allowed": "green"},
-            objective=((None, "transparent"), (0.05, "orange"), (0.1, "red")),
-            highest=0.12,
+            marks=ERROR_STEPS[1:],
+            axis=Axis(highest=0.12),
             width=8,
             no_data=NO_TRAFFIC,
         ),
@@ -172,11 +186,11 @@ def _traffic() -> list[Panel]:
             "Request rate, compared",
             "Now against the same time earlier; choose how much earlier above. "
             "A drop without a deploy or a holiday is an outage that nobody sees as errors.",
-            "reqps",
             [
                 query(rate(REQUESTS), "now"),
                 query(rate(REQUESTS, before="$compare"), "${compare:text}"),
             ],
+            unit="reqps",
             colors={"now": "blue"},
             width=8,
             no_data=NO_TRAFFIC,
@@ -191,8 +205,7 @@ def _latency() -> list[Panel]:
         lines(
             "Duration of requests",
             "Percentiles are estimates, true to the histogram's bucket, not to the millisecond. The "
-            "dashed line is where FlaskLatencyHigh fires (p95 above 0.5 s).",
-            "s",
+            f"dashed line is where FlaskLatencyHigh fires (p95 above {LATENCY_HIGH} s).",
             [
                 query(quantile(0.99), "p99"),
                 query(quantile(0.95), "p95"),
@@ -200,9 +213,10 @@ def _latency() -> list[Panel]:
                 query(mean(), "mean"),
                 exemplars(of("flask_http_request_duration_seconds_bucket")),
             ],
+            unit="s",
             colors={"p99": "red", "p95": "orange", "p50": "green", "mean": "blue"},
-            objective=((None, "transparent"), (0.5, "orange")),
-            logarithmic=True,
+            marks=[(LATENCY_HIGH, "orange")],
+            axis=LOGARITHMIC,
             width=8,
             height=10,
             no_data=NO_TRAFFIC,
@@ -210,10 +224,10 @@ def _latency() -> list[Panel]:
         lines(
             "Slowest and fastest request",
             "Exact over the last minute of each moment, of all endpoints: what percentiles hide.",
-            "s",
             [query(f"max({slowest})", "slowest"), query(f"min({fastest})", "fastest")],
+            unit="s",
             colors={"slowest": "red", "fastest": "green"},
-            logarithmic=True,
+            axis=LOGARITHMIC,
             width=8,
             height=10,
             no_data=NO_TRAFFIC,
@@ -235,44 +249,39 @@ def _details() -> list[Panel]:
         rows(
             "Busiest endpoints",
             "The last minutes of the time range. Click an endpoint for its own dashboard.",
-            [Key("url_rule", "Endpoint", board.endpoint_of_row())],
-            [
-                Column("Rate", f"{rate(requests, by=by)} > 0", "reqps", 2, cell="bar", width=190),
-                Column("Errors", error_ratio(requests, by=by), "percentunit", 1, ERROR_STEPS),
-                Column("p95", quantile_by_endpoint(0.95), "s", 1, LATENCY_STEPS),
+            keys=[Key("url_rule", "Endpoint", links.endpoint_of_row())],
+            columns=[
+                Column("Rate", f"{rate(requests, by=by)} > 0", "reqps", decimals=2, cell="bar", width=190),
+                Column("Errors", error_ratio(requests, by=by), "percentunit", decimals=1, steps=ERROR_STEPS),
+                Column("p95", quantile_by_endpoint(0.95), "s", decimals=1, steps=LATENCY_STEPS),
             ],
             sort="Rate",
             width=12,
             height=9,
             no_data=NO_TRAFFIC,
         ),
-        lines(
+        event_bars(
             "Errors by type",
             "Answers of 400 and more and exceptions, each bar as many as there were within it.",
-            "none",
             [
                 query(
-                    bars("flask_http_request_errors_total", by="error_type"),
+                    count_per_bar("flask_http_request_errors_total", by="error_type"),
                     "{{error_type}}",
                     interval="1m",
                 )
             ],
-            calcs=["sum"],
-            bars=True,
-            stacked=True,
             width=12,
             height=9,
-            decimals=0,
             no_data="No errors",
         ),
         lines(
             "Requests in progress",
             "Against the worker threads that there are: beyond these, requests wait in the queue.",
-            "none",
             [
                 query(f"sum({of('flask_http_requests_in_progress')})", "in progress"),
                 query(f"sum({of('flask_worker_threads')})", "threads"),
             ],
+            unit="none",
             colors={"in progress": "blue", "threads": "orange"},
             calcs=["max", "lastNotNull"],
             width=7,
@@ -285,7 +294,7 @@ def _details() -> list[Panel]:
                 query(of("up"), "{{instance}}"),
                 query(f"min by (check) ({of('flask_health_check_up')})", "check {{check}}"),
             ],
-            CHECKS,
+            states=CHECKS,
             width=7,
             height=8,
             no_data="No instance",

@@ -4,35 +4,47 @@ from grafana_foundation_sdk.builders import timeseries as graphs
 from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
-from grafana import board
-from grafana.fields import Steps, linked
-from grafana.panels import Panel, lines, number, query
+from grafana import board, links, variables
+from grafana.fields import with_links
+from grafana.graphs import Axis, lines
+from grafana.panels import Panel, number
 from grafana.promql import ERROR, SERVICE, URL_RULE, increase, of, rate, total
+from grafana.queries import query
 from grafana.tables import Column, Key, rows
+from grafana.thresholds import (
+    BUDGET_DAYS,
+    BUDGET_GONE_STEPS,
+    BUDGET_STEPS,
+    BURN_ALERTS,
+    BURN_STEPS,
+    LATENCY_HIGH,
+)
 
-# The windows of prometheus/slo.yml, and the pace at which each pair of them alerts.
-WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d")
-BURN_STEPS: Steps = ((None, "green"), (1, "yellow"), (6, "orange"), (14.4, "red"))
-BUDGET_STEPS: Steps = ((None, "red"), (0, "orange"), (0.25, "green"))
-PERIOD = 30 * 86_400
+WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d", f"{BUDGET_DAYS}d")
 COUNT = "flask_http_request_duration_seconds_count"
 BUCKETS = "instance_url_rule:flask_http_request_duration_seconds_bucket:rate_5m"
 EVERY = 'le="+Inf"'
-WITHIN = 'le="0.5"'
+WITHIN = f'le="{LATENCY_HIGH}"'
 NO_SLO = "No objective is recorded yet"
 
 
 def dashboard() -> model.Dashboard:
-    """The dashboard."""
-    slos = board.label(
+    """Build the dashboard."""
+    slos = variables.label(
         "slo", "Objective", f"label_values(slo:flask_http_requests:objective{{{SERVICE}}}, slo)"
     )
     return board.board(
         "flask-slo",
         "SLO",
         "How much budget is left, how fast does it burn, and which endpoint spends it?",
-        [board.jobs(), board.services(), board.instances(), board.url_rules(), slos],
-        [
+        variables=[
+            variables.jobs(),
+            variables.services(),
+            variables.instances(),
+            variables.url_rules(),
+            slos,
+        ],
+        contents=[
             *_summary(),
             _promises(),
             Row("How fast"),
@@ -46,18 +58,18 @@ def dashboard() -> model.Dashboard:
 
 
 def _of(metric: str) -> str:
-    """A recorded series of the chosen promises, with a label that names the promise.
+    """Select a recorded series of the chosen objectives, with a label that names the promise.
 
-    A promise is that of a service, or of one of its endpoints.
+    A service makes a promise for all of its requests, or for those of one endpoint.
     """
     series = f'{metric}{{{SERVICE},slo=~"$slo"}}'
     return f'max by (promise) (label_join({series}, "promise", " ", "service", "slo", "url_rule"))'
 
 
 def _lasts() -> str:
-    """Seconds until the budget is gone at the pace of the last hour; nothing where it lasts for ever."""
+    """Seconds until the budget is gone at the pace of the last hour; nothing if it lasts."""
     left, pace = _of("slo:flask_http_requests:budget_left_30d"), _of("slo:flask_http_requests:burn_rate_1h")
-    return f"clamp_min({left}, 0) * {PERIOD} / ({pace} > 1)"
+    return f"clamp_min({left}, 0) * {BUDGET_DAYS * 86_400} / ({pace} > 1)"
 
 
 def _summary() -> list[Panel]:
@@ -66,26 +78,26 @@ def _summary() -> list[Panel]:
             "Budget left",
             "Of the bad requests that the objective allows in 30 days: what is left. Below 0 the "
             "promise is broken.",
-            "percentunit",
             query(_of("slo:flask_http_requests:budget_left_30d"), "{{promise}}"),
+            unit="percentunit",
             steps=BUDGET_STEPS,
             decimals=1,
             width=12,
             height=5,
-            named=True,
+            show_names=True,
             no_data=NO_SLO,
         ),
         number(
             "Burn rate of the last hour",
-            "1 spends exactly the budget in 30 days; 14.4 spends 2 % of it in an hour and raises a "
-            "critical alert.",
-            "none",
+            f"1 spends exactly the budget in {BUDGET_DAYS} days; {BURN_ALERTS[0].rate} spends 2 % of it "
+            "in an hour and raises a critical alert.",
             query(_of("slo:flask_http_requests:burn_rate_1h"), "{{promise}}"),
+            unit="none",
             steps=BURN_STEPS,
             decimals=1,
             width=12,
             height=5,
-            named=True,
+            show_names=True,
             no_data=NO_SLO,
         ),
     ]
@@ -97,39 +109,39 @@ def _promises() -> Panel:
             f"Burn {window}",
             _of(f"slo:flask_http_requests:burn_rate_{window}"),
             "none",
-            1,
-            BURN_STEPS,
-            "colour",
+            decimals=1,
+            steps=BURN_STEPS,
+            cell="colour",
         )
         for window in ("5m", "1h", "6h", "1d", "3d")
     ]
-    total, good = _of("slo:flask_http_requests:total_30d"), _of("slo:flask_http_requests:good_30d")
+    requests, good = _of("slo:flask_http_requests:total_30d"), _of("slo:flask_http_requests:good_30d")
     return rows(
         "Promises",
         "What is promised, what was kept of it over 30 days, and how long the budget lasts at the pace "
         "of the last hour. Objectives are set in prometheus/slo.yml.",
-        [Key("promise", "Promise")],
-        [
-            Column("Objective", _of("slo:flask_http_requests:objective"), "percentunit", 2),
-            Column("Kept", f"{good} / ({total} > 0)", "percentunit", 3),
-            Column("Requests", total, "short", 1),
-            Column("Bad", f"{total} - {good}", "short", 1),
+        keys=[Key("promise", "Promise")],
+        columns=[
+            Column("Objective", _of("slo:flask_http_requests:objective"), "percentunit", decimals=2),
+            Column("Kept", f"{good} / ({requests} > 0)", "percentunit", decimals=3),
+            Column("Requests", requests, "short", decimals=1),
+            Column("Bad", f"{requests} - {good}", "short", decimals=1),
             Column(
                 "Left",
                 _of("slo:flask_http_requests:budget_left_30d"),
                 "percentunit",
-                1,
-                BUDGET_STEPS,
-                "colour",
+                decimals=1,
+                steps=BUDGET_STEPS,
+                cell="colour",
             ),
             *burn,
             Column(
                 "Gone in",
                 _lasts(),
                 "s",
-                1,
-                ((None, "green"), (0, "red"), (86_400, "orange")),
-                "colour",
+                decimals=1,
+                steps=BUDGET_GONE_STEPS,
+                cell="colour",
                 no_value="not at this pace",
                 width=140,
             ),
@@ -145,14 +157,16 @@ def _over_time() -> list[Panel]:
         query(_of(f"slo:flask_http_requests:burn_rate_{window}"), f"{{{{promise}}}} {window}")
         for window in WINDOWS
     ]
-    burning = lines(
+    fast, steady, slow, lasting = BURN_ALERTS
+    burn = lines(
         "Burn rate: $slo",
-        "The budget is spent when it stays at 1 for 30 days. Critical alerts fire where 1h and 5m are "
-        "both above 14.4, or 6h and 30m above 6; warnings where 1d and 2h are above 3, or 3d and 6h "
-        "above 1.",
-        "none",
+        f"The budget is spent when it stays at 1 for {BUDGET_DAYS} days. Critical alerts fire where "
+        f"{fast.long} and {fast.short} are both above {fast.rate}, or {steady.long} and {steady.short} above "
+        f"{steady.rate}; warnings where {slow.long} and {slow.short} are above {slow.rate}, or "
+        f"{lasting.long} and {lasting.short} above {lasting.rate}.",
         windows,
-        objective=((None, "transparent"), (1, "yellow"), (6, "orange"), (14.4, "red")),
+        unit="none",
+        marks=BURN_STEPS[1:],
         calcs=["lastNotNull", "max"],
         decimals=2,
         width=24,
@@ -162,38 +176,47 @@ def _over_time() -> list[Panel]:
     left = lines(
         "Budget left",
         "Over the last 30 days of each moment. Choose 30 days above to see it whole.",
-        "percentunit",
         [query(_of("slo:flask_http_requests:budget_left_30d"), "{{promise}}")],
-        objective=((None, "transparent"), (0, "red")),
+        unit="percentunit",
+        marks=[(0, "red")],
         calcs=["lastNotNull", "min"],
-        lowest=None,
-        highest=1,
+        axis=Axis(lowest=None, highest=1),
         width=24,
         height=8,
         no_data=NO_SLO,
     )
-    return [left, burning.repeat("slo").repeat_direction("h").max_per_row(2)]
+    return [left, burn.repeat("slo").repeat_direction("h").max_per_row(2)]
 
 
 def _spenders() -> Panel:
     by = "job, service, url_rule"
-    failed = increase(COUNT, URL_RULE, ERROR, by=by)
+    failures = increase(COUNT, URL_RULE, ERROR, by=by)
     every = total(f"sum_over_time({of(BUCKETS, URL_RULE, EVERY)}[$__range])", by)
     within = total(f"sum_over_time({of(BUCKETS, URL_RULE, WITHIN)}[$__range])", by)
-    slow = f"(({every} - {within}) * 60)"  # one sample a minute
+    slow = f"(({every} - {within}) * 60)"  # the recorded rates have one sample a minute
     return rows(
         "Spent in this time range, by endpoint",
-        "Requests that failed (500 and more), and those that took longer than 0.5 s, and how much of "
-        "the service's budget of 30 days each is. Fix the top one first.",
-        [Key("url_rule", "Endpoint", board.endpoint_of_row()), Key("service", "Service")],
-        [
-            Column("Failed", f"{failed} > 0", "locale", 0, width=120),
+        f"Requests that failed (500 and more), and those that took longer than {LATENCY_HIGH} s, and how "
+        "much of the service's budget of 30 days each is. Fix the top one first.",
+        keys=[Key("url_rule", "Endpoint", links.endpoint_of_row()), Key("service", "Service")],
+        columns=[
+            Column("Failed", f"{failures} > 0", "locale", decimals=0, width=120),
             Column(
-                "Error budget", f"({failed} > 0) {_share('errors')}", "percentunit", 2, cell="bar", width=200
+                "Error budget",
+                f"({failures} > 0) {_share('errors')}",
+                "percentunit",
+                decimals=2,
+                cell="bar",
+                width=200,
             ),
-            Column("Slow", f"{slow} > 0", "locale", 0, width=120),
+            Column("Slow", f"{slow} > 0", "locale", decimals=0, width=120),
             Column(
-                "Latency budget", f"({slow} > 0) {_share('latency')}", "percentunit", 2, cell="bar", width=200
+                "Latency budget",
+                f"({slow} > 0) {_share('latency')}",
+                "percentunit",
+                decimals=2,
+                cell="bar",
+                width=200,
             ),
         ],
         hidden=["job"],
@@ -211,11 +234,11 @@ def _share(slo: str) -> str:
 
 def _spending() -> list[Panel]:
     by = "url_rule"
-    failed = rate(COUNT, URL_RULE, ERROR, by=by)
+    failures = rate(COUNT, URL_RULE, ERROR, by=by)
     slow = f"{total(of(BUCKETS, URL_RULE, EVERY), by)} - {total(of(BUCKETS, URL_RULE, WITHIN), by)}"
     return [
-        linked(_bad("Failed requests", "Answered with 500 or more.", failed), board.endpoint_of_line()),
-        linked(_bad("Slow requests", "Longer than 0.5 s.", slow), board.endpoint_of_line()),
+        with_links(_bad("Failed requests", "Answered with 500 or more.", failures), links.endpoint_of_line()),
+        with_links(_bad("Slow requests", f"Longer than {LATENCY_HIGH} s.", slow), links.endpoint_of_line()),
     ]
 
 
@@ -223,8 +246,8 @@ def _bad(title: str, description: str, expression: str) -> graphs.Panel:
     return lines(
         title,
         f"{description} A second, by endpoint.",
-        "reqps",
         [query(f"{expression} > 0", "{{url_rule}}")],
+        unit="reqps",
         stacked=True,
         no_data="None",
     )

@@ -6,13 +6,25 @@ from grafana_foundation_sdk.models import common as look
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
-from grafana import board
-from grafana.fields import Steps, limits
-from grafana.panels import Panel, frame, lines, now, number, query
+from grafana import board, variables
+from grafana.fields import color_steps
+from grafana.graphs import Axis, event_bars, lines
+from grafana.panels import Panel, frame, number
 from grafana.promql import WINDOW, increase, of, rate, total
+from grafana.queries import now, query
+from grafana.thresholds import (
+    FULL,
+    GARBAGE_STEPS,
+    MEMORY_LOW,
+    NEARLY_FULL,
+    QUEUE_SLOW,
+    SATURATION_STEPS,
+    THREADS_SATURATED,
+    percent,
+)
 
-FULL: Steps = ((None, "green"), (0.7, "orange"), (0.9, "red"))
-LATER = 4 * 3600
+FORECAST = 4 * 3600
+"""Seconds."""
 HOST = 'instance=~"$host"'
 DISKS = f'{HOST},fstype!~"ramfs|squashfs|overlay|tmpfs|fuse.*"'
 NO_WORKERS = "No worker"
@@ -20,15 +32,15 @@ NO_NODE = "No node exporter is scraped"
 
 
 def dashboard() -> model.Dashboard:
-    """The dashboard."""
-    hosts = board.label("host", "Host", "label_values(node_memory_MemTotal_bytes, instance)")
+    """Build the dashboard."""
+    hosts = variables.label("host", "Host", "label_values(node_memory_MemTotal_bytes, instance)")
     return board.board(
         "flask-workers",
         "Workers and host",
         "Is it out of something? Threads, memory, processor and disk, of the workers and of the host "
         "below them.",
-        [board.jobs(), board.services(), board.instances(), hosts],
-        [
+        variables=[variables.jobs(), variables.services(), variables.instances(), hosts],
+        contents=[
             _forecast(),
             *_summary(),
             Row("Workers"),
@@ -46,21 +58,22 @@ def _forecast() -> Panel:
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
     shares = {
         "threads": f"sum(avg_over_time({busy}[5m])) / {threads}",
-        "threads, 4 h": f"sum(predict_linear({busy}[1h], {LATER})) / {threads}",
+        "threads, 4 h": f"sum(predict_linear({busy}[1h], {FORECAST})) / {threads}",
         "memory": f"max(1 - {left} / {memory})",
-        "memory, 4 h": f"max(1 - predict_linear({left.replace('}', '}[1h]')}, {LATER}) / {memory})",
+        "memory, 4 h": f"max(1 - predict_linear({left.replace('}', '}[1h]')}, {FORECAST}) / {memory})",
         "disk": f"max(1 - {free} / {size})",
-        "disk, 4 h": f"max(1 - predict_linear({free.replace('}', '}[6h]')}, {LATER}) / {size})",
+        "disk, 4 h": f"max(1 - predict_linear({free.replace('}', '}[6h]')}, {FORECAST}) / {size})",
     }
-    asked = [now(f"clamp({share}, 0, 1)", name) for name, share in shares.items()]
+    queries = [now(f"clamp({share}, 0, 1)", name) for name, share in shares.items()]
     panel = frame(
         bargauge.Panel(),
         "Saturation, now and in 4 hours",
-        "Worker threads, memory of the fullest host, and its fullest disk. In 4 hours: if it goes on as "
-        "in the last hour (disk: 6 hours). Orange from 70 %, red from 90 %.",
-        asked,
-        14,
-        8,
+        description="Worker threads, memory of the fullest host, and its fullest disk. In 4 hours: if it "
+        "goes on as in the last hour (disk: 6 hours). "
+        f"Orange from {percent(NEARLY_FULL)}, red from {percent(FULL)}.",
+        queries=queries,
+        width=14,
+        height=8,
     )
     return (
         panel.unit("percentunit")
@@ -68,7 +81,7 @@ def _forecast() -> Panel:
         .min(0)
         .max(1)
         .no_value(NO_WORKERS)
-        .thresholds(limits(FULL))
+        .thresholds(color_steps(SATURATION_STEPS))
         .color_scheme(FieldColor().mode(FieldColorModeId("thresholds")))
         .orientation(look.VizOrientation("horizontal"))
         .display_mode(look.BarGaugeDisplayMode("basic"))
@@ -81,8 +94,8 @@ def _summary() -> list[Panel]:
         number(
             "Worker starts",
             "Workers started in this time range: at a deploy, after max_requests, or because one died.",
-            "locale",
             now(f"{increase('flask_worker_starts_total')} or vector(0)"),
+            unit="locale",
             decimals=0,
             width=5,
             trend=False,
@@ -91,8 +104,8 @@ def _summary() -> list[Panel]:
         number(
             "Memory",
             "Resident memory of all workers. Pages that they share count for each.",
-            "bytes",
             query(f"sum({of('flask_worker_resident_memory_bytes')})"),
+            unit="bytes",
             decimals=0,
             width=5,
             no_data=NO_WORKERS,
@@ -100,8 +113,8 @@ def _summary() -> list[Panel]:
         number(
             "Processors",
             "Processor time of all workers: 1 is one processor fully used.",
-            "none",
             query(rate("flask_worker_cpu_seconds_total")),
+            unit="none",
             decimals=2,
             width=5,
             no_data=NO_WORKERS,
@@ -109,11 +122,11 @@ def _summary() -> list[Panel]:
         number(
             "Garbage collection",
             "Share of the workers' processor time that goes into finding garbage.",
-            "percentunit",
             query(
                 f"{rate('flask_worker_gc_seconds_total')} / ({rate('flask_worker_cpu_seconds_total')} > 0)"
             ),
-            steps=((None, "green"), (0.1, "orange"), (0.2, "red")),
+            unit="percentunit",
+            steps=GARBAGE_STEPS,
             decimals=2,
             width=5,
             no_data=NO_WORKERS,
@@ -122,17 +135,18 @@ def _summary() -> list[Panel]:
 
 
 def _workers() -> list[Panel]:
-    queued = rate("flask_http_request_queue_seconds_bucket", by="le")
+    queue = rate("flask_http_request_queue_seconds_bucket", by="le")
     starts = increase("flask_worker_starts_total", by="instance", window="$__interval")
     return [
         lines(
             "Threads",
-            "Busy ones against all there are, by instance. FlaskThreadsSaturated fires at 80 %.",
-            "none",
+            "Busy ones against all there are, by instance. FlaskThreadsSaturated fires at "
+            f"{percent(THREADS_SATURATED)}.",
             [
                 query(f"sum by (instance) ({of('flask_worker_threads_busy')})", "busy {{instance}}"),
                 query(f"sum by (instance) ({of('flask_worker_threads')})", "all {{instance}}"),
             ],
+            unit="none",
             decimals=0,
             width=8,
             no_data=NO_WORKERS,
@@ -140,31 +154,25 @@ def _workers() -> list[Panel]:
         lines(
             "Time in the queue",
             "From the proxy's X-Request-Start to the worker. Needs a declared proxy "
-            "(EXPORTER_TRUSTED_PROXIES). FlaskQueueSlow fires at 0.25 s.",
-            "s",
-            [query(f"histogram_quantile({q}, {queued}) >= 0", f"p{q * 100:g}") for q in (0.99, 0.95, 0.5)],
+            f"(EXPORTER_TRUSTED_PROXIES). FlaskQueueSlow fires at {QUEUE_SLOW} s.",
+            [query(f"histogram_quantile({q}, {queue}) >= 0", f"p{q * 100:g}") for q in (0.99, 0.95, 0.5)],
+            unit="s",
             colors={"p99": "red", "p95": "orange", "p50": "green"},
-            objective=((None, "transparent"), (0.25, "orange")),
+            marks=[(QUEUE_SLOW, "orange")],
             width=8,
             no_data="No proxy says when it took a request",
         ),
-        lines(
+        event_bars(
             "Worker starts",
             "Each bar is as many as there were within it. Steady bars are workers that die.",
-            "none",
-            [query(f"{starts}", "{{instance}}", interval="1m")],
-            calcs=["sum"],
-            bars=True,
-            stacked=True,
-            decimals=0,
-            width=8,
+            [query(starts, "{{instance}}", interval="1m")],
             no_data=NO_WORKERS,
         ),
         lines(
             "Memory of the workers",
             "A line that only rises is a leak.",
-            "bytes",
             [query(f"sum by (instance) ({of('flask_worker_resident_memory_bytes')})", "{{instance}}")],
+            unit="bytes",
             calcs=["lastNotNull", "max"],
             width=8,
             no_data=NO_WORKERS,
@@ -172,8 +180,8 @@ def _workers() -> list[Panel]:
         lines(
             "Processors used by the workers",
             "1 is one processor fully used.",
-            "none",
             [query(rate("flask_worker_cpu_seconds_total", by="instance"), "{{instance}}")],
+            unit="none",
             decimals=2,
             width=8,
             no_data=NO_WORKERS,
@@ -181,8 +189,8 @@ def _workers() -> list[Panel]:
         lines(
             "Requests in progress",
             "Over all living workers; the exporter's own paths do not count.",
-            "none",
             [query(f"sum by (instance) ({of('flask_http_requests_in_progress')})", "{{instance}}")],
+            unit="none",
             decimals=0,
             width=8,
             no_data=NO_WORKERS,
@@ -196,11 +204,11 @@ def _host() -> list[Panel]:
     disks = f'{HOST},device!~"loop.*|ram.*|sr.*|zram.*"'
     nics = f'{HOST},device!~"lo|veth.*|br-.*|docker.*"'
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
-    used = f"1 - node_memory_MemAvailable_bytes{{{HOST}}} / node_memory_MemTotal_bytes{{{HOST}}}"
+    memory = f"1 - node_memory_MemAvailable_bytes{{{HOST}}} / node_memory_MemTotal_bytes{{{HOST}}}"
     modes = total(f"rate({cpu}[{WINDOW}])", "mode")
     every = f"scalar(count({idle}))"
 
-    def moved(metric: str, labels: str, by: str) -> str:
+    def throughput(metric: str, labels: str, by: str) -> str:
         return total(f"rate({metric}{{{labels}}}[{WINDOW}])", by)
 
     return [
@@ -208,41 +216,41 @@ def _host() -> list[Panel]:
             "Processor time",
             "Share of all processors, by what they do. iowait is waiting for a disk, steal for the "
             "hypervisor.",
-            "percentunit",
             [query(f"{modes} / {every}", "{{mode}}")],
+            unit="percentunit",
             stacked=True,
-            highest=1,
+            axis=Axis(highest=1),
             width=8,
             no_data=NO_NODE,
         ),
         lines(
             "Memory used",
-            "What is not available to new processes. HostMemoryLow fires above 90 %.",
-            "percentunit",
-            [query(used, "{{instance}}")],
-            objective=((None, "transparent"), (0.9, "orange")),
-            highest=1,
+            f"What is not available to new processes. HostMemoryLow fires above {percent(MEMORY_LOW)}.",
+            [query(memory, "{{instance}}")],
+            unit="percentunit",
+            marks=[(MEMORY_LOW, "orange")],
+            axis=Axis(highest=1),
             width=8,
             no_data=NO_NODE,
         ),
         lines(
             "Disk space used",
             "By mount point.",
-            "percentunit",
             [query(f"max by (instance, mountpoint) (1 - {free} / {size})", "{{mountpoint}}")],
+            unit="percentunit",
             calcs=["lastNotNull", "max"],
-            highest=1,
+            axis=Axis(highest=1),
             width=8,
             no_data=NO_NODE,
         ),
         lines(
             "Load",
             "Processes that run or wait, over 1 minute, against the processors that there are.",
-            "none",
             [
                 query(f"sum by (instance) (node_load1{{{HOST}}})", "load {{instance}}"),
                 query(f"count by (instance) ({idle})", "processors {{instance}}"),
             ],
+            unit="none",
             decimals=1,
             width=8,
             no_data=NO_NODE,
@@ -250,22 +258,22 @@ def _host() -> list[Panel]:
         lines(
             "Disk",
             "Bytes read and written a second, by device.",
-            "Bps",
             [
-                query(moved("node_disk_read_bytes_total", disks, "device"), "read {{device}}"),
-                query(moved("node_disk_written_bytes_total", disks, "device"), "written {{device}}"),
+                query(throughput("node_disk_read_bytes_total", disks, "device"), "read {{device}}"),
+                query(throughput("node_disk_written_bytes_total", disks, "device"), "written {{device}}"),
             ],
+            unit="Bps",
             width=8,
             no_data=NO_NODE,
         ),
         lines(
             "Network",
             "Bytes received and sent a second, by device; containers' own interfaces left out.",
-            "Bps",
             [
-                query(moved("node_network_receive_bytes_total", nics, "device"), "received {{device}}"),
-                query(moved("node_network_transmit_bytes_total", nics, "device"), "sent {{device}}"),
+                query(throughput("node_network_receive_bytes_total", nics, "device"), "received {{device}}"),
+                query(throughput("node_network_transmit_bytes_total", nics, "device"), "sent {{device}}"),
             ],
+            unit="Bps",
             width=8,
             no_data=NO_NODE,
         ),

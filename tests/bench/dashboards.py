@@ -1,4 +1,4 @@
-"""How long each query of the dashboards takes on 24 hours of a service with 50 endpoints.
+"""Measure how long each query of the dashboards takes on 24 hours of a service with 50 endpoints.
 
     python -m tests.bench.dashboards [--keep DIRECTORY]
 
@@ -27,7 +27,7 @@ import yaml
 from grafana.build import documents
 from prometheus.tools.toolbox import executable
 from tests.bench import rows
-from tests.queries import SCRAPE_INTERVAL, Asked, asked, fill, step
+from tests.queries import SCRAPE_INTERVAL, Query, fill, queries_of, step
 
 LIMIT = 200.0
 """Milliseconds that a query may take."""
@@ -176,19 +176,19 @@ def backfill_rules(data: Path, start: int) -> None:
 
 
 def _promtool(*arguments: str) -> None:
-    done = subprocess.run([executable("promtool"), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"promtool {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+    run = subprocess.run([executable("promtool"), *arguments], capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise SystemExit(f"promtool {' '.join(arguments)}: {run.stderr.strip() or run.stdout.strip()}")
 
 
 @contextlib.contextmanager
 def running(data: Path) -> Iterator[str]:
-    """A Prometheus on these blocks that scrapes nothing; its address."""
+    """Run a Prometheus on these blocks that scrapes nothing, and yield its address."""
     configuration = data.parent / "prometheus.yml"
     configuration.write_text("global: {}\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
     with (data.parent / "prometheus.log").open("a") as log:
         process = subprocess.Popen(
             [
@@ -220,10 +220,10 @@ def _ready(address: str) -> bool:
         return False
 
 
-def ask(address: str, query: Asked, end: int) -> tuple[float, int]:
-    """Seconds that a query takes over the day before `end`, and its series.
+def ask(address: str, query: Query, end: int) -> tuple[float, int]:
+    """The seconds that a query takes over the day before `end`, and the number of its series.
 
-    The quickest of some rounds: what else the machine does can only add.
+    Of several rounds the quickest counts, because other work on the machine can only add time.
     """
     values = (
         dict.fromkeys(("service", "instance", "url_rule", "error_type", "slo", "host", "status_class"), ".*")
@@ -237,13 +237,13 @@ def ask(address: str, query: Asked, end: int) -> tuple[float, int]:
         path = "query_range"
         parameters |= {"start": end - DAY, "end": end, "step": step(query, DAY)}
     body = urllib.parse.urlencode(parameters).encode()
-    taken = []
+    durations = []
     for _ in range(ROUNDS):
         begin = time.perf_counter()
         with urllib.request.urlopen(f"{address}/api/v1/{path}", body) as answer:
             text = answer.read()
-        taken.append(time.perf_counter() - begin)
-    return min(taken), len(json.loads(text)["data"]["result"])
+        durations.append(time.perf_counter() - begin)
+    return min(durations), len(json.loads(text)["data"]["result"])
 
 
 def main() -> None:
@@ -268,12 +268,12 @@ def main() -> None:
 
 
 def slowest(address: str, board: dict[str, Any], end: int) -> rows.Row:
-    """The slowest of a dashboard's queries; those without data (of other jobs) are left out."""
-    measured = [(*ask(address, query, end), query) for query in asked(board)]
-    seconds, series, query = max((one for one in measured if one[1]), key=lambda one: one[0])
-    answered = sum(found > 0 for _, found, _ in measured)
+    """The slowest query of a dashboard; queries without data, about other jobs, do not count."""
+    timings = [(*ask(address, query, end), query) for query in queries_of(board)]
+    with_data = [timing for timing in timings if timing[1]]
+    seconds, series, query = max(with_data, key=lambda timing: timing[0])
     return rows.Row(
-        f"{board['title']}: slowest of {answered} queries, 24 h, {ENDPOINTS} endpoints",
+        f"{board['title']}: slowest of {len(with_data)} queries, 24 h, {ENDPOINTS} endpoints",
         seconds * 1000,
         "ms",
         LIMIT,

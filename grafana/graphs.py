@@ -1,0 +1,134 @@
+"""Graphs over time, in one look: lines, and bars that count events."""
+
+# Enums are called, not named: mypy sees the SDK's StrEnum members as plain strings below Python 3.11.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import common
+from grafana_foundation_sdk.builders import timeseries as graphs
+from grafana_foundation_sdk.models import common as look
+
+from grafana.fields import color_steps, set_for
+from grafana.panels import BARS, NO_DATA, frame
+from grafana.queries import LogQuery, Query
+from grafana.thresholds import Steps
+
+POINTS = 360
+"""A graph of lines asks for no more: over a day, a point every 4 minutes."""
+REDUCERS = {"min": "Min", "mean": "Mean", "max": "Max", "sum": "Total", "lastNotNull": "Last *"}
+"""Grafana's names of the calculations that legends show and sort by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The value axis of a graph: its lower end, and an upper end that higher values move."""
+
+    lowest: float | None = 0
+    highest: float | None = None
+    logarithmic: bool = False
+
+
+LINEAR = Axis()
+LOGARITHMIC = Axis(lowest=None, logarithmic=True)
+
+
+def lines(
+    title: str,
+    description: str,
+    queries: Sequence[Query | LogQuery],
+    *,
+    unit: str,
+    axis: Axis = LINEAR,
+    marks: Steps = (),
+    stacked: bool = False,
+    colors: Mapping[str, str] | None = None,
+    calcs: Sequence[str] = ("mean", "max"),
+    decimals: int | None = None,
+    width: int = 12,
+    height: int = 9,
+    no_data: str = NO_DATA,
+) -> graphs.Panel:
+    """Draw lines over time, and each of `marks` as a dashed line."""
+    panel = (
+        _graph(title, description, queries, calcs=calcs, width=width, height=height)
+        .unit(unit)
+        .no_value(no_data)
+        .max_data_points(POINTS)
+        .draw_style(look.GraphDrawStyle("line"))
+        .fill_opacity(25 if stacked else 0)
+        .show_points(look.VisibilityMode("auto"))
+    )
+    if stacked:
+        panel = _stack(panel)
+    if axis.logarithmic:
+        panel = panel.scale_distribution(
+            common.ScaleDistributionConfig().type(look.ScaleDistribution("log")).log(10)
+        )
+    if axis.lowest is not None:
+        panel = panel.min(axis.lowest)
+    if axis.highest is not None:
+        panel = panel.axis_soft_max(axis.highest)
+    if marks:
+        dashes = common.GraphThresholdsStyleConfig().mode(look.GraphThresholdsStyleMode("dashed"))
+        panel = panel.thresholds(color_steps([(None, "transparent"), *marks])).thresholds_style(dashes)
+    for name, color in (colors or {}).items():
+        panel = set_for(panel, name, color={"mode": "fixed", "fixedColor": color})
+    return panel if decimals is None else panel.decimals(decimals)
+
+
+def event_bars(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    *,
+    width: int = 8,
+    height: int = 9,
+    no_data: str = NO_DATA,
+) -> graphs.Panel:
+    """Draw how many events each interval had, as stacked bars."""
+    panel = (
+        _graph(title, description, queries, calcs=["sum"], width=width, height=height)
+        .unit("none")
+        .no_value(no_data)
+        .max_data_points(BARS)
+        .draw_style(look.GraphDrawStyle("bars"))
+        .fill_opacity(70)
+        .show_points(look.VisibilityMode("never"))
+        .min(0)
+        .axis_soft_max(1)
+        .decimals(0)
+    )
+    return _stack(panel)
+
+
+def _graph(
+    title: str,
+    description: str,
+    queries: Sequence[Query | LogQuery],
+    *,
+    calcs: Sequence[str],
+    width: int,
+    height: int,
+) -> graphs.Panel:
+    """Begin a graph over time, with a table of `calcs` as its legend, sorted by the first of them."""
+    return (
+        frame(graphs.Panel(), title, description=description, queries=queries, width=width, height=height)
+        .line_width(1)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(look.LegendDisplayMode("table"))
+            .placement(look.LegendPlacement("bottom"))
+            .show_legend(True)
+            .calcs(list(calcs))
+            .sort_by(REDUCERS[calcs[0]])
+            .sort_desc(calcs[0] != "min")
+        )
+        .tooltip(
+            common.VizTooltipOptions().mode(look.TooltipDisplayMode("multi")).sort(look.SortOrder("desc"))
+        )
+    )
+
+
+def _stack(panel: graphs.Panel) -> graphs.Panel:
+    return panel.stacking(common.StackingConfig().mode(look.StackingMode("normal")).group("A"))
