@@ -1,4 +1,4 @@
-"""The service that is observed: a small shop's orders, and faults on demand."""
+"""The demo service that the stack observes: the orders of a small shop, and faults on demand."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from exporter import FlaskExporter
 
 __version__ = "1.0.0"
 
-# Each may come from the environment as APP_<NAME>. The addresses are the browser's way to the rest
-# of the stack; an empty one means that this part is not running. API_ONLY: Prometheus and Alertmanager
-# have no web interface (Debian's have none), so link to their APIs.
+# The environment variable APP_<NAME> replaces a default. Browsers reach the other parts of the stack at
+# the URLs; an empty URL means that this part is not running. API_ONLY links to the APIs of Prometheus and
+# Alertmanager, because some builds, such as Debian's, have no web interface.
 SETTINGS = {
     "DATABASE": "data/orders.db",
     "VERSION": __version__,
@@ -30,10 +30,10 @@ SETTINGS = {
 def create_app(config: Mapping[str, Any] | None = None, registry: CollectorRegistry | None = None) -> Flask:
     """Build the service.
 
-    ``config`` overrides SETTINGS and takes any other Flask setting. Several apps in one process need
-    a ``registry`` each, because each declares the shop's own metrics; left out, it is the process's.
+    ``config`` overrides SETTINGS and takes any other Flask setting. The ``registry`` is the process's by
+    default. Several apps in one process need one each, because each app declares the shop's own metrics.
 
-    Raises ValueError for a setting that cannot be used, and OSError for a database that cannot be made.
+    Raises ValueError for an invalid setting, and OSError if it cannot create the database.
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 16 * 1024

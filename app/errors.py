@@ -1,4 +1,4 @@
-"""Answers to what went wrong: a page for browsers, JSON for everybody else, and no traceback for either."""
+"""Error answers: a page for browsers, JSON for all other clients, a traceback for nobody."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 
 
 class InvalidField(BadRequest):
-    """A value that the client has to change: 400 with the name of its field."""
+    """The client sent an invalid value: the answer is 400 and names the field."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -18,27 +18,27 @@ class InvalidField(BadRequest):
 
 
 def init_app(app: Flask) -> None:
-    """Answer every HTTP error; Flask hands an unhandled exception over as InternalServerError."""
+    """Answer every HTTP error; Flask turns an unhandled exception into InternalServerError."""
     app.register_error_handler(HTTPException, answer)
 
 
 def answer(error: HTTPException) -> Response:
-    """Describe the error in the form that the client accepts, with the id to ask the logs for."""
-    about = {
+    """Describe the error in the form that the client accepts, with the request id that the logs carry."""
+    details = {
         "status": error.code,
         "error": error.name,
         "message": error.description,
         "request_id": request.environ.get("exporter.request_id"),
     }
     if isinstance(error, InvalidField):
-        about["field"] = error.field
+        details["field"] = error.field
 
     response = error.get_response()  # keeps headers such as Allow
-    # JSON comes first: it is what a client gets that does not care.
+    # JSON comes first, so a client without a preference gets JSON.
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
-        response.data = render_template("error.html", **about)
+        response.data = render_template("error.html", **details)
     else:
-        response.data = json.dumps(about)
+        response.data = json.dumps(details)
         response.content_type = "application/json"
     response.vary.add("Accept")
     return response

@@ -1,4 +1,4 @@
-"""Latency and errors on demand, so that the way from a fault to its alert can be seen."""
+"""Latency and errors on demand, which show the way from a fault to its alert."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def stream() -> Response:
     return Response(_chunks(), mimetype="text/plain")
 
 
-def _seconds(given: str | None) -> float:
-    if given is None:
+def _seconds(text: str | None) -> float:
+    if text is None:
         return random.uniform(1, 3)  # noqa: S311 -- nobody gains by guessing it
     try:
-        seconds = float(given)
+        seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= SLOWEST:  # NaN too
-        raise InvalidField("seconds", f"must be a number from 0 to {SLOWEST:g}, not {given[:20]!r}")
+        raise InvalidField("seconds", f"must be a number from 0 to {SLOWEST:g}, not {text[:20]!r}")
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""Orders in an SQLite file that any number of workers and threads share."""
+"""Orders in an SQLite file, which any number of workers and threads share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 LARGEST_ID = 2**63 - 1  # SQLite's
-KEPT = 10_000  # the newest orders; the file stays at about a megabyte under any load
+CAPACITY = 10_000  # orders; the file stays at about a megabyte under any load
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS orders (
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS orders (
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order; ``placed_at`` is ISO 8601 in UTC."""
+    """An order; ``placed_at`` is ISO 8601 in UTC."""
 
     id: int
     item: str
@@ -39,20 +39,19 @@ class Order:
 class OrderBook:
     """The newest orders, in a file.
 
-    Every call opens the file anew (0.1 ms), so there is no connection to share between threads or to
-    carry over a fork.
+    Every call opens the file (0.1 ms), so threads and forked workers share no connection.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Make the file and its directory where they are missing.
+        """Create the file and its directory if they are missing.
 
-        Raises OSError, naming the path, where that is impossible.
+        Raises OSError with the path if that is impossible.
         """
         file = Path(path).absolute()
         self._address = f"{file.as_uri()}?mode=rw"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(file.parent), closing(sqlite3.connect(file)) as connection, connection:
+            with _lock(file.parent), closing(sqlite3.connect(file)) as connection, connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(_TABLE)
         except (OSError, sqlite3.Error) as error:
@@ -61,7 +60,7 @@ class OrderBook:
             ) from error
 
     def add(self, item: str, quantity: int, value_cents: int) -> Order:
-        """Keep a new order, and let go of those that are no longer among the newest."""
+        """Store a new order, and delete the oldest above CAPACITY."""
         placed_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         with self._connection() as connection:
             connection.execute(
@@ -69,7 +68,7 @@ class OrderBook:
                 (item, quantity, value_cents, placed_at),
             )
             (number,) = connection.execute("SELECT last_insert_rowid()").fetchone()
-            connection.execute("DELETE FROM orders WHERE id <= ?", (number - KEPT,))
+            connection.execute("DELETE FROM orders WHERE id <= ?", (number - CAPACITY,))
         return Order(number, item, quantity, value_cents, placed_at)
 
     def get(self, number: int) -> Order | None:
@@ -87,23 +86,23 @@ class OrderBook:
         return [Order(*row) for row in rows]
 
     def check(self) -> None:
-        """Raise sqlite3.Error unless an order could be read and written."""
+        """Raise sqlite3.Error unless the file can be read and written."""
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")  # the lock that a writer needs
             connection.execute("SELECT id FROM orders LIMIT 1")
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        # mode=rw: a file that has vanished is an error, not an empty shop.
+        # The address has mode=rw, so a file that has vanished is an error, not an empty shop.
         with closing(sqlite3.connect(self._address, uri=True)) as connection, connection:
-            # In WAL mode NORMAL loses at most the last orders, and only when the machine loses power.
+            # In WAL mode, NORMAL can lose the last orders only when the machine loses power.
             connection.execute("PRAGMA synchronous = NORMAL")
             yield connection
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keep other workers out: SQLite refuses to switch a file to WAL that another one is switching."""
+def _lock(directory: Path) -> Iterator[None]:
+    """Keep other workers out: SQLite fails if two of them switch a file to WAL at the same time."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,9 +1,9 @@
-"""The shop's orders over HTTP, and what they are worth as a metric."""
+"""The shop's orders over HTTP, with metrics of their number and value."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from reprlib import repr as shortened
+from reprlib import repr as short
 from typing import Any
 
 from flask import Blueprint, abort, request, url_for
@@ -19,9 +19,9 @@ LONGEST_PAGE = 100
 
 
 def blueprint(exporter: FlaskExporter, database: str) -> Blueprint:
-    """Make the routes on the orders kept in the file ``database``, and their metrics.
+    """Make the routes and the metrics of the orders in the file ``database``.
 
-    Raises OSError when the file cannot be made.
+    Raises OSError if it cannot create the file.
     """
     routes = Blueprint("orders", __name__, url_prefix="/orders")
     book = OrderBook(database)
@@ -43,52 +43,53 @@ def blueprint(exporter: FlaskExporter, database: str) -> Blueprint:
     def page() -> dict[str, Any]:
         limit = _number("limit", default=20, largest=LONGEST_PAGE)
         before = _number("before", default=LARGEST_ID, largest=LARGEST_ID)
-        found = book.latest(limit + 1, before)  # one more, to know whether there is a next page
-        orders = found[:limit]
-        following = url_for("orders.page", limit=limit, before=orders[-1].id) if len(found) > limit else None
-        return {"orders": [asdict(order) for order in orders], "next": following}
+        candidates = book.latest(limit + 1, before)  # an order beyond the limit means a next page
+        orders = candidates[:limit]
+        has_next = len(candidates) > limit
+        link = url_for("orders.page", limit=limit, before=orders[-1].id) if has_next else None
+        return {"orders": [asdict(order) for order in orders], "next": link}
 
     @routes.get("/<int:order_id>")
-    def one(order_id: int) -> dict[str, Any]:
+    def show(order_id: int) -> dict[str, Any]:
         order = book.get(order_id) if order_id <= LARGEST_ID else None
         if order is None:
             abort(404, f"There is no order {order_id}.")
         return asdict(order)
 
     @routes.post("")
-    @count  # type: ignore[untyped-decorator]  # its parent is not typed
+    @count  # type: ignore[untyped-decorator]  # the decorator has no types
     def place() -> tuple[dict[str, Any], int, dict[str, str]]:
-        item, quantity = _wanted()
+        item, quantity = _item_and_quantity()
         order = book.add(item, quantity, PRICES[item] * quantity)
         value.observe(order.value_cents / 100)
-        return asdict(order), 201, {"Location": url_for("orders.one", order_id=order.id)}
+        return asdict(order), 201, {"Location": url_for("orders.show", order_id=order.id)}
 
     return routes
 
 
-def _wanted() -> tuple[str, int]:
+def _item_and_quantity() -> tuple[str, int]:
     """Read item and quantity from the body."""
     try:
         body = request.get_json(silent=True)
-    except RecursionError:  # thousands of brackets
+    except RecursionError:  # the body nests thousands of brackets
         body = None
     if not isinstance(body, dict):
         raise InvalidField("body", "must be a JSON object, sent as application/json")
     item, quantity = body.get("item"), body.get("quantity")
     if not isinstance(item, str) or item not in PRICES:
-        raise InvalidField("item", f"must be one of {', '.join(PRICES)}, not {shortened(item)}")
+        raise InvalidField("item", f"must be one of {', '.join(PRICES)}, not {short(item)}")
     if type(quantity) is not int or not 1 <= quantity <= LARGEST_QUANTITY:
         raise InvalidField(
-            "quantity", f"must be a whole number from 1 to {LARGEST_QUANTITY}, not {shortened(quantity)}"
+            "quantity", f"must be a whole number from 1 to {LARGEST_QUANTITY}, not {short(quantity)}"
         )
     return item, quantity
 
 
 def _number(name: str, default: int, largest: int) -> int:
     """Read a whole number from 1 to ``largest`` from the query."""
-    given = request.args.get(name)
-    if given is None:
+    text = request.args.get(name)
+    if text is None:
         return default
-    if not given.isdecimal() or len(given) > len(str(largest)) or not 1 <= int(given) <= largest:
-        raise InvalidField(name, f"must be a whole number from 1 to {largest}, not {shortened(given)}")
-    return int(given)
+    if not text.isdecimal() or len(text) > len(str(largest)) or not 1 <= int(text) <= largest:
+        raise InvalidField(name, f"must be a whole number from 1 to {largest}, not {short(text)}")
+    return int(text)

@@ -1,4 +1,4 @@
-"""The page `/`: the way to every part of the stack, and a button for every fault."""
+"""The start page, with links to every part of the stack and a button for every fault."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A place in the stack and the question that it answers."""
+    """A place in the stack, and the question that it answers."""
 
     path: str
     name: str
-    answers: str
+    question: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Part:
 
 
 def blueprint(settings: Mapping[str, Any]) -> Blueprint:
-    """Make the page, with links to the addresses that the settings give.
+    """Make the page, with links to the addresses in the settings.
 
-    Raises ValueError for a setting that cannot be used.
+    Raises ValueError for an invalid setting.
     """
     routes = Blueprint("pages", __name__)
     parts = _parts(settings)
@@ -61,7 +61,7 @@ def blueprint(settings: Mapping[str, Any]) -> Blueprint:
 
 
 def _faults() -> list[tuple[str, str]]:
-    """Path and description of each fault, as its view gives them."""
+    """The path of each fault, and its description from the docstring of its view."""
     return [
         (rule.rule, inspect.getdoc(current_app.view_functions[rule.endpoint]) or "")
         for rule in current_app.url_map.iter_rules()
@@ -74,7 +74,7 @@ def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
     return (
         Part(
             "Service",
-            "",  # this one
+            "",  # links stay on this server
             (
                 Link("/metrics", "/metrics", "What does Prometheus read?"),
                 Link("/health", "/health", "Is it healthy, and how many requests fail?"),

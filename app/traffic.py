@@ -1,9 +1,9 @@
 """Customers who order, look around and make mistakes, so that every panel has data: `python -m app.traffic`.
 
 TARGET               address of the service (http://127.0.0.1:8000)
-TRAFFIC_USERS        customers, each with three requests a second (5); with 0 it waits until it is stopped
+TRAFFIC_USERS        customers, each with three requests a second (5); with 0 there is no traffic
 TRAFFIC_ERROR_RATIO  share of requests that ask for a 5xx (0.0002); 0.05 makes the error alerts fire
-TRAFFIC_HEARTBEAT    a file that is touched every five seconds while this runs, for a health check (none)
+TRAFFIC_HEARTBEAT    file that this program touches every five seconds, for a health check (none)
 
 SIGTERM and SIGINT end it.
 """
@@ -33,11 +33,11 @@ Number = TypeVar("Number", int, float)
 
 
 class Customer(locust.FastHttpUser):
-    """Sends three requests a second, as the mix below says."""
+    """A customer sends three requests a second, in the proportions of MIX."""
 
     wait_time = locust.constant_throughput(3)
     error_ratio: ClassVar[float]
-    seen: int = 1  # the id of an order from the list
+    order_id: int = 1  # from the list of orders
 
     @locust.task
     def act(self) -> None:
@@ -56,10 +56,10 @@ class Customer(locust.FastHttpUser):
     def browse(self) -> None:
         with self.client.get("/orders?limit=10", name="/orders", catch_response=True) as response:
             if response.status_code == 200 and (orders := response.json()["orders"]):
-                self.seen = random.choice(orders)["id"]
+                self.order_id = random.choice(orders)["id"]
 
     def look(self) -> None:
-        self.client.get(f"/orders/{self.seen}", name="/orders/[id]")
+        self.client.get(f"/orders/{self.order_id}", name="/orders/[id]")
 
     def order(self) -> None:
         item = random.choice(("cake", "coffee", "coffee", "sandwich", "tea"))
@@ -83,7 +83,7 @@ class Customer(locust.FastHttpUser):
     def hang_up(self) -> None:
         """Close the connection after the headers."""
         response = self.client.get("/test/stream", stream=True, headers={"Connection": "close"})
-        if response.status_code:  # there is a connection
+        if response.status_code:  # 0 means that there is no connection to close
             response.release()
 
     def order_nonsense(self) -> None:
@@ -104,7 +104,7 @@ class Customer(locust.FastHttpUser):
     def use_wrong_method(self) -> None:
         self.client.delete("/orders")
 
-    # Percent. About 4 % of 4xx; 0.5 % slower than the 0.5 s of the SLO, so that its alerts stay silent.
+    # Percent. About 4 % are answered with 4xx; 0.5 % exceed the 0.5 s of the SLO, too few for its alerts.
     MIX: ClassVar[dict[Callable[[Customer], None], float]] = {
         browse: 40,
         look: 20,
@@ -124,7 +124,7 @@ class Customer(locust.FastHttpUser):
 
 
 def main() -> None:
-    """Send traffic until a signal; ends with a line that names the setting where one is unusable."""
+    """Send traffic until a signal arrives; an invalid setting ends it with a line that names the setting."""
     target = os.environ.get("TARGET", "http://127.0.0.1:8000")
     if not re.fullmatch(r"https?://[^/\s]+/?", target):
         raise SystemExit(f"TARGET is {target!r}: give an address such as http://127.0.0.1:8000")
@@ -132,17 +132,17 @@ def main() -> None:
     Customer.error_ratio = _number("TRAFFIC_ERROR_RATIO", 0.0002, largest=1.0)
     heartbeat = os.environ.get("TRAFFIC_HEARTBEAT")
 
-    stopped = Event()
+    stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, stopped.set)
+        gevent.signal_handler(number, stop.set)
 
     environment = Environment(user_classes=[Customer], host=target)
     runner = environment.create_local_runner()
-    unanswered = 0
+    failures = 0
 
     def count(response: Any, **_: object) -> None:
-        nonlocal unanswered
-        unanswered += response.status_code == 0
+        nonlocal failures
+        failures += response.status_code == 0
 
     environment.events.request.add_listener(count)  # type: ignore[no-untyped-call]
     if users:
@@ -152,22 +152,22 @@ def main() -> None:
     while running:
         if heartbeat:
             Path(heartbeat).touch()
-        running = not stopped.wait(BEAT)
-        if unanswered:
-            log.warning("%d requests got no answer from %s", unanswered, target)
-            unanswered = 0
+        running = not stop.wait(BEAT)
+        if failures:
+            log.warning("%d requests got no answer from %s", failures, target)
+            failures = 0
     runner.quit()
 
 
 def _number(name: str, default: Number, largest: Number) -> Number:
-    given = os.environ.get(name, str(default))
+    text = os.environ.get(name, str(default))
     try:
-        number = type(default)(given)
+        number = type(default)(text)
     except ValueError:
         number = type(default)(-1)
     if not 0 <= number <= largest:
         kind = "a whole number" if isinstance(default, int) else "a number"
-        raise SystemExit(f"{name} is {given!r}: give {kind} from 0 to {largest}")
+        raise SystemExit(f"{name} is {text!r}: give {kind} from 0 to {largest}")
     return number
 
 

@@ -165,7 +165,7 @@ def test_orders_are_counted(client: FlaskClient, registry: CollectorRegistry) ->
 
 def test_only_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file does not grow without bound, and no id is given twice."""
-    monkeypatch.setattr(orderbook, "KEPT", 3)
+    monkeypatch.setattr(orderbook, "CAPACITY", 3)
     book = OrderBook(tmp_path / "orders.db")
     for _ in range(5):
         book.add("tea", 1, 250)

@@ -80,11 +80,11 @@ def address(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, opened; at the end it must not have asked for anything from elsewhere."""
+    """The open page, which must send no request to another server."""
     page = browser.new_page()
-    asked: list[str] = []
+    urls: list[str] = []
     complaints: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: urls.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
 
     def hear(message: ConsoleMessage) -> None:
@@ -95,7 +95,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.goto(address)
     yield page
     page.close()
-    assert [url for url in asked if not url.startswith(address)] == []
+    assert [url for url in urls if not url.startswith(address)] == []
     assert complaints == []
 
 

@@ -183,9 +183,9 @@ def test_absent_service_is_told(tmp_path: Path) -> None:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     with traffic(tmp_path, address, users=2, error_ratio=0) as program:
-        unanswered = program.said(rf"WARNING (\d+) requests got no answer from {address}")
+        failures = program.said(rf"WARNING (\d+) requests got no answer from {address}")
 
-    assert int(unanswered) > 0
+    assert int(failures) > 0
     assert "Traceback" not in program.output.read_text()
 
 
