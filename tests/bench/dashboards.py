@@ -27,7 +27,8 @@ import yaml
 from grafana.build import documents
 from prometheus.tools.toolbox import executable
 from tests.bench import rows
-from tests.queries import SCRAPE_INTERVAL, Query, fill, queries_of, step
+from tests.rig.places import ROOT
+from tests.rig.queries import SCRAPE_INTERVAL, Query, fill, queries_of, step
 
 LIMIT = 200.0
 """Milliseconds that a query may take."""
@@ -35,7 +36,7 @@ DAY = 86_400
 BLOCK = 7200
 ENDPOINTS = 50
 ROUNDS = 10
-RULES = Path(__file__).parents[2] / "prometheus" / "rules"
+RULES = ROOT / "prometheus" / "rules"
 TARGET = 'job="app",service="orders",instance="app:8000"'
 CHOSEN = {"job": "app", "compare": "1h"}
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)

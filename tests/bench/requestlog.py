@@ -26,7 +26,7 @@ from exporter.log.requestlog import RequestLog
 from exporter.measure.exchange import Exchange
 from exporter.settings import Settings
 from tests.bench.rows import Row, save
-from tests.exchanges import exchange
+from tests.rig.exchanges import exchange
 
 OURS = "request log: JSON, several processes, rotated"
 TARGETS = {OURS: 15.0}

@@ -26,7 +26,7 @@ from exporter.scrape.exposition import Exposition
 from exporter.settings import DEFAULT_BUCKETS
 from exporter.store.workerfile import WorkerFile
 from tests.bench.rows import Row, save
-from tests.workerfiles import NOBODY, histogram, living
+from tests.rig.workerfiles import NOBODY, histogram, living
 
 PICTURE = Path(__file__).with_name("scrape.png")
 FAMILY = "flask_http_request_duration_seconds"

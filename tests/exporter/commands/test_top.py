@@ -1,0 +1,421 @@
+"""`python -m exporter top`: what it prints, its keys in a real terminal, and why it says that it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.commands.history import History, number, sparkline
+from exporter.commands.remote import Snapshot
+from exporter.commands.screen import View, clean
+from tests.rig.service import ORDERS, Service, served
+
+CHECKED = (
+    ORDERS
+    + """
+@exporter.health_check("database")
+def database():
+    pass
+"""
+)
+
+
+def _environment(**changes: str) -> dict[str, str]:
+    """Without what would change the width or the token."""
+    unwanted = ("COLUMNS", "LINES", "EXPORTER_TOKEN_FILE")
+    return {name: value for name, value in os.environ.items() if name not in unwanted} | changes
+
+
+def _top(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "exporter", "top", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=_environment(**environment)
+    )
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """After a few requests, one of them with a path that would colour a terminal."""
+    with served(tmp_path_factory.mktemp("orders"), CHECKED, workers=2) as service:
+        for number in range(5):
+            service.get(f"/orders/{number}")
+        service.get("/boom", {"X-Request-ID": "known-1"})
+        service.get("/evil/%1b[31mred%0a[bold]:smile:")
+        yield service
+
+
+@contextmanager
+def _answering(answer: Callable[[str], tuple[int, str]]) -> Iterator[str]:
+    """The URL of a server with these answers by path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answer(self.path.partition("?")[0])
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body.encode())))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Nothing: pytest's output is for failures."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class TestOnce:
+    def test_it_prints_everything_and_exits(self, service: Service) -> None:
+        done = _top("--once", "--url", f"http://127.0.0.1:{service.port}/")
+        lines = [line.rstrip() for line in done.stdout.splitlines()]
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert lines[0].startswith(f"http://127.0.0.1:{service.port}  healthy  database up  up 00:00:")
+        assert lines[0].endswith("  7 requests")
+        assert [line.split()[0] for line in lines[2:8]] == [
+            "requests/s",
+            "errors",
+            "mean",
+            "p50",
+            "p95",
+            "p99",
+        ]
+        assert lines[3].split()[1] == "14.3%"
+        assert {tuple(line.split()[-2:]) for line in lines[3:5]} == {("NotFound", "1"), ("ValueError", "1")}
+        assert lines[9].split()[:2] == ["endpoint", "requests▼"]
+        assert [line.split()[:2] for line in lines[10:13]] == [
+            ["/orders/<int:number>", "5"],
+            ["/boom", "1"],
+            ["_unmatched", "1"],
+        ]
+        assert any(
+            line.split()[1:4] == ["GET", "/boom", "500"] and line.endswith("known-1") for line in lines
+        )
+
+    def test_no_path_reaches_the_terminal_as_more_than_letters(self, service: Service) -> None:
+        done = _top("--once", "--url", f"http://127.0.0.1:{service.port}")
+
+        assert "/evil/\ufffd[31mred\ufffd[bold]:smile:" in done.stdout
+        assert "\x1b" not in done.stdout
+
+    def test_json_is_what_the_pages_say(self, service: Service) -> None:
+        done = _top("--json", "--url", f"http://127.0.0.1:{service.port}")
+        found = json.loads(done.stdout)
+
+        assert set(found) == {"stats", "endpoints", "requests", "health"}
+        assert found["requests"] == service.get("/monitoring/requests").json
+        assert found["endpoints"] == service.get("/monitoring/endpoints").json
+        assert found["health"]["checks"]["database"]["up"] is True
+
+    def test_it_works_with_a_service_that_knows_less(self) -> None:
+        """The fields that this stack's predecessor served, and no health page."""
+        stats = {
+            "uptime_seconds": 90061.5, "total_requests": 3, "total_errors": 1, "requests_per_second": 0.1,
+            "error_rate": 1 / 3, "average_response_time_ms": 5.0, "response_time_percentiles": {"p50": 4.0},
+            "error_types": {"KeyError": 1}, "recent_request_count": 3,
+        }  # fmt: skip
+        request = {"timestamp": 1.0, "path": "/a", "method": "GET", "status_code": 500, "duration_ms": 5.0}
+        pages = {
+            "/monitoring/stats": stats,
+            "/monitoring/endpoints": {"show": {"request_count": 3, "average_response_time_ms": 5.0}},
+            "/monitoring/requests": [request],
+        }
+        with _answering(
+            lambda path: (200, json.dumps(pages[path])) if path in pages else (404, "none")
+        ) as url:
+            done = _top("--once", "--url", url)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"{url}  no health page  up 1d 01:01:01  3 requests")
+        assert ["show", "3", "-", "0.0%", "5.0", "-", "-", "-", "-"] in map(
+            str.split, done.stdout.splitlines()
+        )
+
+    def test_a_path_prefix_is_kept(self) -> None:
+        asked: list[str] = []
+
+        def answer(path: str) -> tuple[int, str]:
+            asked.append(path)
+            return 200, "[]" if path.endswith("requests") else "{}"
+
+        with _answering(answer) as url:
+            _top("--json", "--url", f"{url}/shop/", "--path", "/ops", "--health-path", "/up")
+
+        assert asked == ["/shop/ops/stats", "/shop/ops/endpoints", "/shop/ops/requests", "/shop/up"]
+
+
+class TestCannot:
+    @pytest.mark.parametrize(
+        ("status", "body", "reason"),
+        [
+            (401, "{}", "answers 401: it wants a token; give the file that holds it with --token-file."),
+            (403, "{}", "answers 403: it does not let this address in;"),
+            (404, "<html>", "answers 404: there is no FlaskExporter behind this address,"),
+            (500, "oops", "answers 500: look into the service's log."),
+            (302, "", "answers 302: look into the service's log."),
+            (
+                200,
+                "<html>",
+                "answers something else than an exporter would: there is no FlaskExporter behind",
+            ),
+            (200, "[]", "answers something else than an exporter would: there is no FlaskExporter behind"),
+        ],
+    )
+    def test_it_says_plainly_why(self, status: int, body: str, reason: str) -> None:
+        with _answering(lambda _: (status, body)) as url:
+            done = _top("--once", "--url", url)
+
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"top: {url}/monitoring/stats {reason}")
+        assert done.stderr.count("\n") == 1
+
+    def test_nobody_there(self) -> None:
+        with _answering(lambda _: (200, "")) as url:
+            pass
+        done = _top("--json", "--url", url)
+
+        reason = f"top: {url} cannot be reached: Connection refused. Is the service running there?\n"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", reason)
+
+    @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://"])
+    def test_an_address_that_is_none(self, url: str) -> None:
+        reason = f"top: {url!r} is no address: give one such as http://127.0.0.1:8000\n"
+
+        assert _top("--once", "--url", url).stderr == reason
+
+    def test_a_live_view_without_a_terminal(self, service: Service) -> None:
+        done = _top("--url", f"http://127.0.0.1:{service.port}")
+
+        assert (done.returncode, done.stderr) == (
+            1,
+            "top: the live view needs a terminal; use --once or --json\n",
+        )
+
+    def test_without_rich_json_still_works(self, service: Service) -> None:
+        program = (
+            "import sys; sys.modules['rich'] = None; from exporter.__main__ import main; "
+            "sys.exit(main(sys.argv[1:]))"
+        )
+
+        def run(option: str) -> subprocess.CompletedProcess[str]:
+            command = [
+                sys.executable,
+                "-c",
+                program,
+                "top",
+                option,
+                "--url",
+                f"http://127.0.0.1:{service.port}",
+            ]
+            return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+        assert run("--json").returncode == 0
+        assert run("--once").stderr == (
+            "top: rich is missing: pip install 'flask-observability-stack[cli]', or use --json\n"
+        )
+
+    def test_a_token_is_sent_and_a_missing_file_named(self, tmp_path: Path) -> None:
+        token = tmp_path / "token"
+        token.write_text("s3cret\n")
+        (tmp_path / "run").mkdir()
+        with served(tmp_path / "run", workers=1, EXPORTER_TOKEN_FILE=str(token)) as service:
+            url = f"http://127.0.0.1:{service.port}"
+
+            assert _top("--json", "--url", url).returncode == 1
+            assert _top("--json", "--url", url, "--token-file", str(token)).returncode == 0
+            assert _top("--json", "--url", url, EXPORTER_TOKEN_FILE=str(token)).returncode == 0
+        assert str(tmp_path / "none") in _top("--json", "--token-file", str(tmp_path / "none")).stderr
+
+    @pytest.mark.parametrize("interval", ["0", "soon", "-1", "nan"])
+    def test_an_interval_without_a_meaning(self, interval: str) -> None:
+        done = _top("--interval", interval)
+
+        assert done.returncode == 2
+        assert done.stderr.endswith(f"argument --interval: {interval!r}: give seconds from 0.1 to 3600\n")
+
+
+class _Terminal:
+    """`top` in a real terminal of 150 columns and 40 lines, by tmux."""
+
+    def __init__(self, tmux: str, socket: Path, url: str) -> None:
+        self._tmux = [tmux, "-S", str(socket), "-f", "/dev/null"]
+        command = f"{sys.executable} -m exporter top --interval 0.2 --url {url}; echo over $?; read line"
+        self._run("new-session", "-d", "-s", "top", "-x", "150", "-y", "40", command)
+
+    def press(self, *keys: str) -> None:
+        self._run("send-keys", "-t", "top", *keys)
+
+    def wait(self, condition: Callable[[str], bool]) -> str:
+        """The screen, once it is as it should be."""
+        deadline = time.monotonic() + 20
+        while not condition(text := self._run("capture-pane", "-p", "-t", "top")):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not as expected:\n{text}")
+            time.sleep(0.05)
+        return text
+
+    def close(self) -> None:
+        self._run("kill-server")
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run([*self._tmux, *command], capture_output=True, text=True, env=_environment())
+
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@contextmanager
+def _terminal(tmux: str, url: str) -> Iterator[_Terminal]:
+    with tempfile.TemporaryDirectory() as directory:
+        terminal = _Terminal(tmux, Path(directory) / "tmux", url)
+        try:
+            yield terminal
+        finally:
+            terminal.close()
+
+
+@pytest.fixture
+def tmux() -> str:
+    found = shutil.which("tmux")
+    if found is None and os.environ.get("CI") == "true":
+        pytest.fail("tmux is missing: the live view cannot be shown")
+    return found or pytest.skip("tmux is missing: the live view is not shown")
+
+
+@pytest.fixture
+def terminal(tmux: str, service: Service) -> Iterator[_Terminal]:
+    with _terminal(tmux, f"http://127.0.0.1:{service.port}") as terminal:
+        yield terminal
+
+
+def _endpoints(screen: str) -> list[str]:
+    """The names in the first column of the endpoints' table."""
+    lines = screen.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("endpoint"))
+    rows = lines[start + 1 :]
+    return [line.split()[0] for line in rows[: rows.index("")]]
+
+
+class TestLive:
+    def test_keys_sort_filter_and_quit(self, terminal: _Terminal) -> None:
+        names = ["/orders/<int:number>", "/boom", "_unmatched"]
+        screen = terminal.wait(lambda text: "q quit" in text and "█" in text)
+        assert _endpoints(screen) == names
+
+        terminal.press("r")
+        terminal.wait(lambda text: _endpoints(text) == [names[1], names[2], names[0]] and "requests▲" in text)
+        terminal.press("r", "s", "s")
+        terminal.wait(lambda text: _endpoints(text)[0] == "/boom" and "errors▼" in text)
+        terminal.press("e")
+        terminal.wait(lambda text: _endpoints(text) == ["/boom"] and "/evil" not in text)
+        terminal.press("e", "/", "O", "R", "D")
+        terminal.wait(lambda text: "filter: ORD▏" in text and _endpoints(text) == ["/orders/<int:number>"])
+        terminal.press("Enter")
+        terminal.wait(lambda text: "filter: ORD" in text.splitlines()[0] and "q quit" in text)
+        terminal.press("Escape")
+        terminal.wait(lambda text: len(_endpoints(text)) == 3)
+        terminal.press("p")
+        terminal.wait(lambda text: "paused" in text.splitlines()[0])
+        terminal.press("q")
+        terminal.wait(lambda text: "over 0" in text and "q quit" not in text)
+
+    def test_it_goes_on_by_itself_and_ends_with_ctrl_c(self, terminal: _Terminal, service: Service) -> None:
+        terminal.wait(lambda text: "q quit" in text)
+        service.get("/orders/77", {"X-Request-ID": "seen-live"})
+        terminal.wait(lambda text: "seen-live" in text)
+        terminal.press("C-c")
+        terminal.wait(lambda text: "over 0" in text and "Traceback" not in text)
+
+    def test_a_service_that_goes_away_is_said_and_seen_again(self, tmux: str) -> None:
+        gone = threading.Event()
+        pages: dict[str, Any] = {"/monitoring/stats": {"total_requests": 7}, "/monitoring/requests": []}
+
+        def answer(path: str) -> tuple[int, str]:
+            return (503, "") if gone.is_set() else (200, json.dumps(pages.get(path, {})))
+
+        with _answering(answer) as url, _terminal(tmux, url) as terminal:
+            terminal.wait(lambda text: "7 requests" in text)
+            gone.set()
+            terminal.wait(lambda text: "answers 503" in text and "7 requests" in text)
+            gone.clear()
+            terminal.wait(lambda text: "answers 503" not in text)
+
+
+def _snapshot(at: float, requests: int, errors: int, **endpoints: int) -> Snapshot:
+    stats: dict[str, Any] = {
+        "total_requests": requests,
+        "total_errors": errors,
+        "requests_per_second": 3.0,
+        "error_rate": 0.5,
+    }
+    return Snapshot(
+        at, stats, {name: {"request_count": count} for name, count in endpoints.items()}, [], None
+    )
+
+
+class TestHistory:
+    def test_rates_are_of_the_time_between_two_looks(self) -> None:
+        history = History()
+        first = history.add(_snapshot(100.0, 1000, 500, show=1000))
+        second = history.add(_snapshot(102.0, 1010, 501, show=1006, new=4))
+
+        assert (first.rate, first.error_rate, first.endpoint_rates) == (3.0, 0.5, {})
+        assert (second.rate, second.error_rate) == (5.0, 0.1)
+        assert second.endpoint_rates == {"show": 3.0, "new": 2.0}
+
+    def test_a_service_that_has_begun_anew_gives_no_negative_rate(self) -> None:
+        history = History()
+        history.add(_snapshot(100.0, 1000, 500, show=1000))
+        again = history.add(_snapshot(102.0, 4, 2, show=4))
+
+        assert (again.rate, again.error_rate) == (3.0, 0.5)
+
+    def test_nothing_between_two_looks_is_no_error(self) -> None:
+        history = History()
+        history.add(_snapshot(100.0, 10, 5))
+
+        assert history.add(_snapshot(101.0, 10, 5)).error_rate == 0.0
+
+    def test_sparklines(self) -> None:
+        assert sparkline([0.0, 1.0, None, 7.0], 10) == "▁▂ █"
+        assert sparkline([5.0, 0.0, 0.0], 2) == "▁▁"
+        assert sparkline([], 10) == sparkline([1.0], 0) == ""
+
+    def test_numbers(self) -> None:
+        assert (number(1234.56), number(1234.5, 0), number(None)) == ("1,234.6", "1,234", "-")
+
+
+def test_typing_a_filter() -> None:
+    view = View()
+    for key in ["/", "a", "q", "\x1b[A", "\x7f", "b"]:
+        assert view.press(key)
+
+    assert (view.filter, view.typing) == ("ab", True)
+    assert view.press("\x03")
+    assert (view.filter, view.typing) == ("", False)
+    assert not view.press("q")
+
+
+def test_clean() -> None:
+    assert clean("a\x1b[31m\u202eb\n", 20) == "a\ufffd[31m\ufffdb\ufffd"
+    assert clean("x" * 1_000_000, 5) == "xxxx…"
+    assert clean(None, 10) == "None"

@@ -1,0 +1,656 @@
+"""The request log: every line whole, true and once, whatever a client sends and however many write."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.logging import default_handler
+from prometheus_client import CollectorRegistry
+
+from exporter import FlaskExporter
+from exporter.log.destinations import RotatingFile
+from exporter.log.requestlog import RequestContext, RequestLog
+from exporter.settings import Settings, SettingsError
+from tests.rig.exchanges import exchange
+from tests.rig.wsgi import application, call
+
+_processes = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "requests.log"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[Callable[..., RequestLog]]:
+    """Makes request logs into `path`, closed at the end."""
+    made: list[RequestLog] = []
+
+    def make(**settings: Any) -> RequestLog:
+        made.append(RequestLog(Settings.load({}, **{"request_log": str(path), **settings})))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a log; each line must be whole JSON of printable ASCII."""
+    lines = path.read_bytes().split(b"\n")
+
+    assert lines.pop() == b""
+    assert all(re.fullmatch(rb"[\x20-\x7e]+", line) for line in lines)
+    return [json.loads(line) for line in lines]
+
+
+class TestLine:
+    def test_it_has_these_fields(self, log: Callable[..., RequestLog], path: Path) -> None:
+        log().write(exchange(trace_id="ab" * 16, request_size=17))
+
+        expected = {
+            "timestamp": "2026-01-01T00:00:00.262500Z",
+            "level": "INFO",
+            "logger": "exporter.request",
+            "message": "GET /orders/<int:id> 200",
+            "request_id": "5f2b7c1e9a3d4f60000003e8",
+            "trace_id": "ab" * 16,
+            "method": "GET",
+            "path": "/orders/7",
+            "url_rule": "/orders/<int:id>",
+            "endpoint": "orders.show",
+            "status": 200,
+            "duration_seconds": 0.0125,
+            "request_bytes": 17,
+            "response_bytes": 512,
+            "remote_addr": "192.0.2.7",
+            "error_type": "",
+        }
+        assert [expected] == _lines(path)
+        assert list(expected) == list(_lines(path)[0])
+
+    @pytest.mark.parametrize(
+        ("status", "failed", "level"),
+        [
+            (200, False, "INFO"),
+            (302, False, "INFO"),
+            (404, False, "WARNING"),
+            (500, True, "ERROR"),
+            (200, True, "ERROR"),
+        ],
+    )
+    def test_its_level_follows_from_the_answer(
+        self, log: Callable[..., RequestLog], path: Path, status: int, failed: bool, level: str
+    ) -> None:
+        log().write(exchange(status=status, failed=failed))
+
+        assert [level] == [line["level"] for line in _lines(path)]
+
+    def test_the_setting_leaves_lower_levels_out(self, log: Callable[..., RequestLog], path: Path) -> None:
+        written = log(log_level="WARNING")
+        for status in (200, 404, 500):
+            written.write(exchange(status=status, failed=status == 500))
+
+        assert [line["status"] for line in _lines(path)] == [404, 500]
+
+    @pytest.mark.parametrize(
+        ("sent", "shown"),
+        [
+            ('/a\r\n{"level":"ERROR"}', '/a\r\n{"level":"ERROR"}'),
+            ("/\x1b[31m\x1b]0;title\x07\x9b\x7f", "/\x1b[31m\x1b]0;title\x07\ufffd\x7f"),
+            ("/\udcff\ud800", "/??"),
+            ("/caf\u00c3\u00a9\u00e2\u0080\u00a8", "/café\u2028"),
+            ("/" + "x" * 1_000_000, "/" + "x" * 511 + "…"),
+            ('"\\', '"\\'),
+        ],
+    )
+    def test_no_path_can_forge_a_line(
+        self, log: Callable[..., RequestLog], path: Path, sent: str, shown: str
+    ) -> None:
+        log(log_query=True).write(
+            exchange(path=sent, environ={"QUERY_STRING": sent, "REMOTE_ADDR": "127.0.0.1"})
+        )
+        (line,) = _lines(path)
+
+        assert line["path"] == shown
+        assert len(path.read_bytes()) < 4096
+
+    def test_what_a_client_can_choose_fits_into_one_atomic_write_to_a_pipe(
+        self, log: Callable[..., RequestLog], path: Path
+    ) -> None:
+        worst = "\U0001f600".encode().decode("latin-1") * 10_000
+        log().write(exchange(path=worst, request_id="i" * 64, trace_id="t" * 32))
+
+        assert len(path.read_bytes()) <= 4096
+
+    def test_the_address_is_the_client_s_behind_a_declared_proxy(
+        self, log: Callable[..., RequestLog], path: Path
+    ) -> None:
+        environ = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "198.51.100.1, 203.0.113.9"}
+        log(trusted_proxies="10.0.0.1").write(exchange(environ=environ))
+        log().write(exchange(environ=environ))
+        log(trusted_proxies="10.0.0.9").write(exchange(environ=environ))
+
+        assert [line["remote_addr"] for line in _lines(path)] == ["203.0.113.9", "10.0.0.1", "10.0.0.1"]
+
+
+class TestQuery:
+    def test_it_is_left_out_by_default(self, log: Callable[..., RequestLog], path: Path) -> None:
+        log().write(exchange(environ={"QUERY_STRING": "password=hunter2"}))
+
+        assert "query" not in _lines(path)[0]
+        assert b"hunter2" not in path.read_bytes()
+
+    @pytest.mark.parametrize(
+        ("query", "shown"),
+        [
+            ("", ""),
+            ("page=2&size=10", "page=2&size=10"),
+            ("page=2&password=hunter2&x=", "page=2&password=***&x="),
+            ("PassWord=hunter2", "PassWord=***"),
+            ("pass%77ord=hunter2", "pass%77ord=***"),
+            ("user[password]=hunter2&user%5Btoken%5D=t", "user[password]=***&user%5Btoken%5D=***"),
+            ("token[]=a&token[]=b", "token[]=***&token[]=***"),
+            ("a.secret=b=c", "a.secret=***"),
+            ("token", "token"),
+            ("keyboard=1&monkey=2", "keyboard=1&monkey=2"),
+            ("a=" + "x" * 1000 + "&token=t", "a=" + "x" * 510),
+        ],
+    )
+    def test_named_parameters_are_masked(
+        self, log: Callable[..., RequestLog], path: Path, query: str, shown: str
+    ) -> None:
+        log(log_query=True).write(exchange(environ={"QUERY_STRING": query}))
+
+        assert shown == _lines(path)[0]["query"]
+
+    def test_which_ones_is_a_setting(self, log: Callable[..., RequestLog], path: Path) -> None:
+        log(log_query=True, log_mask="iban").write(exchange(environ={"QUERY_STRING": "iban=1&token=2"}))
+
+        assert _lines(path)[0]["query"] == "iban=***&token=2"
+
+
+def _all_written(path: Path) -> list[bytes]:
+    return [line for file in sorted(path.parent.iterdir()) for line in file.read_bytes().splitlines()]
+
+
+def _write_numbers(path: Path, limit: int, backups: int, worker: int, count: int) -> None:
+    to = RotatingFile(str(path), limit, backups)
+    padding = b"." * 300
+    for number in range(count):
+        to.write(b"%d %d %s\n" % (worker, number, padding), 6)
+
+
+def _rotate_under_four_workers(path: Path, lines: int, limit: int) -> None:
+    workers = [
+        _processes.Process(target=_write_numbers, args=(path, limit, 1000, worker, lines // 4))
+        for worker in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    found = _all_written(path)
+    expected = {
+        b"%d %d %s" % (worker, number, b"." * 300) for worker in range(4) for number in range(lines // 4)
+    }
+    assert len(found) == lines
+    assert set(found) == expected
+    sizes = [file.stat().st_size for file in path.parent.iterdir()]
+    assert len(sizes) > lines * 300 // limit // 2
+    assert max(sizes) < limit + 4 * 320  # a line of each writer
+
+
+class TestRotation:
+    def test_four_workers_lose_and_mix_no_line(self, path: Path) -> None:
+        _rotate_under_four_workers(path, lines=20_000, limit=100_000)
+
+    def test_four_workers_lose_and_mix_no_line_of_200_000(self, path: Path) -> None:
+        _rotate_under_four_workers(path, lines=200_000, limit=1_000_000)
+
+    def test_the_oldest_backup_goes(self, path: Path) -> None:
+        to = RotatingFile(str(path), 10, 2)
+        for number in range(5):
+            to.write(b"%09d\n" % number, 6)
+        to.close()
+
+        names = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+        expected = {"requests.log": b"", "requests.log.1": b"000000004\n", "requests.log.2": b"000000003\n"}
+        assert names == expected
+
+    def test_an_idle_worker_s_line_is_kept_though_its_file_was_rotated_out_of_existence(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: 100.0)  # nobody looks whether the file has moved
+        idle, busy = RotatingFile(str(path), 20, 1), RotatingFile(str(path), 20, 1)
+        for number in range(6):
+            busy.write(b"%09d\n" % number, 6)
+        idle.write(b"idle 1\n", 6)
+        idle.write(b"idle 2\n", 6)
+
+        assert _all_written(path) == [b"idle 1", b"idle 2", b"000000004", b"000000005"]
+
+    @pytest.mark.parametrize("happening", ["moved", "removed"])
+    def test_a_file_that_somebody_else_moves_is_made_anew_within_a_second(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, happening: str
+    ) -> None:
+        clock = [100.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        to = RotatingFile(str(path), 1000, 1)
+        to.write(b"before\n", 6)
+        if happening == "moved":
+            path.rename(path.with_name("elsewhere"))
+        else:
+            path.unlink()
+        clock[0] += 1.0
+        to.write(b"after\n", 6)
+
+        assert path.read_bytes() == b"after\n"
+
+    def test_a_line_that_was_cut_short_spoils_no_other(self, path: Path) -> None:
+        """A full disk takes a part of a line; a limit on file sizes stands in for it."""
+        program = f"""
+import resource
+from exporter.log.destinations import RotatingFile
+
+to = RotatingFile({str(path)!r}, 10_000, 1)
+to.write(b"first\\n", 6)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+for _ in range(2):
+    try:
+        to.write(b"cut short\\n", 6)
+    except OSError as error:
+        print(error.errno)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+to.write(b"whole\\n", 6)
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+
+        assert (done.stdout.split(), done.stderr) == (["28", "27"], "")
+        assert path.read_bytes() == b"first\ncut \nwhole\n"
+
+    def test_threads_may_write_while_it_rotates(self, path: Path) -> None:
+        to = RotatingFile(str(path), 2000, 1000)
+
+        def write(worker: int) -> None:
+            for number in range(2000):
+                to.write(b"%d %d\n" % (worker, number), 6)
+
+        threads = [threading.Thread(target=write, args=(worker,)) for worker in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        to.close()
+
+        assert set(_all_written(path)) == {b"%d %d" % (w, n) for w in range(8) for n in range(2000)}
+        assert len(_all_written(path)) == 16_000
+
+
+class TestDestinations:
+    def test_it_is_off_unless_asked_for(self) -> None:
+        before = list(logging.getLogger().handlers)
+        log = RequestLog(Settings.load({}))
+        log.attach(Flask("orders"))
+        log.write(exchange())
+
+        assert not log.on
+        assert logging.getLogger().handlers == before
+
+    @pytest.mark.parametrize(
+        "target", ["/no/such/directory/requests.log", "/etc", "syslog://", "syslog:", "syslog://host:port"]
+    )
+    def test_one_that_cannot_be_used_is_an_error_at_start_up_that_names_it(self, target: str) -> None:
+        with pytest.raises(SettingsError, match=re.escape(f"EXPORTER_REQUEST_LOG={target!r}")):
+            RequestLog(Settings.load({}, request_log=target))
+
+    def test_stdout_takes_whole_lines_from_several_processes(self) -> None:
+        """The reader is slower than the writers, so the pipe is full most of the time."""
+        program = """
+import os
+from exporter.log.requestlog import RequestLog
+from exporter.settings import Settings
+from tests.rig.exchanges import exchange
+
+worst = "\\U0001f600".encode().decode("latin-1") * 10_000
+log = RequestLog(Settings.load({}, request_log="stdout"))
+children = []
+for worker in range(4):
+    child = os.fork()
+    if not child:
+        for number in range(200):
+            log.write(exchange(path=worst, request_id=f"{worker}-{number}"))
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+"""
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as writing:
+            assert writing.stdout is not None
+            ids = [json.loads(line)["request_id"] for line in writing.stdout]
+
+        assert writing.returncode == 0
+        assert sorted(ids) == sorted(f"{worker}-{number}" for worker in range(4) for number in range(200))
+
+    def test_syslog_over_udp_speaks_rfc_5424(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+            daemon.bind(("127.0.0.1", 0))
+            daemon.settimeout(10)
+            log = RequestLog(Settings.load({}, request_log=f"syslog://127.0.0.1:{daemon.getsockname()[1]}"))
+            log.write(exchange(status=500, failed=True))
+            datagram = daemon.recv(65536)
+            log.close()
+
+        found = re.fullmatch(
+            rb"<11>1 (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (\S+) flask (\d+) - - (\{.*\})", datagram
+        )
+        assert found is not None
+        assert int(found[3]) == os.getpid()
+        assert json.loads(found[4])["status"] == 500
+
+    def test_syslog_on_a_socket_speaks_the_local_format_and_survives_the_daemon(self, tmp_path: Path) -> None:
+        address = str(tmp_path / "log")
+        log = RequestLog(Settings.load({}, request_log=f"syslog://{address}"))
+        for number in (1, 2):
+            with pytest.raises(OSError, match=r"No such file|refused"):
+                log.write(exchange())
+            (tmp_path / "log").unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+                daemon.bind(address)
+                daemon.settimeout(10)
+                log.write(exchange(request_size=number))
+                datagram = daemon.recv(65536)
+
+            found = re.fullmatch(rb"<14>\w{3} [ \d]\d \d\d:\d\d:\d\d flask\[\d+\]: (\{.*\})", datagram)
+            assert found is not None
+            assert json.loads(found[1])["request_bytes"] == number
+        log.close()
+
+
+@pytest.fixture
+def app(path: Path) -> Iterator[Flask]:
+    """An application with the request log on."""
+    app = Flask("orders")
+    exporter = FlaskExporter(app, registry=CollectorRegistry(), request_log=str(path))
+
+    @app.get("/orders/<int:number>")
+    def show(number: int) -> str:
+        logging.getLogger("stock").warning(
+            "low\n%s", "\x1b[31mred", extra={"left": 3, "parts": [1], "at": float("nan")}
+        )
+        return str(number)
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise ValueError("bad\r\nnumber")
+
+    @app.get("/stream/<int:chunks>")
+    def stream(chunks: int) -> Iterator[str]:
+        yield from ["chunk"] * chunks
+        raise ValueError("half-way")
+
+    yield app
+    exporter.request_log.close()
+
+
+class TestRecords:
+    def test_each_made_during_a_request_carries_its_id(self, app: Flask, path: Path) -> None:
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        headers = {"X-Request-ID": "known-1", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+        answer = app.test_client().get("/orders/7", headers=headers)
+        record, line = _lines(path)
+
+        assert answer.headers["X-Request-ID"] == "known-1"
+        assert (line["request_id"], line["trace_id"], line["url_rule"]) == (
+            "known-1",
+            trace,
+            "/orders/<int:number>",
+        )
+        assert record == {
+            "timestamp": record["timestamp"],
+            "level": "WARNING",
+            "logger": "stock",
+            "message": "low\n\x1b[31mred",
+            "request_id": "known-1",
+            "trace_id": trace,
+            "method": "GET",
+            "path": "/orders/7",
+            "url_rule": "/orders/<int:number>",
+            "endpoint": "show",
+            "left": 3,
+            "parts": "[1]",
+            "at": "nan",
+        }
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record["timestamp"])
+
+    @pytest.mark.parametrize("given", ["", "x" * 65, "a b", "a\u00e9", "<script>", "a;b"])
+    def test_an_id_that_is_not_well_formed_is_replaced(self, app: Flask, path: Path, given: str) -> None:
+        answer = app.test_client().get("/orders/7", headers={"X-Request-ID": given})
+        replaced = answer.headers["X-Request-ID"]
+
+        assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", replaced)
+        assert replaced != given
+        assert [replaced] * 2 == [line["request_id"] for line in _lines(path)]
+
+    def test_an_exception_is_one_record_with_its_traceback(self, app: Flask, path: Path) -> None:
+        answer = app.test_client().get("/boom")
+        record, line = _lines(path)
+
+        assert record["message"] == "Exception on /boom [GET]"
+        assert (record["level"], record["error_type"]) == ("ERROR", "ValueError")
+        assert record["traceback"].startswith("Traceback (most recent call last):\n")
+        assert record["traceback"].endswith("ValueError: bad\r\nnumber")
+        assert record["request_id"] == line["request_id"] == answer.headers["X-Request-ID"]
+        assert (line["level"], line["status"], line["error_type"]) == ("ERROR", 500, "ValueError")
+
+    @pytest.mark.parametrize(("path_of_body", "status"), [("/stream/1", 200), ("/stream/0", 500)])
+    def test_a_body_that_raises_leaves_its_traceback(
+        self, app: Flask, path: Path, path_of_body: str, status: int
+    ) -> None:
+        """Flask, which is through with the request by then, logs nothing."""
+        with pytest.raises(ValueError, match="half-way"):
+            app.test_client().get(path_of_body, headers={"X-Request-ID": "known-3"}, buffered=True)
+        line, record = _lines(path)
+
+        assert (line["status"], line["level"], line["error_type"]) == (status, "ERROR", "ValueError")
+        assert (record["message"], record["level"]) == (f"Exception on {path_of_body} [GET]", "ERROR")
+        assert record["traceback"].endswith("ValueError: half-way")
+        assert line["request_id"] == record["request_id"] == "known-3"
+
+    def test_one_made_while_a_body_is_streamed_carries_the_id_too(self, app: Flask, path: Path) -> None:
+        """Flask's context is gone by then, unless the view has asked for it to stay."""
+
+        @app.get("/export")
+        def export() -> Iterator[str]:
+            logging.getLogger("stock").warning("first row")
+            yield "row"
+            logging.getLogger("stock").warning("second row")
+
+        app.test_client().get("/export", headers={"X-Request-ID": "known-4"}, buffered=True)
+        logging.getLogger("stock").warning("later")
+        *records, later = [line for line in _lines(path) if line["logger"] == "stock"]
+
+        assert [(one["request_id"], one["url_rule"], one["endpoint"]) for one in records] == [
+            ("known-4", "/export", "export")
+        ] * 2
+        assert "request_id" not in later
+
+    def test_an_exception_that_flask_propagates_leaves_its_traceback(self, app: Flask, path: Path) -> None:
+        app.config["PROPAGATE_EXCEPTIONS"] = True
+        with pytest.raises(ValueError, match="bad"):
+            app.test_client().get("/boom")
+        line, record = _lines(path)
+
+        assert (record["message"], record["error_type"]) == ("Exception on /boom [GET]", "ValueError")
+        assert record["request_id"] == line["request_id"]
+
+    def test_outside_of_a_request_there_is_no_id(self, app: Flask, path: Path) -> None:
+        app.logger.error("starting")
+        (record,) = _lines(path)
+
+        assert (record["message"], "request_id" in record) == ("starting", False)
+
+    def test_lower_levels_are_left_out(self, app: Flask, path: Path) -> None:
+        app.logger.debug("no")
+        app.logger.info("yes")
+
+        assert [record["message"] for record in _lines(path)] == ["yes"]
+
+    def test_plain_lines_that_a_path_could_forge_are_gone(self, app: Flask) -> None:
+        assert default_handler not in app.logger.handlers
+
+    def test_what_cannot_be_shown_in_json_leaves_the_record_whole(self, app: Flask, path: Path) -> None:
+        class Odd:
+            def __str__(self) -> str:
+                return "odd\udcff"
+
+        app.logger.error("%s", Odd(), extra={"odd": Odd(), "number": 2**70, "flag": True, "none": None})
+        (record,) = _lines(path)
+
+        assert (record["message"], record["odd"]) == ("odd\udcff", "odd\udcff")
+        assert (record["number"], record["flag"], record["none"]) == (2**70, True, None)
+
+    def test_a_handler_of_one_s_own_gets_the_id_from_a_filter(self, app: Flask) -> None:
+        seen: list[tuple[str, str]] = []
+
+        class Own(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                seen.append((record.request_id, record.trace_id))  # type: ignore[attr-defined]
+
+        handler = Own()
+        handler.addFilter(RequestContext())
+        logging.getLogger("stock").addHandler(handler)
+        try:
+            app.test_client().get("/orders/7", headers={"X-Request-ID": "known-2"})
+            logging.getLogger("stock").warning("later")
+        finally:
+            logging.getLogger("stock").removeHandler(handler)
+
+        assert seen == [("known-2", ""), ("", "")]
+
+    def test_two_applications_with_one_log_write_a_record_once(self, app: Flask, path: Path) -> None:
+        second = FlaskExporter(Flask("stock"), registry=CollectorRegistry(), request_log=str(path))
+        app.logger.error("once")
+        second.request_log.close()
+
+        assert [record["message"] for record in _lines(path)] == ["once"]
+
+
+class TestLevel:
+    @pytest.mark.parametrize(
+        ("configured", "messages"), [("", ["info", "warning"]), ("logging.basicConfig()\n", ["warning"])]
+    )
+    def test_it_holds_for_every_logger_unless_the_host_has_configured_logging(
+        self, path: Path, configured: str, messages: list[str]
+    ) -> None:
+        program = f"""
+import logging
+from flask import Flask
+from exporter import FlaskExporter
+{configured}
+FlaskExporter(Flask("orders"), request_log={str(path)!r})
+for level in ("debug", "info", "warning"):
+    getattr(logging.getLogger("stock"), level)(level)
+"""
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+
+        assert [record["message"] for record in _lines(path)] == messages
+
+
+class TestFailures:
+    def test_a_log_that_cannot_be_written_leaves_the_answer_alone_and_is_counted(
+        self, app: Flask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        client = app.test_client()
+        whole = client.get("/orders/7")
+        monkeypatch.setattr(os, "write", full)
+        monkeypatch.setattr(logging, "raiseExceptions", False)
+        answer = client.get("/orders/7")
+        monkeypatch.undo()
+
+        assert (answer.status, answer.data) == (whole.status, whole.data)
+        registry = app.extensions["flask_exporter"].registry
+        assert registry.get_sample_value("flask_exporter_failures_total", {"stage": "request_log"}) == 1.0
+
+
+def _serve(log_file: Path, worker: int, requests: int) -> None:
+    app, _ = application(request_log=str(log_file), log_max_bytes=10_000_000, log_backups=100)
+    for number in range(requests):
+        call(app, "/orders/7", variables={"HTTP_X_REQUEST_ID": f"{worker}.{number}"})
+
+
+def _every_request_has_its_line(log_file: Path, requests: int) -> float:
+    """Requests for each second of processor time: other work on the machine makes no difference."""
+    workers = [
+        _processes.Process(target=_serve, args=(log_file, worker, requests // 4)) for worker in range(4)
+    ]
+    before = os.times()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+
+    ids = [json.loads(line)["request_id"] for line in _all_written(log_file)]
+    assert len(ids) == requests
+    assert set(ids) == {f"{worker}.{number}" for worker in range(4) for number in range(requests // 4)}
+    return requests / seconds
+
+
+class TestPace:
+    def test_every_request_has_its_line(self, path: Path) -> None:
+        _every_request_has_its_line(path, 8_000)
+
+    @pytest.mark.soak
+    def test_every_request_of_a_minute_at_5000_a_second_has_its_line(self, path: Path) -> None:
+        assert _every_request_has_its_line(path, 300_000) >= 5_000
+
+    def test_the_application_keeps_four_fifths_of_its_throughput(self, path: Path) -> None:
+        """Without a server, whose own time would make the difference look smaller."""
+        quiet, _ = application()
+        logged, _ = application(request_log=str(path), log_max_bytes=1_000_000)
+
+        def seconds(app: Flask) -> float:
+            started = time.process_time()
+            for _ in range(200):
+                call(app, "/orders/7")
+            return time.process_time() - started
+
+        rounds = [(seconds(quiet), seconds(logged)) for _ in range(25)]
+        without, with_log = (min(times) for times in zip(*rounds, strict=True))
+
+        assert without / with_log >= 0.8
+
+
+def test_a_request_costs_at_most_15_microseconds(log: Callable[..., RequestLog], path: Path) -> None:
+    written = log(log_max_bytes=1_000_000)
+    one = exchange(trace_id="ab" * 16)
+
+    def seconds(count: int = 500) -> float:
+        started = time.process_time()
+        for _ in range(count):
+            written.write(one)
+        return (time.process_time() - started) / count
+
+    assert min(seconds() for _ in range(40)) <= 15e-6
+    assert path.with_name("requests.log.1").exists()

@@ -1,0 +1,195 @@
+"""Every error is counted once, with the status that the client sees and the class of what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import abort, make_response
+from werkzeug.exceptions import Conflict, NotFound
+from werkzeug.routing import RequestRedirect
+
+from tests.rig.wsgi import RULE, Clock, Counts, application, call
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.mark.parametrize("refuse", [lambda: abort(403), lambda: ("no", 403)], ids=["abort", "return"])
+def test_an_early_403_is_counted_and_timed_with_its_rule(refuse: Callable[[], Any], clock: Clock) -> None:
+    app, exporter = application()
+
+    @app.before_request
+    def gate() -> Any:
+        clock.advance(0.25)
+        return refuse()
+
+    assert call(app, "/orders/7").status == "403 FORBIDDEN"
+    counts = Counts(exporter)
+    counts.are("GET", RULE, "403", "Forbidden")
+    assert counts.seconds == {("GET", RULE, "403"): 0.25}
+
+
+@pytest.mark.parametrize("propagate", [False, True])
+def test_an_unhandled_exception_is_one_500(propagate: bool, clock: Clock) -> None:
+    app, exporter = application()
+    app.config["PROPAGATE_EXCEPTIONS"] = propagate
+
+    @app.get("/boom")
+    def boom() -> str:
+        clock.advance(0.5)
+        raise ValueError("bad")
+
+    answer = call(app, "/boom")
+    assert (answer.status, type(answer.error)) == (
+        ("", ValueError) if propagate else ("500 INTERNAL SERVER ERROR", type(None))
+    )
+    counts = Counts(exporter)
+    counts.are("GET", "/boom", "500", "ValueError", exceptions=1)
+    assert counts.seconds == {("GET", "/boom", "500"): 0.5}
+
+
+def test_a_handled_exception_has_the_status_of_its_handler_and_its_own_class() -> None:
+    app, exporter = application()
+
+    @app.errorhandler(KeyError)
+    def explain(error: KeyError) -> tuple[str, int]:
+        return f"missing {error}", 400
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise KeyError("name")
+
+    assert call(app, "/boom").status == "400 BAD REQUEST"
+    Counts(exporter).are("GET", "/boom", "400", "KeyError")
+
+
+def test_an_exception_handled_into_a_200_is_still_an_error() -> None:
+    app, exporter = application()
+    app.register_error_handler(KeyError, lambda _: "never mind")
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise KeyError("name")
+
+    assert call(app, "/boom").status == "200 OK"
+    Counts(exporter).are("GET", "/boom", "200", "KeyError")
+
+
+@pytest.mark.parametrize(
+    ("view", "status", "error"),
+    [
+        (lambda: abort(500), "500", "InternalServerError"),
+        (lambda: abort(404), "404", "NotFound"),
+        (lambda: abort(make_response("late", 409)), "409", "Conflict"),
+        (lambda: ("slow down", 429), "429", "TooManyRequests"),
+        (lambda: Conflict(), "409", "Conflict"),
+        (lambda: ("odd", 499), "499", "HTTPException"),
+        (lambda: ("teapot", 599), "599", "HTTPException"),
+    ],
+    ids=["abort 500", "abort 404", "abort response", "return 429", "return Conflict", "499", "599"],
+)
+def test_an_http_error_has_its_class_and_is_no_exception(
+    view: Callable[[], Any], status: str, error: str
+) -> None:
+    app, exporter = application()
+    app.add_url_rule("/view", "view", view)
+
+    assert call(app, "/view").status[:3] == status
+    Counts(exporter).are("GET", "/view", status, error)
+
+
+def test_a_redirect_that_is_raised_is_no_error() -> None:
+    app, exporter = application()
+
+    @app.get("/old")
+    def old() -> str:
+        raise RequestRedirect("/new")
+
+    assert call(app, "/old").status == "308 PERMANENT REDIRECT"
+    Counts(exporter).are("GET", "/old", "308")
+
+
+def test_a_subclass_of_an_http_error_is_named_as_the_application_names_it() -> None:
+    class NoSuchOrder(NotFound):
+        pass
+
+    app, exporter = application()
+
+    @app.get("/view")
+    def view() -> str:
+        raise NoSuchOrder
+
+    assert call(app, "/view").status == "404 NOT FOUND"
+    Counts(exporter).are("GET", "/view", "404", "NoSuchOrder")
+
+
+def test_an_error_inside_an_errorhandler_is_the_one_that_counts() -> None:
+    app, exporter = application()
+
+    @app.errorhandler(KeyError)
+    def explain(error: KeyError) -> str:
+        raise ZeroDivisionError from error
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise KeyError("name")
+
+    assert call(app, "/boom").status == "500 INTERNAL SERVER ERROR"
+    Counts(exporter).are("GET", "/boom", "500", "ZeroDivisionError", exceptions=1)
+
+
+def test_an_error_inside_the_handler_of_500_leaves_the_application_and_is_counted_once() -> None:
+    app, exporter = application()
+
+    @app.errorhandler(500)
+    def explain(_: Exception) -> str:
+        raise ZeroDivisionError
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise KeyError("name")
+
+    assert isinstance(call(app, "/boom").error, ZeroDivisionError)
+    Counts(exporter).are("GET", "/boom", "500", "KeyError", exceptions=1)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_an_exit_out_of_a_view_is_counted_with_its_rule(error: BaseException) -> None:
+    """gunicorn ends a view that is too slow with SystemExit, which no handler of Flask sees."""
+    app, exporter = application()
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise error
+
+    assert call(app, "/boom").error is error
+    Counts(exporter).are("GET", "/boom", "500", type(error).__name__, exceptions=1)
+
+
+@pytest.mark.parametrize("hook", ["before_request", "after_request"])
+def test_an_exception_in_a_hook_is_one_500(hook: str) -> None:
+    app, exporter = application()
+
+    def broken(*_: Any) -> Any:
+        raise ValueError(hook)
+
+    getattr(app, hook)(broken)
+
+    assert call(app, "/orders/7").status == "500 INTERNAL SERVER ERROR"
+    Counts(exporter).are("GET", RULE, "500", "ValueError", exceptions=1)
+
+
+def test_an_exception_in_a_teardown_is_the_500_that_the_server_answers() -> None:
+    """`start_response(200)` was called, but no byte was sent: a server answers 500."""
+    app, exporter = application()
+
+    @app.teardown_request
+    def broken(_: BaseException | None) -> None:
+        raise ValueError("teardown")
+
+    assert isinstance(call(app, "/orders/7").error, ValueError)
+    Counts(exporter).are("GET", RULE, "500", "ValueError", exceptions=1)

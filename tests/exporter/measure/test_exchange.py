@@ -1,0 +1,571 @@
+"""A request is counted once and timed until its body has been handed over, however that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import io
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from wsgiref.util import FileWrapper
+
+import pytest
+from flask import Flask, Response, make_response, request, send_file, stream_with_context
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter import FlaskExporter
+from tests.rig.service import Service, served
+from tests.rig.stack import eventually
+from tests.rig.wsgi import RULE, Clock, Counts, application, call, environ, exc_info
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+# Bodies
+
+
+def test_a_streamed_body_is_timed_to_its_last_byte() -> None:
+    """0.3 s of streaming are 0.3 s, within 10 %; prometheus_flask_exporter has 25 µs."""
+    app, exporter = application()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def chunks() -> Iterator[bytes]:
+            for _ in range(3):
+                time.sleep(0.1)
+                yield b"x"
+
+        return Response(chunks())
+
+    assert call(app, "/stream").body == b"xxx"
+    counts = Counts(exporter)
+    counts.are("GET", "/stream", "200")
+    assert counts.seconds == {("GET", "/stream", "200"): pytest.approx(0.3, rel=0.1)}
+
+
+def test_a_streamed_body_is_timed_exactly(clock: Clock) -> None:
+    app, exporter = application()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def chunks() -> Iterator[bytes]:
+            clock.advance(0.125)
+            yield b"12345"
+            clock.advance(0.25)
+            yield b"678"
+            clock.advance(0.5)
+
+        clock.advance(1.0)
+        return Response(chunks())
+
+    call(app, "/stream")
+
+    counts = Counts(exporter)
+    counts.are("GET", "/stream", "200")
+    assert counts.seconds == {("GET", "/stream", "200"): 1.875}
+    assert counts.response_sizes == {("GET", "/stream"): 8}
+
+
+def test_a_body_that_breaks_half_way_keeps_its_status_and_is_an_exception() -> None:
+    """The client has seen 200; the error and the exception are counted beside it."""
+    app, exporter = application()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def chunks() -> Iterator[bytes]:
+            yield b"x"
+            raise RuntimeError("half-way")
+
+        return Response(chunks())
+
+    answer = call(app, "/stream")
+    assert (answer.status, answer.body, type(answer.error)) == ("200 OK", b"x", RuntimeError)
+    counts = Counts(exporter)
+    counts.are("GET", "/stream", "200", "RuntimeError", exceptions=1)
+    assert counts.disconnects == {}
+
+
+def test_a_body_that_breaks_before_its_first_byte_is_the_500_that_the_server_answers() -> None:
+    app, exporter = application()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def chunks() -> Iterator[bytes]:
+            raise RuntimeError("at once")
+            yield b""
+
+        return Response(chunks())
+
+    assert isinstance(call(app, "/stream").error, RuntimeError)
+    Counts(exporter).are("GET", "/stream", "500", "RuntimeError", exceptions=1)
+
+
+@pytest.mark.parametrize("take", [0, 1], ids=["before the first byte", "half-way"])
+def test_a_client_that_goes_away_is_counted_once_and_as_a_disconnect(take: int, clock: Clock) -> None:
+    app, exporter = application()
+    closed = []
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def chunks() -> Iterator[bytes]:
+            clock.advance(0.25)
+            yield b"x"
+            clock.advance(0.5)
+            yield b"y"
+
+        response = Response(chunks())
+        response.call_on_close(lambda: closed.append(True))
+        return response
+
+    assert call(app, "/stream", take=take).body == b"x"[:take]
+    counts = Counts(exporter)
+    counts.are("GET", "/stream", "200")
+    assert counts.disconnects == {("/stream",): 1}
+    assert counts.seconds == ({("GET", "/stream", "200"): 0.25} if take else {})
+    assert closed == [True]
+
+
+def test_a_whole_body_is_no_disconnect_though_the_server_stops_reading_at_its_length() -> None:
+    app, exporter = application()
+
+    assert call(app, "/orders/7", take=1).body == b"xxxxxxx"
+    counts = Counts(exporter)
+    counts.are("GET", RULE, "200")
+    assert counts.disconnects == {}
+
+
+def test_closing_twice_counts_once() -> None:
+    app, exporter = application()
+    body = app(environ("/orders/7"), lambda *_: lambda _: None)
+
+    body.close()  # type: ignore[attr-defined]
+    body.close()  # type: ignore[attr-defined]
+
+    counts = Counts(exporter)
+    counts.are("GET", RULE, "200")
+    assert counts.disconnects == {(RULE,): 1}
+
+
+def test_a_close_that_raises_is_the_applications_affair_and_counted_once() -> None:
+    app, exporter = application()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        response = Response(iter([b"x"]))
+
+        @response.call_on_close
+        def broken() -> None:
+            raise OSError("close")
+
+        return response
+
+    assert isinstance(call(app, "/stream").error, OSError)
+    Counts(exporter).are("GET", "/stream", "200")
+
+
+@pytest.mark.parametrize("announced", [3, 20], ids=["too little", "too much"])
+def test_a_content_length_that_lies_counts_once(announced: int, clock: Clock) -> None:
+    app, exporter = application()
+
+    @app.get("/lie")
+    def lie() -> Response:
+        def chunks() -> Iterator[bytes]:
+            clock.advance(0.25)
+            yield b"12345"
+            clock.advance(0.25)
+            yield b"67890"
+
+        return Response(chunks(), headers={"Content-Length": str(announced)})
+
+    assert call(app, "/lie").body == b"1234567890"
+    counts = Counts(exporter)
+    counts.are("GET", "/lie", "200")
+    assert counts.seconds == {("GET", "/lie", "200"): 0.5}
+    assert counts.response_sizes == {("GET", "/lie"): 10}
+
+
+def test_a_content_length_that_is_no_number_is_the_applications_affair() -> None:
+    app, exporter = application()
+    app.add_url_rule("/lie", "lie", lambda: Response(iter([b"x"]), headers={"Content-Length": "much"}))
+
+    answer = call(app, "/lie")
+    assert dict(answer.headers)["Content-Length"] == "much"
+    assert "X-Request-ID" in dict(answer.headers)
+    Counts(exporter).are("GET", "/lie", "200")
+
+
+def test_an_empty_body_is_recorded_though_nobody_reads_or_closes_it() -> None:
+    app, exporter = application()
+    app.add_url_rule("/empty", "empty", lambda: "")
+
+    app(environ("/empty"), lambda *_: lambda _: None)
+
+    Counts(exporter).are("GET", "/empty", "200")
+
+
+def test_head_is_a_request_of_its_own_without_a_body() -> None:
+    app, exporter = application()
+
+    answer = call(app, "/orders/7", "HEAD")
+    assert (answer.body, dict(answer.headers)["Content-Length"]) == (b"", "7")
+    counts = Counts(exporter)
+    counts.are("HEAD", RULE, "200")
+    assert (counts.disconnects, counts.response_sizes) == ({}, {})
+
+
+def test_automatic_options_have_their_rule() -> None:
+    app, exporter = application()
+
+    assert call(app, "/orders/7", "OPTIONS").status == "200 OK"
+    Counts(exporter).are("OPTIONS", RULE, "200")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_a_body_is_recorded_at_once(status: int) -> None:
+    app, exporter = application()
+    app.add_url_rule("/view", "view", lambda: Response(status=status))
+
+    app(environ("/view"), lambda *_: lambda _: None)
+
+    Counts(exporter).are("GET", "/view", str(status))
+
+
+def test_not_modified_is_counted_as_304() -> None:
+    app, exporter = application()
+
+    @app.get("/cached")
+    def cached() -> Response:
+        response = make_response("content")
+        response.set_etag("v1")
+        return response.make_conditional(request)  # type: ignore[return-value]
+
+    assert call(app, "/cached", variables={"HTTP_IF_NONE_MATCH": '"v1"'}).status == "304 NOT MODIFIED"
+    Counts(exporter).are("GET", "/cached", "304")
+
+
+def test_an_informational_status_is_counted_as_it_is() -> None:
+    app, exporter = application()
+    app.add_url_rule("/switch", "switch", lambda: Response(status=101))
+
+    assert call(app, "/switch").status == "101 SWITCHING PROTOCOLS"
+    Counts(exporter).are("GET", "/switch", "101")
+
+
+@pytest.fixture
+def download(tmp_path: Path) -> tuple[Flask, FlaskExporter]:
+    (tmp_path / "download").write_bytes(b"0123456789")
+    app, exporter = application()
+    app.add_url_rule("/download", "download", lambda: send_file(tmp_path / "download", conditional=True))
+    return app, exporter
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "body", "error"),
+    [
+        (None, "200", b"0123456789", ""),
+        ("bytes=2-5", "206", b"2345", ""),
+        ("bytes=50-60", "416", None, "RequestedRangeNotSatisfiable"),
+    ],
+)
+def test_a_file_and_its_ranges(
+    download: tuple[Flask, FlaskExporter], wanted: str | None, status: str, body: bytes | None, error: str
+) -> None:
+    app, exporter = download
+
+    answer = call(app, "/download", variables={"HTTP_RANGE": wanted} if wanted else {})
+    assert (answer.status[:3], answer.body) == (status, answer.body if body is None else body)
+    counts = Counts(exporter)
+    counts.are("GET", "/download", status, error)
+    assert counts.response_sizes == {("GET", "/download"): len(answer.body)}
+
+
+def test_a_file_that_the_server_sends_itself_stays_the_servers_own_type(
+    download: tuple[Flask, FlaskExporter], clock: Clock
+) -> None:
+    """Otherwise gunicorn and uWSGI would not use sendfile."""
+
+    class Sendfile(FileWrapper):
+        pass
+
+    app, exporter = download
+    body = app(environ("/download", variables={"wsgi.file_wrapper": Sendfile}), lambda *_: lambda _: None)
+    assert type(body) is Sendfile
+    assert Counts(exporter).total == {}
+
+    clock.advance(2.0)
+    body.close()
+
+    assert body.filelike.closed
+    counts = Counts(exporter)
+    counts.are("GET", "/download", "200")
+    assert counts.seconds == {("GET", "/download", "200"): 2.0}
+    assert counts.response_sizes == {("GET", "/download"): 10}
+
+
+def test_a_servers_own_type_without_attributes_is_recorded_as_it_leaves(
+    download: tuple[Flask, FlaskExporter],
+) -> None:
+    class Rigid:
+        __slots__ = ("file",)
+
+        def __init__(self, file: io.BufferedReader, _: int = 0) -> None:
+            self.file = file
+
+        def close(self) -> None:
+            self.file.close()
+
+    app, exporter = download
+    body = app(environ("/download", variables={"wsgi.file_wrapper": Rigid}), lambda *_: lambda _: None)
+    assert isinstance(body, Rigid)
+    body.close()
+
+    Counts(exporter).are("GET", "/download", "200")
+
+
+def test_start_response_called_again_with_exc_info_has_the_last_word() -> None:
+    """A WSGI application inside may turn to an error page while no byte has been sent."""
+
+    def second_thoughts(variables: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "4")])
+        if not variables["QUERY_STRING"]:
+            return [b"good"]
+        start_response("503 Service Unavailable", [], exc_info(RuntimeError("late")))
+        return [b"sor", b"r", b"y"]
+
+    app, exporter = application(wrap=lambda _: second_thoughts)
+    for _ in range(3):
+        call(app, "/orders/7")
+
+    answer = call(app, "/orders/7", variables={"QUERY_STRING": "late"})
+    assert (answer.status, answer.body) == ("503 Service Unavailable", b"sorry")
+    counts = Counts(exporter)
+    assert counts.durations == {("GET", RULE, "200"): 3, ("GET", RULE, "503"): 1}
+    assert counts.errors == {("GET", RULE, "503", "ServiceUnavailable"): 1}
+    assert counts.response_sizes == {("GET", RULE): 3 * 4 + 5}
+    assert counts.failures == {}
+
+
+def test_start_response_after_bytes_raises_the_error_and_is_counted_once() -> None:
+    def broken(_: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"x"
+        start_response("500 Internal Server Error", [], exc_info(RuntimeError("late")))
+
+    app, exporter = application(wrap=lambda _: broken)
+
+    answer = call(app, "/orders/7")
+    assert (answer.body, type(answer.error)) == (b"x", RuntimeError)
+    assert sum(Counts(exporter).total.values()) == 1
+    assert Counts(exporter).exceptions == {("GET", "500"): 1}
+
+
+# Connections that are taken over
+
+
+UPGRADE = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
+
+
+def test_a_connection_that_is_taken_over_is_a_101_of_its_rule() -> None:
+    app, exporter = application(wrap=lambda _: lambda *_: [])
+    app.add_url_rule("/socket", "socket", lambda: "", websocket=True)
+
+    call(app, "/socket", variables=UPGRADE)
+
+    Counts(exporter).are("GET", "/socket", "101")
+
+
+def test_a_view_that_ends_a_websocket_as_flask_sock_does_under_gunicorn_is_a_101() -> None:
+    """It raises StopIteration out of the response, which gunicorn takes for the end of the connection."""
+
+    class Taken(Response):
+        def __call__(self, *_: Any) -> Any:
+            raise StopIteration
+
+    app, exporter = application()
+    app.add_url_rule("/socket", "socket", lambda: Taken(), websocket=True)
+
+    assert isinstance(call(app, "/socket", variables=UPGRADE).error, StopIteration)
+    Counts(exporter).are("GET", "/socket", "101")
+
+
+def test_an_application_that_answers_nothing_is_a_500() -> None:
+    app, exporter = application(wrap=lambda _: lambda *_: [])
+
+    call(app, "/orders/7")
+
+    Counts(exporter).are("GET", RULE, "500", "InternalServerError")
+
+
+# Contexts
+
+
+def test_an_async_view_is_measured() -> None:
+    app, exporter = application()
+
+    @app.get("/async")
+    async def view() -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    assert call(app, "/async").body == b"done"
+    Counts(exporter).are("GET", "/async", "200")
+
+
+def test_an_exception_of_an_async_view_is_measured() -> None:
+    app, exporter = application()
+
+    @app.get("/async")
+    async def view() -> str:
+        await asyncio.sleep(0)
+        raise ValueError("bad")
+
+    assert call(app, "/async").status == "500 INTERNAL SERVER ERROR"
+    Counts(exporter).are("GET", "/async", "500", "ValueError", exceptions=1)
+
+
+def test_a_stream_with_context_is_measured_to_its_end(clock: Clock) -> None:
+    app, exporter = application()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def chunks() -> Iterator[str]:
+            yield request.path
+            clock.advance(0.75)
+            yield request.args["name"]
+
+        return Response(stream_with_context(chunks()))
+
+    assert call(app, "/stream", variables={"QUERY_STRING": "name=ada"}).body == b"/streamada"
+    counts = Counts(exporter)
+    counts.are("GET", "/stream", "200")
+    assert counts.seconds == {("GET", "/stream", "200"): 0.75}
+
+
+def test_nested_test_clients_count_each_request_once() -> None:
+    app, exporter = application()
+
+    @app.get("/outer")
+    def outer() -> str:
+        with app.test_client() as client:
+            inner = client.get("/orders/7")
+            missing = client.get("/nowhere")
+            return f"{inner.status_code} {missing.status_code}"
+
+    with app.test_request_context("/elsewhere"), app.test_client() as client:
+        assert client.get("/outer").text == "200 404"
+        assert client.get("/orders/3").text == "xxx"
+
+    counts = Counts(exporter)
+    assert counts.durations == {
+        ("GET", "/outer", "200"): 1,
+        ("GET", RULE, "200"): 2,
+        ("GET", "_unmatched", "404"): 1,
+    }
+    assert counts.total == {("GET", "200"): 3, ("GET", "404"): 1}
+    assert counts.errors == {("GET", "_unmatched", "404", "NotFound"): 1}
+    assert counts.in_progress == {}
+
+
+def test_a_test_context_alone_is_no_request() -> None:
+    app, exporter = application()
+
+    with app.test_request_context("/orders/7"):
+        app.preprocess_request()
+
+    assert Counts(exporter).total == {}
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_the_test_client_counts_the_same_buffered_or_not(buffered: bool) -> None:
+    app, exporter = application()
+
+    assert app.test_client().get("/orders/7", buffered=buffered).status_code == 200
+    Counts(exporter).are("GET", RULE, "200")
+
+
+# Under a real server
+
+SERVED = """
+import threading
+from flask import Flask, Response, send_file
+from exporter import FlaskExporter
+
+app = Flask("served")
+exporter = FlaskExporter(app)
+
+@app.get("/endless")
+def endless():
+    return Response(b"x" * 65536 for _ in iter(int, 1))
+
+@app.get("/file")
+def file():
+    return send_file(__file__)
+
+@app.get("/break")
+def breaks():
+    def chunks():
+        yield b"x"
+        raise RuntimeError("half-way")
+    return Response(chunks())
+
+@app.get("/exit")
+def leave():
+    raise SystemExit(1)  # 3 and 4 would tell the master that no worker can start
+"""
+
+
+def test_under_gunicorn_each_end_of_a_request_is_counted_once(tmp_path: Path) -> None:
+    """A client that goes away, a file sent by the kernel, a body that breaks off, a worker that exits."""
+    with served(tmp_path, SERVED, workers=2) as service:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=10) as client:
+            client.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+        assert service.get("/file").body == SERVED.encode()
+        with pytest.raises(http.client.IncompleteRead):
+            service.get("/break")
+        with suppress(http.client.HTTPException, OSError):
+            service.get("/exit")
+
+        wanted = {
+            "total": {("GET", "200"): 3, ("GET", "500"): 1},
+            "errors": {
+                ("/break", "200", "RuntimeError"): 1,
+                ("/exit", "500", "SystemExit"): 1,
+            },
+            "disconnects": {("/endless",): 1},
+            "exceptions": {("GET", "500"): 2},
+            "sizes": {("/file",): len(SERVED)},
+            "in_progress": {},
+        }
+        eventually(lambda: observed(service) == wanted, 20, f"{wanted}; but {observed(service)}")
+
+
+def observed(service: Service) -> dict[str, dict[tuple[str, ...], float]]:
+    """What the workers counted, without what is 0 and what differs from run to run."""
+    names = {
+        "flask_http_request_total": ("total", ("method", "status")),
+        "flask_http_request_errors_total": ("errors", ("url_rule", "status", "error_type")),
+        "flask_http_client_disconnects_total": ("disconnects", ("url_rule",)),
+        "flask_http_request_exceptions_total": ("exceptions", ("method", "status")),
+        "flask_http_response_size_bytes_sum": ("sizes", ("url_rule",)),
+        "flask_http_requests_in_progress": ("in_progress", ()),
+    }
+    found: dict[str, dict[tuple[str, ...], float]] = {key: {} for key, _ in names.values()}
+    text = ""
+    with suppress(http.client.HTTPException, OSError):  # the worker that answers may be the one that exits
+        text = service.get("/metrics").body.decode()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name in names and sample.value:
+                key, labels = names[sample.name]
+                values = tuple(sample.labels[label] for label in labels)
+                if values not in (("/endless",), ("/break",)) or key != "sizes":
+                    found[key][values] = sample.value
+    return found

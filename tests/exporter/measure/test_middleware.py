@@ -1,0 +1,262 @@
+"""Rules, requests in progress, sizes, the time in the queue, and request ids."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Blueprint, Response, request
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+# Rules
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "error"),
+    [
+        ("/nowhere", "GET", "404", "NotFound"),
+        ("/orders/7", "DELETE", "405", "MethodNotAllowed"),
+        ("/slash", "GET", "308", ""),
+    ],
+)
+def test_what_matches_no_rule_is_unmatched(path: str, method: str, status: str, error: str) -> None:
+    app, exporter = application()
+    app.add_url_rule("/slash/", "slash", lambda: "ok")
+
+    assert call(app, path, method).status[:3] == status
+    Counts(exporter).are(method, "_unmatched", status, error)
+
+
+def test_a_method_that_no_rfc_knows_is_other() -> None:
+    app, exporter = application()
+    app.add_url_rule("/cache", "cache", lambda: "gone", methods=["PURGE"])
+
+    assert call(app, "/cache", "PURGE").status == "200 OK"
+    assert call(app, "/cache", "BREW").status == "405 METHOD NOT ALLOWED"
+    counts = Counts(exporter)
+    assert counts.total == {("_OTHER", "200"): 1, ("_OTHER", "405"): 1}
+    assert counts.durations == {("_OTHER", "/cache", "200"): 1, ("_OTHER", "_unmatched", "405"): 1}
+
+
+def test_the_rule_of_a_mounted_blueprint_has_its_prefixes() -> None:
+    inner, outer = Blueprint("inner", __name__), Blueprint("outer", __name__, url_prefix="/api")
+    inner.add_url_rule("/<name>", "show", lambda name: name)
+    outer.register_blueprint(inner, url_prefix="/v<int:version>")
+    inner.url_value_preprocessor(lambda _, values: values.pop("version") if values else None)
+    app, exporter = application()
+    app.register_blueprint(outer)
+
+    assert call(app, "/api/v2/tea").body == b"tea"
+    Counts(exporter).are("GET", "/api/v<int:version>/<name>", "200")
+
+
+def test_the_rule_of_a_subdomain_is_without_its_host() -> None:
+    app, exporter = application(flask={"subdomain_matching": True})
+    app.config["SERVER_NAME"] = "example.test"
+    app.add_url_rule("/users/<name>", "user", lambda name: name, subdomain="api")
+
+    assert call(app, "/users/ada", variables={"HTTP_HOST": "api.example.test"}).body == b"ada"
+    Counts(exporter).are("GET", "/users/<name>", "200")
+
+
+def test_the_rule_under_a_script_name_is_without_it() -> None:
+    app, exporter = application()
+    service = DispatcherMiddleware(lambda *_: [], {"/shop": app})
+
+    assert call(service, "/shop/orders/7").body == b"xxxxxxx"
+    Counts(exporter).are("GET", RULE, "200")
+
+
+def test_an_application_behind_proxyfix_is_measured_outside_of_it() -> None:
+    app, exporter = application()
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
+
+    assert call(app, "/orders/7", variables={"HTTP_X_FORWARDED_PREFIX": "/shop"}).status == "200 OK"
+    Counts(exporter).are("GET", RULE, "200")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_middleware_that_answers_late_does_not_hide_the_rule(inside: bool) -> None:
+    """One that calls `start_response` after the application is done, when Flask has dropped its request."""
+
+    def buffering(wsgi_app: Any) -> Any:
+        def whole(variables: Any, start_response: Any) -> list[bytes]:
+            answer = call(lambda _, start: wsgi_app(variables, start))
+            start_response(answer.status, answer.headers)
+            return [answer.body]
+
+        return whole
+
+    app, exporter = application(wrap=buffering if inside else None)
+    if not inside:
+        app.wsgi_app = buffering(app.wsgi_app)  # type: ignore[method-assign]
+
+    assert call(app, "/orders/7").body == b"xxxxxxx"
+    Counts(exporter).are("GET", RULE, "200")
+
+
+def test_a_middleware_that_answers_itself_is_counted_with_the_rule_it_stands_before() -> None:
+    def closed(_: Any, start_response: Any) -> list[bytes]:
+        start_response("403 Forbidden", [])
+        return [b"closed"]
+
+    app, exporter = application(wrap=lambda _: closed)
+
+    assert call(app, "/orders/7").body == b"closed"
+    Counts(exporter).are("GET", RULE, "403", "Forbidden")
+
+
+# In progress, sizes, queue
+
+
+def test_a_request_is_in_progress_until_its_body_has_been_handed_over() -> None:
+    app, exporter = application()
+    seen = []
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def chunks() -> Iterator[bytes]:
+            seen.append(counted(exporter, "flask_http_requests_in_progress"))
+            yield b"x"
+
+        return Response(chunks())
+
+    call(app, "/stream")
+
+    assert seen == [{(): 1}]
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
+    assert counted(exporter, "flask_worker_threads_busy") == {}
+
+
+@pytest.mark.parametrize("size", [0, 100, 101, 1_000_000])
+def test_sizes_are_counted_in_powers_of_ten(size: int) -> None:
+    app, exporter = application()
+
+    @app.post("/upload")
+    def upload() -> bytes:
+        return request.get_data()
+
+    body = os.urandom(size)
+    variables = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(size)}
+    assert call(app, "/upload", "POST", variables=variables).body == body
+
+    for name in ("request", "response"):
+        family = f"flask_http_{name}_size_bytes"
+        labels = ("POST", "/upload")
+        assert counted(exporter, f"{family}_sum") == ({labels: size} if size else {})
+        assert counted(exporter, f"{family}_count") == {labels: 1}
+        assert counted(exporter, f"{family}_bucket") == {
+            (*labels, bound): 1
+            for bound in ("100.0", "1000.0", "10000.0", "100000.0", "1e+06", "1e+07", "1e+08", "+Inf")
+            if size <= float(bound)
+        }
+
+
+@pytest.mark.parametrize("length", ["", "-5", "much", "١٢", "1" * 5000])
+def test_a_length_that_the_client_made_up_hurts_nobody(length: str) -> None:
+    app, exporter = application()
+
+    assert call(app, "/orders/7", variables={"CONTENT_LENGTH": length}).status == "200 OK"
+    counts = Counts(exporter)
+    counts.are("GET", RULE, "200")
+    assert all(0 < size <= 1 << 40 for size in counts.request_sizes.values())
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("1700000999.500", 0.5),
+        ("t=1700000999.500", 0.5),
+        ("1700000999500", 0.5),
+        ("t=1700000999500", 0.5),
+        ("1700000999500000", 0.5),
+        ("1700000000", 60.0),
+        ("1700001030", 0.0),
+    ],
+)
+def test_the_time_in_the_queue_is_understood_in_seconds_milliseconds_and_microseconds(
+    header: str, seconds: float, clock: Clock
+) -> None:
+    """Clamped to 0..60 s. The wall clock says 1700001000."""
+    app, exporter = application(trusted_proxies="127.0.0.1")
+    assert clock.now == 1000
+
+    call(app, "/orders/7", variables={"HTTP_X_REQUEST_START": header, "REMOTE_ADDR": "127.0.0.1"})
+
+    assert counted(exporter, "flask_http_request_queue_seconds_count") == {(): 1}
+    assert counted(exporter, "flask_http_request_queue_seconds_sum") == ({(): seconds} if seconds else {})
+
+
+@pytest.mark.parametrize(
+    "header", ["", "soon", "t=", "-1", "nan", "1e400", "9" * 5000, "12:30", "1700000999,5"]
+)
+def test_garbage_in_the_queue_header_counts_for_nothing(header: str) -> None:
+    app, exporter = application(trusted_proxies="127.0.0.1")
+
+    call(app, "/orders/7", variables={"HTTP_X_REQUEST_START": header, "REMOTE_ADDR": "127.0.0.1"})
+
+    assert counted(exporter, "flask_http_request_queue_seconds_count") == {}
+    Counts(exporter).are("GET", RULE, "200")
+
+
+@pytest.mark.parametrize("proxies", [(), "192.0.2.0/24"])
+def test_the_queue_header_of_a_client_counts_for_nothing(proxies: Any) -> None:
+    app, exporter = application(trusted_proxies=proxies)
+
+    call(
+        app, "/orders/7", variables={"HTTP_X_REQUEST_START": str(time.time() - 5), "REMOTE_ADDR": "127.0.0.1"}
+    )
+
+    assert counted(exporter, "flask_http_request_queue_seconds_count") == {}
+
+
+# Request ids
+
+
+@pytest.mark.parametrize("given", ["a", "A-z_0.9", "x" * 64])
+def test_a_well_formed_request_id_is_kept(given: str) -> None:
+    app, _ = application()
+
+    assert (
+        dict(call(app, "/orders/7", variables={"HTTP_X_REQUEST_ID": given}).headers)["X-Request-ID"] == given
+    )
+
+
+@pytest.mark.parametrize("given", ["", "x" * 65, "a b", "a\n", "é", "<script>"])
+def test_any_other_request_id_is_replaced(given: str) -> None:
+    app, _ = application()
+
+    found = dict(call(app, "/orders/7", variables={"HTTP_X_REQUEST_ID": given}).headers)["X-Request-ID"]
+
+    assert len(found) == 24
+    assert int(found, 16) > 0
+
+
+def test_the_applications_own_request_id_is_left_alone() -> None:
+    app, _ = application()
+    app.after_request(lambda response: response.headers.set("x-request-id", "mine") or response)
+
+    ids = [value for name, value in call(app, "/orders/7").headers if name.lower() == "x-request-id"]
+
+    assert ids == ["mine"]
+
+
+def test_each_request_has_an_id_of_its_own() -> None:
+    app, _ = application()
+
+    ids = {dict(call(app, "/orders/7").headers)["X-Request-ID"] for _ in range(1000)}
+
+    assert len(ids) == 1000

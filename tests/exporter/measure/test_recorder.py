@@ -1,0 +1,91 @@
+"""Recorders: what they add to the one-second slots, which those of one rule share, and to the sizes."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Response
+
+from exporter.measure import middleware
+from exporter.measure.instruments import Instruments
+from exporter.measure.middleware import Middleware
+from exporter.measure.recorder import Recorder, announced_size
+from tests.rig.exchanges import exchange
+from tests.rig.wsgi import RULE, application, call, counted
+
+
+@pytest.fixture
+def instruments() -> Instruments:
+    """Ready for the first request."""
+    _, exporter = application()
+    (made,) = (one for one in exporter.worker.forks if isinstance(one, Instruments))
+    made.begin()
+    return made
+
+
+def recorder(instruments: Instruments, status: str) -> Recorder:
+    """That of a status of the rule."""
+    return instruments.recorder(("GET", RULE, status), known=True)
+
+
+def test_minimum_and_maximum_are_those_of_all_statuses_of_a_rule(instruments: Instruments) -> None:
+    """Each recorder keeps what it saw; another's slower or faster request is not forgotten for it."""
+    good, bad = recorder(instruments, "200"), recorder(instruments, "500")
+    good(exchange(duration=0.5), 1000.1)
+    bad(exchange(duration=2.0, failed=True), 1000.2)
+    good(exchange(duration=1.0), 1000.3)
+    bad(exchange(duration=0.1, failed=True), 1000.4)
+    good(exchange(duration=0.3), 1000.5)
+
+    assert instruments.slots.extremes(1000.9) == {RULE: (0.1, 2.0)}
+    assert instruments.slots.totals(1000.9) == (5, 2)
+
+
+def test_each_second_begins_anew(instruments: Instruments) -> None:
+    """Also where a minute ago the same slot was used."""
+    record = recorder(instruments, "200")
+    record(exchange(duration=9.0), 1000.9)
+    record(exchange(duration=0.2), 1001.0)
+
+    assert instruments.slots.extremes(1001.0) == {RULE: (0.2, 9.0)}
+
+    record(exchange(duration=0.4), 1060.0)
+
+    assert instruments.slots.extremes(1060.0) == {RULE: (0.2, 0.4)}
+    assert instruments.slots.totals(1061.0) == (1, 0)
+
+
+def test_a_request_that_another_thread_overtook_counts_in_the_later_second(instruments: Instruments) -> None:
+    record = recorder(instruments, "200")
+    record(exchange(duration=0.2), 1001.0)
+    record(exchange(duration=0.1), 1000.9)
+
+    assert instruments.slots.extremes(1001.0) == {RULE: (0.1, 0.2)}
+    assert instruments.slots.totals(1001.0) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("length", "size"),
+    [("0", 0), ("12", 12), ("", 0), ("-1", 0), ("1e3", 0), ("²", 0), ("9" * 5000, 1 << 40)],
+)
+def test_the_announced_size_is_a_number_or_nothing(length: str, size: int) -> None:
+    assert announced_size(length) == size
+
+
+def test_status_lines_that_an_application_invents_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is counted under its number, and only so many are remembered."""
+    monkeypatch.setattr(middleware, "OUTCOMES", 5)
+    app, exporter = application()
+
+    @app.get("/invent/<reason>")
+    def invent(reason: str) -> Response:
+        return Response("x", status=f"299 {reason}")
+
+    for _ in range(2):
+        for number in range(20):
+            assert call(app, f"/invent/{number}").status == f"299 {number}"
+    (measuring,) = (one for one in exporter.worker.forks if isinstance(one, Middleware))
+
+    assert len(measuring.outcomes) == 5
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == {
+        ("GET", "/invent/<reason>", "299"): 40
+    }

@@ -1,0 +1,116 @@
+"""The exporter's own endpoints: no traffic, and they yield to the host's routes."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Blueprint, Flask
+from prometheus_client import CollectorRegistry
+
+from exporter import FlaskExporter
+from tests.rig.wsgi import application, call, counted
+
+OWN = [
+    "/metrics",
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/monitoring/stats",
+    "/monitoring/requests",
+    "/monitoring/endpoints",
+]
+
+
+@pytest.mark.parametrize("path", OWN)
+def test_they_are_no_traffic(path: str) -> None:
+    app, exporter = application()
+
+    answer = call(app, path)
+
+    assert answer.status == "200 OK"
+    assert "X-Request-ID" not in dict(answer.headers)
+    for family in ("request_total", "requests_in_progress", "request_duration_seconds_count"):
+        assert counted(exporter, f"flask_http_{family}") == {}
+    assert exporter.recent.read() == []
+
+
+@pytest.mark.parametrize("path", OWN)
+@pytest.mark.parametrize("export", [True, False], ids=["measured", "not measured"])
+@pytest.mark.parametrize("late", [True, False], ids=["after the exporter", "before it"])
+def test_a_route_of_the_host_on_the_same_path_wins(path: str, export: bool, late: bool) -> None:
+    app = Flask("host")
+    if not late:
+        app.add_url_rule(path, "mine", lambda: "mine")
+    exporter = FlaskExporter(app, registry=CollectorRegistry(), export_defaults=export)
+    if late:
+        app.add_url_rule(path, "mine", lambda: "mine")
+
+    assert call(app, path).body == b"mine"
+    assert call(app, path, "HEAD").status == "200 OK"
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == (
+        {("GET", path, "200"): 1, ("HEAD", path, "200"): 1} if export else {}
+    )
+    for other in OWN:
+        if other != path:
+            assert call(app, other).body != b"mine"
+
+
+def test_a_route_of_a_blueprint_wins_too() -> None:
+    app, exporter = application()
+    pages = Blueprint("pages", __name__, url_prefix="/health")
+    pages.add_url_rule("", "health", lambda: "mine")
+    app.register_blueprint(pages)
+
+    assert call(app, "/health").body == b"mine"
+    assert call(app, "/health/live").body == b'{"status":"alive"}\n'
+    assert counted(exporter, "flask_http_request_total") == {("GET", "200"): 1}
+
+
+@pytest.mark.parametrize("rule", ["/<path:anything>", "/<anything>", "/<any(metrics, health):page>"])
+@pytest.mark.parametrize("late", [True, False])
+def test_a_catch_all_of_the_host_does_not_count(rule: str, late: bool) -> None:
+    app = Flask("host")
+    if not late:
+        app.add_url_rule(rule, "mine", lambda **_: "mine")
+    exporter = FlaskExporter(app, registry=CollectorRegistry())
+    if late:
+        app.add_url_rule(rule, "mine", lambda **_: "mine")
+
+    assert call(app, "/metrics").body.startswith(b"# HELP")
+    assert call(app, "/health").body != b"mine"
+    assert counted(exporter, "flask_http_request_total") == {}
+
+
+def test_the_path_of_the_host_that_won_is_traffic_with_its_own_methods() -> None:
+    app, exporter = application()
+    app.add_url_rule("/health", "mine", lambda: "mine", methods=["POST"])
+
+    assert call(app, "/health", "POST").body == b"mine"
+    assert call(app, "/health").status == "405 METHOD NOT ALLOWED"
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == {
+        ("POST", "/health", "200"): 1,
+        ("GET", "_unmatched", "405"): 1,
+    }
+
+
+def test_each_of_them_can_be_moved_or_turned_off() -> None:
+    app, _ = application(path="/m", health_path="/h", monitoring_path="/mon")
+    for path in ("/m", "/h", "/h/live", "/h/ready", "/mon/stats"):
+        assert call(app, path).status == "200 OK"
+
+    app, _ = application(path="off", health_path="off", monitoring_path="off")
+    for path in OWN:
+        assert call(app, path).status == "404 NOT FOUND"
+
+
+def test_hosts_routes_exist_at_zero_and_ours_do_not() -> None:
+    app, exporter = application()
+    app.add_url_rule("/health", "mine", lambda: "mine")
+    call(app, "/metrics")
+
+    rules = {
+        sample.labels["url_rule"]
+        for family in exporter.registry.collect()
+        for sample in family.samples
+        if sample.name == "flask_http_request_duration_seconds_count"
+    }
+    assert rules == {"/orders/<int:number>", "/static/<path:filename>", "/health"}

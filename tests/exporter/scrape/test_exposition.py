@@ -1,0 +1,372 @@
+"""The text of a scrape: prometheus_client's to the letter, made once for all who ask at the same time."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import random
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.samples import Exemplar
+
+from exporter.scrape.exemplars import Observed, of_requests
+from exporter.scrape.exposition import Exposition
+from exporter.worker.flightrecorder import Request
+from tests.rig.master import eventually
+from tests.rig.workerfiles import NOBODY, dead, histogram, living, their_lines, total
+from tests.rig.wsgi import Raises
+
+ACCEPTED = [
+    None,
+    "*/*",
+    "text/plain;version=0.0.4",
+    "text/plain;version=1.0.0;escaping=allow-utf-8",
+    "text/plain;version=1.0.0;escaping=values",
+    "text/plain;version=1.0.0;escaping=dots",
+    "application/openmetrics-text",
+    "application/openmetrics-text;version=0.0.1,text/plain;q=0.5",
+    "application/openmetrics-text;version=1.0.0;escaping=underscores",
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
+    "application/openmetrics-text;version=1.0.0;escaping=values",
+    "application/openmetrics-text;version=2.0.0;escaping=dots",
+]
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+
+
+class Custom:
+    """A collector of the user's own."""
+
+    def describe(self) -> Iterable[Metric]:
+        return self.collect()
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily("custom", "Own", labels=["a"])
+        family.add_metric(["b"], 3, created=1.5e9)
+        return [family, GaugeMetricFamily("plain", "Own", value=1e7)]
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """One of everything, with names, labels, help texts and values that need care."""
+    chance = random.Random(4)
+    made = CollectorRegistry(target_info={"env": "test"})
+    took = Histogram("took_seconds", 'How\\long "it"\ntook: 100 %s %', ["path"], registry=made)
+    for path in ("/", '/q"uo\\te\n', "/ü%s", "/<int:id>"):
+        for _ in range(30):
+            took.labels(path).observe(
+                chance.random() * 3, {"id": path[:5]} if chance.random() < 0.3 else None
+            )
+    Histogram("below_zero", "b", buckets=(-1, 0, 1), registry=made).observe(0.5)
+    hits = Counter("hits", "h", ["a"], registry=made)
+    for value in (0.1, 1e6, 999999.0, 1e21, 5e-7, float("inf"), float("nan")):
+        hits.labels(str(value)).inc(value, {"id": "x"})
+    hits.labels("0.1").reset()
+    Counter("nobody_yet", "n", ["a"], registry=made)
+    gauge = Gauge("level", "l", ["a"], unit="bytes", registry=made)
+    for number in (-2e7, -0.0, float("-inf"), 3):
+        gauge.labels(str(number)).set(number)
+    Gauge("asked", "a", registry=made).set_function(lambda: 12345678)
+    Summary("size", "s", ["a"], registry=made).labels("b").observe(7)
+    Counter("dotted.name", "d", ["a.b", "c:d"], registry=made).labels("1", "2").inc()
+    Gauge("colon:name", "c", registry=made).set(1)
+    Info("build", "i", registry=made).info({"a": "b"})
+    Enum("state", "e", states=["on", "off"], registry=made)
+    made.register(Custom())
+    return made
+
+
+@pytest.mark.parametrize("accept", ACCEPTED)
+def test_one_process_says_what_prometheus_client_says(
+    accept: str | None, registry: CollectorRegistry
+) -> None:
+    """Byte for byte in every format and escaping; again after values and children have changed."""
+    encode, content_type = choose_encoder(accept or "")
+    exposition = Exposition(registry)
+    body, headers = exposition.render(accept)
+
+    assert body == encode(registry)
+    assert dict(headers)["Content-Type"] == content_type
+
+    hits = registry._names_to_collectors["hits"]
+    assert isinstance(hits, Counter)
+    hits.labels("0.1").inc(7)
+    hits.labels("new").inc()
+    hits.remove("nan")
+    assert exposition.render(accept)[0] == encode(registry)
+
+
+@pytest.mark.parametrize("accept", ACCEPTED)
+def test_names_select_samples(accept: str | None, registry: CollectorRegistry) -> None:
+    """`name[]` gives the samples of these names and their families' heads."""
+    names = ["hits_total", "took_seconds_bucket", "plain", "size_created", "target_info", "unknown"]
+    encode, _ = choose_encoder(accept or "")
+    body, _ = Exposition(registry).render(accept, names)
+
+    assert sorted(body.split(b"\n")) == sorted(encode(registry.restricted_registry(names)).split(b"\n"))
+
+
+def test_created_series_can_be_turned_off(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in prometheus_client, at any time."""
+    exposition = Exposition(registry)
+    assert b"hits_created" in exposition.render()[0]
+    monkeypatch.setattr("prometheus_client.metrics._use_created", False)
+
+    assert exposition.render()[0] == choose_encoder("")[0](registry)
+
+
+def test_a_version_that_is_no_number_gets_the_plain_text(registry: CollectorRegistry) -> None:
+    """prometheus_client raises TypeError for it."""
+    body, headers = Exposition(registry).render("application/openmetrics-text;version=1.a")
+
+    assert dict(headers)["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert body == choose_encoder("")[0](registry)
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "compressed"),
+    [
+        (None, False),
+        ("identity", False),
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000", False),
+        ("xgzip", False),
+    ],
+)
+def test_gzip_where_asked(accept_encoding: str | None, compressed: bool, registry: CollectorRegistry) -> None:
+    """The body is compressed for those who say so, and the same."""
+    exposition = Exposition(registry)
+    body, headers = exposition.render(None, (), accept_encoding)
+
+    assert ("Content-Encoding", "gzip") in headers or not compressed
+    assert (gzip.decompress(body) if compressed else body) == exposition.render()[0]
+    assert dict(headers)["Vary"] == "Accept, Accept-Encoding"
+
+
+def test_a_collector_that_raises_costs_its_own_samples(registry: CollectorRegistry) -> None:
+    """The others are served and the failure is reported; without a listener it is the caller's."""
+
+    class Broken:
+        def describe(self) -> list[Metric]:
+            return []
+
+        def collect(self) -> list[Metric]:
+            raise ValueError("broken")
+
+    whole = Exposition(registry).render()[0]
+    registry.register(Broken())
+    Gauge("divided", "d", registry=registry).set_function(lambda: 1 / 0)
+    failed: list[tuple[str, type[BaseException]]] = []
+    body, _ = Exposition(registry, failed=lambda stage, error: failed.append((stage, type(error)))).render()
+
+    assert body == whole
+    assert failed == [("scrape", ValueError), ("scrape", ZeroDivisionError)]
+    with pytest.raises(ValueError, match="broken"):
+        Exposition(registry).render()
+
+
+def test_a_fold_that_finds_no_space_is_no_failed_scrape(
+    tmp_path: Path, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scrape answers with every count, and the failure is told as one of stage `fold`."""
+    dead(tmp_path, "counter", NOBODY, {total(): 3.0})
+    monkeypatch.setattr(
+        "exporter.store.archive.write", Raises(OSError(errno.ENOSPC, "No space left on device"))
+    )
+    failed: list[tuple[str, type[BaseException]]] = []
+    exposition = Exposition(
+        registry, str(tmp_path), failed=lambda stage, error: failed.append((stage, type(error)))
+    )
+
+    assert b"hits_total 3.0" in exposition.render()[0]
+    assert failed == [("fold", OSError)]
+
+
+def test_several_processes_say_what_prometheus_client_says(tmp_path: Path) -> None:
+    """Line by line after sorting, of the same living files; with the live collectors after them."""
+    counts = {"0.5": 3.0, "1.0": 0.0, "+Inf": 2.0}
+    files = [
+        living(tmp_path, stem, NOBODY + worker, samples)
+        for worker in range(2)
+        for stem, samples in (
+            ("counter", {total(path=f"/{worker}"): 1e7, total(path="/%s"): 0.5}),
+            ("histogram", histogram("took", counts, 1.25, path="/")),
+        )
+    ]
+    theirs = their_lines(tmp_path)
+    body, _ = Exposition(CollectorRegistry(), str(tmp_path), [Custom()]).render()
+    for file in files:
+        file.close()
+
+    custom = choose_encoder("")[0](_Only(Custom())).decode().splitlines()
+    assert sorted(body.decode().splitlines()) == sorted(theirs + custom)
+
+
+class _Only:
+    def __init__(self, collector: Custom) -> None:
+        self._collector = collector
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collector.collect()
+
+
+def test_worker_files_are_counted(tmp_path: Path) -> None:
+    """Living, archive and corrupt; nothing where there is no directory."""
+    file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
+    dead(tmp_path, "counter", NOBODY + 1, {total(): 1.0})
+    (tmp_path / "histogram_1.db").write_text("garbage garbage")
+    exposition = Exposition(CollectorRegistry(), str(tmp_path))
+    exposition.render()
+    counts = exposition.worker_files()
+    file.close()
+
+    assert counts == {"live": 1, "archive": 1, "corrupt": 1}
+    assert Exposition(CollectorRegistry()).worker_files() == {}
+
+
+def request(number: int, duration: float, status: int = 200, error_type: str = "") -> Request:
+    return Request(
+        start_time=1e9 + number,
+        duration=duration,
+        method="GET",
+        url_rule="/orders",
+        endpoint="orders",
+        path="/orders",
+        status=status,
+        failed=status >= 500,
+        error_type=error_type,
+        request_size=0,
+        response_size=0,
+        request_id=f"r{number}",
+        trace_id="0af7651916cd43dd8448eb211c80319c" if number % 2 else "",
+        disconnected=False,
+    )
+
+
+def test_exemplars_under_several_workers(tmp_path: Path) -> None:
+    """The newest request of each bucket and of each kind of error is there, once; others have no place."""
+    labels = {"method": "GET", "url_rule": "/orders", "status": "200"}
+    errors = {**labels, "status": "500"}
+    counts = {"0.5": 3.0, "1.0": 1.0, "+Inf": 2.0}
+    dead(tmp_path, "histogram", NOBODY, histogram("took", counts, 1.0, **labels))
+    dead(tmp_path, "counter", NOBODY, {total("errors", **errors, error_type="KeyError"): 2.0})
+    newest_first = [
+        request(9, 0.2),
+        request(8, 7.0),
+        request(7, 0.1),
+        request(6, 0.3, 500, "KeyError"),
+        request(5, 0.3, 500, "ValueError"),
+        request(4, 0.5, 503),
+    ]
+    exposition = Exposition(
+        CollectorRegistry(),
+        str(tmp_path),
+        observed=lambda: of_requests(newest_first, durations="took", errors="errors", group="url_rule"),
+    )
+    text = exposition.render(OPENMETRICS)[0].decode()
+    shown = {
+        (sample.name, sample.labels.get("le")): sample.exemplar._replace(
+            timestamp=float(sample.exemplar.timestamp)
+        )
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar
+    }
+
+    assert shown == {
+        ("took_bucket", "0.5"): Exemplar(
+            {"request_id": "r9", "trace_id": "0af7651916cd43dd8448eb211c80319c"}, 0.2, 1e9 + 9.2
+        ),
+        ("took_bucket", "+Inf"): Exemplar({"request_id": "r8"}, 7.0, 1e9 + 15.0),
+        ("errors_total", None): Exemplar({"request_id": "r6"}, 1.0, 1e9 + 6.3),
+    }
+    assert b"r9" not in exposition.render()[0]
+
+
+def test_an_exemplar_in_one_process_takes_the_place_of_an_older_one() -> None:
+    """A sample has one exemplar: the flight recorder's before prometheus_client's own."""
+    registry = CollectorRegistry()
+    Counter("hits", "h", ["a"], registry=registry).labels("b").inc(1, {"id": "old"})
+    new = Observed("hits", {"a": "b"}, Exemplar({"id": "new"}, 1.0, 5.0))
+    text = Exposition(registry, observed=lambda: [new]).render(OPENMETRICS)[0].decode()
+
+    assert 'hits_total{a="b"} 1.0 # {id="new"} 1.0 5.0\n' in text
+    assert "old" not in text
+
+
+class CountingLock:
+    """A lock that knows how many have asked for it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.asked += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_simultaneous_scrapers_share_one_merge() -> None:
+    """Nine who ask while a merge is under way wait for the next one, and that serves all of them."""
+    registry = CollectorRegistry()
+    running, finish = threading.Event(), threading.Event()
+    merges: list[int] = []
+
+    class Slow:
+        def describe(self) -> list[Metric]:
+            return []
+
+        def collect(self) -> list[Metric]:
+            merges.append(len(merges))
+            running.set()
+            finish.wait(30)
+            return [GaugeMetricFamily("merge", "m", value=merges[-1])]
+
+    registry.register(Slow())
+    exposition = Exposition(registry)
+    bodies: list[bytes] = []
+    scrapers = [threading.Thread(target=lambda: bodies.append(exposition.render()[0])) for _ in range(10)]
+    turn = CountingLock()
+    exposition._turns._turn = turn  # type: ignore[assignment]
+    scrapers[0].start()
+    assert running.wait(30)
+    for scraper in scrapers[1:]:
+        scraper.start()
+    eventually(lambda: turn.asked == 10, "all scrapers to wait")
+    finish.set()
+    for scraper in scrapers:
+        scraper.join()
+
+    assert merges == [0, 1]
+    assert sorted(b"merge 1.0" in body for body in bodies) == [False] + [True] * 9
+
+
+def test_a_failed_merge_serves_nobody() -> None:
+    """The next one tries again."""
+    registry = CollectorRegistry()
+    numbers = iter([1 / 1, 0.0])
+    Gauge("divided", "d", registry=registry).set_function(lambda: 1 / (1 - next(numbers)))
+    exposition = Exposition(registry)
+    with pytest.raises(ZeroDivisionError):
+        exposition.render()
+
+    assert b"divided 1.0\n" in exposition.render()[0]
+
+
+def test_a_missing_directory_is_the_callers_error(tmp_path: Path) -> None:
+    """Somebody has removed it."""
+    with pytest.raises(FileNotFoundError):
+        Exposition(CollectorRegistry(), str(tmp_path / "gone")).render()

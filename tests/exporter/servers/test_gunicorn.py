@@ -1,0 +1,299 @@
+"""gunicorn with the exporter's hooks: a real master, real workers, real signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from tests.exporter.store.test_workerfile import small_disk
+from tests.rig.master import Master, eventually, gunicorn, serving
+from tests.rig.stack import free_ports
+
+ORDERS = (
+    'flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/orders/<int:number>"}'
+)
+
+
+def order(master: Master, count: int = 1) -> list[int]:
+    """Place so many requests; the process ids of the workers that answered."""
+    return [int(master.get("/orders/1")[1]) for _ in range(count)]
+
+
+def files(master: Master) -> set[str]:
+    """Worker files and archive; not the rings nor the locks."""
+    return {path.name for path in master.directory.iterdir() if path.suffix in (".db", ".json")}
+
+
+def test_the_hooks_do_not_import_prometheus_client() -> None:
+    """It would look for the directory when it is imported, before `raw_env` has named it."""
+    check = "import sys, exporter.gunicorn; sys.exit('prometheus_client' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_several_workers_without_a_directory_do_not_start(tmp_path: Path) -> None:
+    """The error names the variable and the remedy."""
+    with gunicorn(tmp_path, PROMETHEUS_MULTIPROC_DIR="") as master:
+        assert master.process.wait(60) == 1
+        assert (
+            "Error: 3 workers each count for themselves: set PROMETHEUS_MULTIPROC_DIR to a directory for "
+            "them to share, on tmpfs if possible, for example /dev/shm/my-service" in master.text()
+        )
+
+
+def test_one_worker_needs_no_directory(tmp_path: Path) -> None:
+    """A single worker serves its own registry."""
+    with serving(tmp_path, workers=1, PROMETHEUS_MULTIPROC_DIR="") as master:
+        order(master, 3)
+
+        assert master.samples()[ORDERS] == 3.0
+
+
+def test_a_bad_setting_does_not_start(tmp_path: Path) -> None:
+    """The error names the setting, its value and what it takes."""
+    with gunicorn(tmp_path, EXPORTER_DRAIN="soon") as master:
+        assert master.process.wait(60) == 1
+        assert "Error: EXPORTER_DRAIN='soon': give seconds from 0 to 3600" in master.text()
+
+
+def test_a_directory_that_cannot_be_made_does_not_start(tmp_path: Path) -> None:
+    """The error names the directory."""
+    (tmp_path / "file").touch()
+    with gunicorn(tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "file" / "x")) as master:
+        assert master.process.wait(60) == 1
+        assert f"Error: PROMETHEUS_MULTIPROC_DIR={tmp_path}/file/x cannot be used: " in master.text()
+
+
+def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+    """A second master ends with the first one's process id; the first one's counts stay."""
+    with serving(tmp_path) as first:
+        order(first, 2)
+        with gunicorn(tmp_path) as second:
+            assert second.process.wait(60) == 1
+            assert (
+                f"the master process {first.process.pid} is using PROMETHEUS_MULTIPROC_DIR=" in second.text()
+            )
+
+        assert first.samples()[ORDERS] == 2.0
+
+
+def test_a_new_run_starts_at_zero(tmp_path: Path) -> None:
+    """What an earlier run left, even one that was killed, is gone."""
+    with serving(tmp_path) as master:
+        order(master, 5)
+        os.killpg(master.process.pid, signal.SIGKILL)
+        master.process.wait(30)
+    with serving(tmp_path) as master:
+        assert master.samples()[ORDERS] == 0.0
+
+
+def test_a_directory_named_by_the_configuration(tmp_path: Path) -> None:
+    """`raw_env` in a configuration of one's own is early enough, and the hooks can be imported there."""
+    (tmp_path / "conf.py").write_text(
+        f"from exporter.gunicorn import *\nraw_env = ['PROMETHEUS_MULTIPROC_DIR={tmp_path}/workers']\n"
+    )
+    with serving(tmp_path, config="conf.py", PROMETHEUS_MULTIPROC_DIR="") as master:
+        order(master, 5)
+
+        assert master.samples()[ORDERS] == 5.0
+
+
+def test_a_killed_worker_leaves_its_counts(tmp_path: Path) -> None:
+    """Its files are folded as soon as the master knows, before anybody scrapes."""
+    with serving(tmp_path) as master:
+        victim = order(master, 20)[0]
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: "archive.json" in files(master), "an archive")
+        eventually(
+            lambda: not any(name.endswith(f"_{victim}.db") for name in files(master)), "no files of the dead"
+        )
+
+        assert master.samples()[ORDERS] == 20.0
+
+
+def test_recycled_workers_leave_their_counts(tmp_path: Path) -> None:
+    """`max_requests` replaces every worker again and again; the number of files stays that of the living."""
+    with serving(tmp_path, "--max-requests", "5") as master:
+        pids = set(order(master, 60))
+        assert len(pids) > 5
+
+        assert master.samples()[ORDERS] == 60.0
+        eventually(
+            lambda: len({name.rpartition("_")[2] for name in files(master)} - {"archive.json"}) <= 4,
+            "few files",
+        )
+
+
+def test_a_reload_keeps_the_counts(tmp_path: Path) -> None:
+    """After SIGHUP other workers go on counting where the first ones ended."""
+    with serving(tmp_path) as master:
+        before = set(order(master, 10))
+        master.process.send_signal(signal.SIGHUP)
+        eventually(
+            lambda: not before & set(order(master)) and master.text().count("Worker exiting") >= 3, "a reload"
+        )
+        count = master.samples()[ORDERS]
+        order(master, 5)
+
+        assert count > 10.0
+        assert master.samples()[ORDERS] == count + 5.0
+
+
+def test_an_upgrade_keeps_the_counts(tmp_path: Path) -> None:
+    """After SIGUSR2 a new master shares the directory, and the old one goes without a drain."""
+    with serving(tmp_path, "--pid", str(tmp_path / "pid"), EXPORTER_DRAIN="60") as master:
+        order(master, 10)
+        master.process.send_signal(signal.SIGUSR2)
+        eventually(lambda: master.text().count("Booting worker") >= 6, "the new workers")
+        new = int((tmp_path / "pid.2").read_text())
+        assert master.end() == 0
+        try:
+            order(master, 5)
+            assert master.samples()[ORDERS] == 15.0
+        finally:
+            os.kill(new, signal.SIGQUIT)
+            eventually(lambda: not os.path.exists(f"/proc/{new}"), "the new master's end")
+
+
+def test_preloaded_applications_share_the_directory(tmp_path: Path) -> None:
+    """The application may be loaded before the directory is prepared."""
+    with serving(tmp_path, "--preload") as master:
+        order(master, 9)
+
+        assert master.samples()[ORDERS] == 9.0
+
+
+def test_sigterm_drains_before_it_stops(tmp_path: Path) -> None:
+    """Not ready at once, still answering; then what is in flight is finished, counted and folded."""
+    marker = tmp_path / "slow-started"
+    with serving(
+        tmp_path, "-k", "gthread", "--threads", "4", EXPORTER_DRAIN="1.5", SLOW_STARTED=str(marker)
+    ) as master:
+        assert master.get("/health/ready")[0] == 200
+        answers: list[tuple[int, str]] = []
+        master.process.send_signal(signal.SIGTERM)
+        eventually(lambda: master.get("/health/ready")[0] == 503, "not ready")
+        order(master, 3)
+        slow = threading.Thread(target=lambda: answers.append(master.get("/slow")))
+        slow.start()
+        eventually(marker.exists, "the slow request to begin")
+        assert master.process.wait(60) == 0
+        slow.join()
+
+        assert answers == [(200, "done")]
+        assert files(master) == {"archive.json"}
+        archived = (master.directory / "archive.json").read_text()
+        assert "/slow" in archived
+
+
+def test_a_second_sigterm_ends_the_drain(tmp_path: Path) -> None:
+    """Nobody has to wait an hour."""
+    with serving(tmp_path, EXPORTER_DRAIN="3600") as master:
+        master.process.send_signal(signal.SIGTERM)
+        master.await_text("Not ready any more; stopping in 3600 s")
+
+        assert master.end() == 0
+
+
+def test_metrics_on_an_address_of_their_own(tmp_path: Path) -> None:
+    """EXPORTER_LISTEN: every worker's counts, nothing else, until the server ends."""
+    (port,) = free_ports(1)
+    with serving(tmp_path, EXPORTER_LISTEN=f"127.0.0.1:{port}") as master:
+        order(master, 7)
+
+        assert master.samples(port)[ORDERS] == 7.0
+        assert master.samples(port)['flask_exporter_mode{mode="multiprocess"}'] == 1.0
+        assert master.get("/orders/1", port) == (404, "Metrics are at /metrics\n")
+        assert master.get("/metrics", port, {"X-Forwarded-For": "192.0.2.1"})[0] == 403
+        status, text = master.get("/metrics?name[]=flask_http_request_total", port)
+        assert [line.split("{")[0] for line in text.splitlines()[2:]] == ["flask_http_request_total"] * 2
+        assert status == 200
+
+        listener = listener_of(master)
+        os.kill(listener, signal.SIGKILL)
+        eventually(lambda: answers(master, port), "another listener")
+        assert listener_of(master) != listener
+
+        assert master.end() == 0
+        assert not answers(master, port)
+
+
+def answers(master: Master, port: int) -> bool:
+    """Whether metrics are served on this port."""
+    try:
+        return master.get("/metrics", port)[0] == 200
+    except OSError:
+        return False
+
+
+def listener_of(master: Master) -> int:
+    """The child of the master that is no worker."""
+    children = Path(f"/proc/{master.process.pid}/task/{master.process.pid}/children").read_text().split()
+    workers = {line.rsplit(" ", 1)[1] for line in master.text().splitlines() if "Booting worker" in line}
+    (found,) = set(children) - workers
+    return int(found)
+
+
+def test_an_address_that_is_taken_does_not_start(tmp_path: Path) -> None:
+    """The error names the setting."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with gunicorn(tmp_path, EXPORTER_LISTEN=f"127.0.0.1:{port}") as master:
+            assert master.process.wait(60) == 1
+            assert f"Error: EXPORTER_LISTEN=127.0.0.1:{port}: Address already in use" in master.text()
+
+
+def test_an_address_without_a_directory_does_not_start(tmp_path: Path) -> None:
+    """The listener reads files, so there must be some."""
+    with gunicorn(tmp_path, workers=1, PROMETHEUS_MULTIPROC_DIR="", EXPORTER_LISTEN="127.0.0.1:0") as master:
+        assert master.process.wait(60) == 1
+        assert "EXPORTER_LISTEN is served by a process that reads the worker files" in master.text()
+
+
+def test_an_upgrade_hands_the_address_over(tmp_path: Path) -> None:
+    """After SIGUSR2 and the end of the old master, the new one's listener takes the address."""
+    (port,) = free_ports(1)
+    with serving(tmp_path, "--pid", str(tmp_path / "pid"), EXPORTER_LISTEN=f"127.0.0.1:{port}") as master:
+        order(master, 4)
+        master.process.send_signal(signal.SIGUSR2)
+        eventually(lambda: master.text().count("Booting worker") >= 6, "the new workers")
+        new = int((tmp_path / "pid.2").read_text())
+        assert master.end() == 0
+        try:
+            eventually(lambda: answers(master, port), "the new listener")
+            assert master.samples(port)[ORDERS] == 4.0
+        finally:
+            os.kill(new, signal.SIGQUIT)
+            eventually(lambda: not os.path.exists(f"/proc/{new}"), "the new master's end")
+
+
+def test_a_full_disk_stops_no_request(tmp_path: Path) -> None:
+    """Where no new series finds a place requests are answered, failures are counted, and old series go on."""
+    workers = tmp_path / "workers"
+    workers.mkdir()
+    with small_disk(workers, "16m"), serving(tmp_path, workers=1, EXPORTER_GROUP_BY="path") as master:
+        answered = [master.get("/new/known") for _ in range(20)]
+        with open(workers / "ballast", "wb", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        answered += [master.get(f"/new/{number}-{'x' * 100}") for number in range(600)]
+        answered += [master.get("/new/known") for _ in range(20)]
+
+        assert set(answered) == {(200, "new")}
+        (workers / "ballast").unlink()
+        master.get("/new/known")
+        eventually(lambda: failures(master) > 0, "failures to be counted")
+        count = 'flask_http_request_duration_seconds_count{method="GET",path="/new/known",status="200"}'
+        assert master.samples()[count] == 41.0
+
+
+def failures(master: Master) -> float:
+    """Failures inside the exporter that it has counted."""
+    shown = master.samples()
+    return sum(value for name, value in shown.items() if name.startswith("flask_exporter_failures_total"))

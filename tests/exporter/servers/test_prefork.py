@@ -1,0 +1,103 @@
+"""Servers that fork, other than gunicorn: one of our own, and uWSGI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from exporter.store.directory import WorkerDirectory
+from tests.rig.master import Master, eventually, started
+from tests.rig.workerfiles import samples
+
+FORKS = """
+import os, sys
+from exporter import prefork
+
+directory = prefork.start(workers=3)
+reading, writing = os.pipe()
+for worker in range(3):
+    if os.fork() == 0:
+        from prometheus_client import Counter, Gauge
+        Counter("hits", "help").inc(worker + 1)
+        Gauge("alive", "help", multiprocess_mode="livesum").inc()
+        os.kill(os.getpid(), 9)
+for worker in range(3):
+    pid, _ = os.wait()
+    directory.fold(pid)
+print(sorted(os.listdir(directory.path)))
+"""
+
+
+def test_a_pre_fork_server_of_ones_own(tmp_path: Path) -> None:
+    """The documented three calls leave the counts of killed workers in the archive and no other file."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers")}
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout == "['archive.json', 'archive.lock', 'archive.master']\n", done.stderr
+    assert samples(WorkerDirectory(tmp_path / "workers")) == {"hits_total": 6.0}
+
+
+def test_several_workers_need_a_directory() -> None:
+    """The error names the variable and an example."""
+    environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert "RuntimeError: 3 workers each count for themselves: set PROMETHEUS_MULTIPROC_DIR" in done.stderr
+    assert done.returncode == 1
+
+
+def uwsgi(*options: str) -> list[str]:
+    script = shutil.which("uwsgi", path=str(Path(sys.executable).parent))
+    if script is None:
+        assert os.environ.get("CI") != "true", "uWSGI is missing: pip install pyuwsgi"
+        pytest.skip("SKIPPED: uWSGI is missing, so its hook is not tested: pip install pyuwsgi")
+    command = [script, "--master", "--enable-threads", "--need-app", "--die-on-term", "--processes", "3"]
+    command += ["--shared-import", "exporter.uwsgi", "--module", "served:app", "--http-socket", "127.0.0.1:0"]
+    return [*command, "--virtualenv", sys.prefix, *options]
+
+
+def ready(master: Master) -> Master:
+    master.port = int(master.await_text(r"bound to TCP address 127\.0\.0\.1:(\d+)")[1])
+    eventually(lambda: master.text().count("spawned uWSGI worker") == 3, "all workers")
+    return master
+
+
+ORDERS = (
+    'flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/orders/<int:number>"}'
+)
+
+
+@pytest.mark.parametrize("options", [[], ["--lazy-apps"]], ids=["application before the fork", "lazy-apps"])
+def test_uwsgi(options: list[str], tmp_path: Path) -> None:
+    """Its workers share the directory; a scrape folds one that was killed."""
+    with started(uwsgi(*options), tmp_path) as server:
+        master = ready(server)
+        workers = [int(master.get("/orders/1")[1]) for _ in range(12)]
+        assert master.samples()[ORDERS] == 12.0
+
+        os.kill(workers[0], signal.SIGKILL)
+        eventually(lambda: re.search("Respawned uWSGI worker", master.text()), "another worker")
+        assert master.samples()[ORDERS] == 12.0
+        assert (master.directory / "archive.json").exists()
+        assert not list(master.directory.glob(f"*_{workers[0]}.db"))
+
+
+def test_uwsgi_without_a_directory_does_not_start(tmp_path: Path) -> None:
+    """The error names the variable and the remedy."""
+    with started(uwsgi(), tmp_path, PROMETHEUS_MULTIPROC_DIR="") as server:
+        assert server.process.wait(60) == 1
+        assert (
+            "exporter.uwsgi: 3 workers each count for themselves: set PROMETHEUS_MULTIPROC_DIR"
+            in server.text()
+        )

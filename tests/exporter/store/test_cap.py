@@ -1,0 +1,83 @@
+"""The archive is bounded as a worker is: what exceeds the cap is folded, and no living counter falls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.store.directory import WorkerDirectory
+from tests.rig.workerfiles import NOBODY, dead, histogram, living, samples, total
+
+TOTAL = "flask_http_request"
+
+
+def requests(path: str, status: str = "200") -> dict[str, str]:
+    return {"method": "GET", "path": path, "status": status}
+
+
+def test_the_archive_keeps_the_cap(tmp_path: Path) -> None:
+    """20 generations of workers with 10 paths of their own end in 50 label sets and what they fold into."""
+    directory = WorkerDirectory(tmp_path, max_series=50)
+    for generation in range(20):
+        paths = [f"/{generation}/{number}" for number in range(10)]
+        counts = {"0.5": 1.0, "+Inf": 2.0}
+        dead(
+            tmp_path,
+            "histogram",
+            NOBODY,
+            {
+                key: value
+                for path in paths
+                for key, value in histogram(
+                    "flask_http_request_seconds", counts, 0.1, **requests(path)
+                ).items()
+            },
+        )
+        dead(tmp_path, "counter", NOBODY, {total("own", path=path): 1.0 for path in paths})
+        seen = samples(directory)
+
+    folded = '{method="_OTHER",path="_other",status="2xx"}'
+    assert seen[f"flask_http_request_seconds_count{folded}"] == 450.0
+    assert seen[f"flask_http_request_seconds_sum{folded}"] == 15.0
+    assert sum(name.startswith("flask_http_request_seconds_count") for name in seen) == 51
+    assert sum(value for name, value in seen.items() if "_count" in name) == 600.0
+    assert sum(name.startswith("own_total") for name in seen) == 200
+
+
+def test_a_living_counter_does_not_fall(tmp_path: Path) -> None:
+    """A label set that a living worker has stays in the archive although it exceeds the cap."""
+    directory = WorkerDirectory(tmp_path, max_series=1)
+    first, second = (total(TOTAL, **requests(path)) for path in ("/first", "/second"))
+    file = living(tmp_path, "counter", NOBODY, {second: 1.0})
+    dead(
+        tmp_path,
+        "counter",
+        NOBODY + 1,
+        {first: 5.0, second: 7.0, total(TOTAL, **requests("/third", "404")): 2.0},
+    )
+    before = samples(directory)
+    file.close()
+    directory.sweep()
+
+    assert before == {
+        'flask_http_request_total{method="GET",path="/first",status="200"}': 5.0,
+        'flask_http_request_total{method="GET",path="/second",status="200"}': 8.0,
+        'flask_http_request_total{method="_OTHER",path="_other",status="4xx"}': 2.0,
+    }
+    assert samples(directory) == {
+        'flask_http_request_total{method="GET",path="/first",status="200"}': 5.0,
+        'flask_http_request_total{method="_OTHER",path="_other",status="2xx"}': 8.0,
+        'flask_http_request_total{method="_OTHER",path="_other",status="4xx"}': 2.0,
+    }
+
+
+def test_a_known_rule_keeps_its_name(tmp_path: Path) -> None:
+    """What a worker has folded already, a rule of the routing map among it, is not folded again."""
+    directory = WorkerDirectory(tmp_path, max_series=1)
+    coarse = {"method": "_OTHER", "url_rule": "/orders", "status": "4xx"}
+    ordinary = {"method": "GET", "url_rule": "/", "status": "200"}
+    dead(tmp_path, "counter", NOBODY, {total(TOTAL, **ordinary): 5.0, total(TOTAL, **coarse): 2.0})
+
+    assert samples(directory) == {
+        'flask_http_request_total{method="GET",status="200",url_rule="/"}': 5.0,
+        'flask_http_request_total{method="_OTHER",status="4xx",url_rule="/orders"}': 2.0,
+    }

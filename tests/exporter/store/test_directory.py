@@ -1,0 +1,481 @@
+"""The worker directory: one truth out of many files, whatever happens to them."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import random
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from exporter.store import workerfile
+from exporter.store.directory import DirectoryInUseError, WorkerDirectory
+from tests.exporter.store.test_workerfile import small_disk
+from tests.rig.workerfiles import (
+    NOBODY,
+    dead,
+    histogram,
+    key,
+    lines,
+    living,
+    plain,
+    samples,
+    their_lines,
+    total,
+)
+
+BOUNDS = ("0.1", "0.5", "1.0", "+Inf")
+MODES = (
+    "all",
+    "liveall",
+    "min",
+    "livemin",
+    "max",
+    "livemax",
+    "sum",
+    "livesum",
+    "mostrecent",
+    "livemostrecent",
+)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> WorkerDirectory:
+    return WorkerDirectory(tmp_path)
+
+
+def every_type(directory: Path, pid: int, seed: int) -> list[workerfile.WorkerFile]:
+    """One living worker's files: each type and mode, label sets of its own, values that add up exactly."""
+    chance = random.Random(seed)
+
+    def number() -> float:
+        return chance.randrange(-4096, 4096) / 1024
+
+    paths = chance.sample(["/", "/orders/<int:id>", '/quo"te', "/ünï", "/back\\slash", "/new\nline"], 4)
+    counts = {bound: float(chance.randrange(9)) for bound in BOUNDS}
+    files = {
+        "counter": {total(path=path): abs(number()) for path in paths} | {total("bare"): 1.0},
+        "histogram": {
+            one: value
+            for path in paths
+            for one, value in histogram("took_seconds", counts, abs(number()), path=path).items()
+        },
+        "summary": {
+            key("size", suffix, path=path): abs(number()) for path in paths for suffix in ("_count", "_sum")
+        },
+    }
+    files |= {
+        f"gauge_{mode}": {key(f"g_{mode}", "", path=path): number() for path in paths} for mode in MODES
+    }
+    return [living(directory, stem, pid, content, chance.random()) for stem, content in files.items()]
+
+
+def test_every_type_and_mode_is_merged_as_by_prometheus_client(
+    tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """Line by line what MultiProcessCollector shows of the living, and again after values have changed."""
+    files = [file for worker in range(3) for file in every_type(tmp_path, NOBODY + worker, seed=worker)]
+
+    assert lines(directory) == their_lines(tmp_path)
+
+    for file in files:
+        for one in [*file._positions][::2]:
+            file.write_value(one, 512.0, 99.0)
+    files[0].write_value(total("late", path="/"), 1.0, 0.0)
+    assert lines(directory) == their_lines(tmp_path)
+    for file in files:
+        file.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gauges_of_the_dead_keep_their_meaning(mode: str, tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Gauges that speak of the living forget the dead at once; the others remember them, folded or not."""
+    stem, one = f"gauge_{mode}", key("g", "")
+    dead(tmp_path, stem, NOBODY, {one: 1.0}, timestamp=30.0)
+    dead(tmp_path, stem, NOBODY + 1, {one: 5.0}, timestamp=20.0)
+    file = living(tmp_path, stem, NOBODY + 2, {one: 3.0}, timestamp=10.0)
+    shown = {"min": 1.0, "max": 5.0, "sum": 9.0, "mostrecent": 1.0}.get(mode, 3.0)
+    name = f'g{{pid="{NOBODY + 2}"}}' if mode.endswith("all") else "g"
+
+    before, after = samples(directory), samples(directory)
+    file.close()
+
+    assert before == after == {name: shown}
+
+
+def test_counts_of_the_dead_stay(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Folding changes nothing that a scrape shows of counters, histograms and summaries."""
+    files = [file for worker in range(4) for file in every_type(tmp_path, NOBODY + worker, seed=worker)]
+    lasting = ("hits", "bare", "took", "size", "g_min", "g_max", "g_sum", "g_mostrecent")
+    before = {name: value for name, value in samples(directory).items() if name.startswith(lasting)}
+    for file in files:
+        file.close()
+    after = samples(directory)
+
+    assert after == before
+    assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
+
+
+def test_files_are_bounded_by_the_living(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """After 200 workers have died two at a time there is one archive, the lock, and nothing else."""
+    for generation in range(100):
+        for worker in range(2):
+            dead(tmp_path, "counter", NOBODY + worker, {total(): 1.0})
+            dead(tmp_path, "gauge_livesum", NOBODY + worker, {key("g", ""): 1.0})
+        assert samples(directory) == {"hits_total": 2.0 * (generation + 1)}
+
+    assert sorted(os.listdir(tmp_path)) == ["archive.json", "archive.lock"]
+
+
+def test_a_reused_pid_counts_once(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Counts of the dead and of the living of the same process id add up, before, during and after a fold."""
+    dead(tmp_path, "counter", 4321, {total(): 5.0})
+    file = living(tmp_path, "counter", 4321, {total(): 1.0})
+    seen = [samples(directory)]
+    directory.fold(4321)
+    seen.append(samples(directory))
+    file.write_value(total(), 2.0, 0.0)
+    file.close()
+    directory.fold(4321)
+    seen.append(samples(directory))
+
+    assert [one["hits_total"] for one in seen] == [6.0, 6.0, 7.0]
+
+
+def test_a_running_plain_process_is_left_alone(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """The file of a living process without our lock is served and not folded, until the process has ended."""
+    file = plain(tmp_path, "counter", os.getpid(), {total(): 5.0})
+    directory.sweep()
+    assert directory.counts() == {"live": 1, "archive": 0, "corrupt": 0}
+
+    file.write_value(total(), 6.0, 0.0)
+    file.close()
+    assert samples(directory) == {"hits_total": 6.0}
+    directory.fold(os.getpid())
+
+    assert samples(directory) == {"hits_total": 6.0}
+    assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
+
+
+def test_a_dead_plain_process_is_folded(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """A plain file whose process is gone is folded by the scrape that comes upon it."""
+    plain(tmp_path, "counter", NOBODY, {total(): 5.0}).close()
+
+    assert samples(directory) == {"hits_total": 5.0}
+    assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
+
+
+def test_keys_that_differ_in_help_are_one_series(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """The same series from two libraries of one process, with other help texts, is added up."""
+    written = {key("hits", "_total", "one", path="/"): 1.0, key("hits", "_total", "two", path="/"): 2.0}
+    file = living(tmp_path, "counter", NOBODY, written)
+    seen = samples(directory)
+    file.close()
+
+    assert seen == samples(directory) == {'hits_total{path="/"}': 3.0}
+
+
+GOOD = {'hits_total{path="/"}': 3.0}
+
+
+def broken_files() -> dict[str, bytes]:
+    entry = workerfile._LENGTH
+    good = b"[" + b'"x","x_total",{},"h"]' + b" " * 6
+    return {
+        "empty": b"",
+        "zeros": bytes(65536),
+        "header cut": b"\x10\0\0",
+        "negative": entry.pack(-8) + bytes(100),
+        "huge": entry.pack(2**31 - 8) + bytes(100),
+        "odd": entry.pack(9) + bytes(100),
+        "shorter than its header": entry.pack(4096) + bytes(100),
+        "negative key": entry.pack(64) + bytes(4) + entry.pack(-1) + bytes(52),
+        "key beyond the end": entry.pack(64) + bytes(4) + entry.pack(100) + bytes(52),
+        "key is no JSON": entry.pack(48) + bytes(4) + entry.pack(16) + b"x" * 16 + bytes(4 + 16),
+        "key is no UTF-8": entry.pack(48) + bytes(4) + entry.pack(16) + b"\xff" * 16 + bytes(4 + 16),
+        "text": b"this is no worker file at all, it is a text of some length",
+        "name of another family": entry.pack(8 + 4 + len(good) + 16 + 1) + bytes(4) + good,
+    }
+
+
+@pytest.mark.parametrize("stem", ["counter", "histogram", "summary", "gauge_livesum"])
+@pytest.mark.parametrize("what", broken_files())
+def test_a_broken_file_costs_its_own_samples_only(
+    what: str, stem: str, tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """It is set aside and counted; what the others say is shown as if it were not there."""
+    file = living(tmp_path, "counter", NOBODY, {total(path="/"): 3.0})
+    path = tmp_path / f"{stem}_{NOBODY + 1}.db"
+    path.write_bytes(broken_files()[what])
+    os.utime(path, (0, 0))
+    seen = samples(directory)
+    file.close()
+
+    assert seen == GOOD
+    assert directory.counts() == {"live": 1, "archive": 0, "corrupt": 1}
+
+
+def test_a_file_cut_at_any_byte_costs_its_samples_only(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Every shorter version of a good file is set aside; the archive and the living stay as they are."""
+    whole = dead(tmp_path, "histogram", NOBODY, histogram("took", dict.fromkeys(BOUNDS, 1.0), 0.5))
+    content = whole.read_bytes()[: workerfile._LENGTH.unpack(whole.read_bytes()[:4])[0]]
+    whole.unlink()
+    file = living(tmp_path, "counter", NOBODY + 1, {total(path="/"): 3.0})
+    path = tmp_path / f"histogram_{NOBODY}.db"
+
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        os.utime(path, (0, 0))
+        assert samples(directory) == GOOD
+        assert not path.exists()
+    path.write_bytes(content)
+    assert samples(directory)["took_count"] == 4.0
+    assert directory.counts()["corrupt"] == 10
+    file.close()
+
+
+def test_a_new_file_has_a_moment_to_be_written(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """A plain process creates its file empty and fills it microseconds later: not corrupt yet."""
+    (tmp_path / f"counter_{os.getpid()}.db").touch()
+    assert samples(directory) == {}
+    assert directory.counts() == {"live": 1, "archive": 0, "corrupt": 0}
+
+    os.utime(tmp_path / f"counter_{os.getpid()}.db", (0, 0))
+    assert samples(directory) == {}
+    assert directory.counts() == {"live": 0, "archive": 0, "corrupt": 1}
+
+
+def test_a_corrupt_archive_is_set_aside(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Garbage in the place of the archive costs the counts of the dead, not those of the living."""
+    file = living(tmp_path, "counter", NOBODY, {total(path="/"): 3.0})
+    (tmp_path / "archive.json").write_text('{"version": 0}')
+    seen = samples(directory)
+    file.close()
+
+    assert seen == GOOD
+    assert directory.counts() == {"live": 1, "archive": 0, "corrupt": 1}
+
+
+def test_an_archive_with_a_key_of_nobody_is_set_aside(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """A whole archive whose keys mean nothing is corrupt too."""
+    (tmp_path / "archive.json").write_text(
+        '{"version": 1, "folded": [], "series": {"counter": {"x": [1.0]}}}'
+    )
+
+    assert samples(directory) == {}
+    assert directory.counts() == {"live": 0, "archive": 0, "corrupt": 1}
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "counter_x.db", "gauge_1.db", "counter_1.db.bak"])
+def test_strange_names_are_nobodys(name: str, tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Files of other names are neither read nor moved nor removed."""
+    (tmp_path / name).write_text("something")
+    assert samples(directory) == {}
+    directory.prepare()
+    directory.release()
+
+    assert (tmp_path / name).read_text() == "something"
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """A directory, a pipe and a link with a worker file's name do not stop a scrape."""
+    os.mkfifo(tmp_path / "counter_1.db")
+    (tmp_path / "counter_2.db").mkdir()
+    (tmp_path / "counter_3.db").symlink_to("/etc/passwd")
+
+    assert samples(directory) == {}
+
+
+def test_a_replaced_file_is_read_anew(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Other keys under the same name, and even in the same inode, are never taken for the old ones."""
+    file = living(tmp_path, "counter", NOBODY, {total(path="/aa"): 1.0})
+    other = living(tmp_path, "counter", NOBODY + 1, {total(path="/bb"): 7.0})
+    assert samples(directory) == {'hits_total{path="/aa"}': 1.0, 'hits_total{path="/bb"}': 7.0}
+    time_of_file = os.stat(file._fname)
+    with open(file._fname, "r+b") as rewritten:
+        rewritten.write(Path(other._fname).read_bytes())
+    assert samples(directory) == {'hits_total{path="/bb"}': 14.0}
+
+    os.utime(file._fname, ns=(time_of_file.st_atime_ns, time_of_file.st_mtime_ns))
+    os.replace(other._fname, file._fname)
+    assert samples(directory) == {'hits_total{path="/bb"}': 7.0}
+    file.close()
+    other.close()
+
+
+def test_sums_never_fall_by_a_bit(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Through 300 folds of random durations a sum stays what it was to the last bit."""
+    chance = random.Random(3)
+    durations = [sum(chance.random() for _ in range(50)) for _ in range(300)]
+    files = [
+        living(tmp_path, "histogram", NOBODY + at, histogram("took", {"+Inf": 50.0}, duration))
+        for at, duration in enumerate(durations)
+    ]
+    shown = samples(directory)["took_sum"]
+    assert shown == math.fsum(durations)
+    for file in files:
+        file.close()
+        assert samples(directory)["took_sum"] == shown
+
+
+def test_prepare_makes_a_private_directory(tmp_path: Path) -> None:
+    """It is created for the owner alone."""
+    directory = WorkerDirectory(tmp_path / "made" / "here")
+    directory.prepare()
+    directory.release()
+
+    assert (tmp_path / "made" / "here").stat().st_mode & 0o777 == 0o700
+
+
+def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Files of the dead, rings that nobody holds and the archive go; the living and strangers stay."""
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    directory.sweep()
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    plain(tmp_path, "gauge_all", NOBODY, {}).close()
+    file = living(tmp_path, "counter", NOBODY + 1, {total(): 1.0})
+    (tmp_path / "precious.db").touch()
+    (tmp_path / "recent_0.ring").touch()
+    directory.prepare()
+    seen = samples(directory)
+    file.close()
+    directory.release()
+
+    assert seen == {"hits_total": 1.0}
+    assert sorted(os.listdir(tmp_path)) == [
+        "archive.lock",
+        "archive.master",
+        f"counter_{NOBODY + 1}.db",
+        "precious.db",
+    ]
+
+
+def test_prepare_keeps_what_this_process_has_written(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """A master that loads the application first has files already, locked or plain."""
+    plain(tmp_path, "counter", os.getpid(), {total(): 1.0}).close()
+    directory.prepare()
+    directory.release()
+
+    assert samples(directory) == {"hits_total": 1.0}
+
+
+def test_a_directory_in_use_is_refused(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """A second master is told who has the directory; its own upgrade may share it; the end frees it."""
+    directory.prepare()
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    second = WorkerDirectory(tmp_path)
+    upgrade = f"from exporter.store.directory import *; WorkerDirectory({str(tmp_path)!r}).prepare(keep=True)"
+    with pytest.raises(DirectoryInUseError, match=f"master process {os.getpid()} is using .*{tmp_path}"):
+        second.prepare()
+    subprocess.run([sys.executable, "-c", upgrade], check=True)
+    assert samples(second) == {"hits_total": 1.0}
+
+    directory.release()
+    second.prepare()
+    second.release()
+    assert samples(second) == {}
+
+
+def test_simultaneous_scrapes_and_folds_agree(tmp_path: Path) -> None:
+    """Four threads scrape and fold while workers come and go: every scrape sees a total that was true."""
+    stop = threading.Event()
+    shown: list[list[float]] = [[] for _ in range(4)]
+    errors: list[BaseException] = []
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+
+    def scrape(into: list[float]) -> None:
+        directory = WorkerDirectory(tmp_path)
+        try:
+            while not stop.is_set():
+                into.append(samples(directory)["hits_total"])
+                directory.sweep()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=scrape, args=[into]) for into in shown]
+    for thread in threads:
+        thread.start()
+    for worker in range(1, 60):
+        dead(tmp_path, "counter", NOBODY + worker, {total(): 1.0})
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+    for one in shown:
+        assert one == sorted(one)
+    assert samples(WorkerDirectory(tmp_path)) == {"hits_total": 60.0}
+
+
+def test_a_reader_that_hangs_does_not_hang_the_master(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """A fold gives up while somebody reads, and says so; the next one succeeds."""
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    with directory._locked(fcntl.LOCK_SH):
+        assert WorkerDirectory(tmp_path).sweep(wait=0.05) is False
+    assert WorkerDirectory(tmp_path).sweep() is True
+
+    assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
+    assert samples(directory) == {"hits_total": 1.0}
+
+
+def test_a_child_that_is_forked_during_a_scrape_holds_no_lock(tmp_path: Path) -> None:
+    """It may live for long; folds go on."""
+    script = f"""
+import fcntl, os
+from exporter.store.directory import WorkerDirectory
+directory = WorkerDirectory({str(tmp_path)!r})
+reading, writing = os.pipe()
+with directory._locked(fcntl.LOCK_SH):
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+print(directory.sweep(wait=0.5))
+os.close(writing)
+os.waitpid(child, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "True\n"
+
+
+def test_a_full_disk_loses_no_count(tmp_path: Path) -> None:
+    """Where the archive finds no space the files of the dead are served one by one, and folded later."""
+    with small_disk(tmp_path, "512k"):
+        failed: list[BaseException] = []
+        directory = WorkerDirectory(tmp_path, failed=failed.append)
+        expected = {f'hits_total{{path="/{number}"}}': 1.0 for number in range(400)}
+        dead(tmp_path, "counter", NOBODY, {total(path=f"/{number}"): 1.0 for number in range(400)})
+        with open(tmp_path / "ballast", "wb", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        with pytest.raises(OSError, match="No space left"):
+            directory.sweep()
+        assert samples(directory) == expected
+        assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
+        assert [type(error) for error in failed] == [OSError]
+
+        (tmp_path / "ballast").unlink()
+        assert samples(directory) == expected
+        assert sorted(os.listdir(tmp_path)) == ["archive.json", "archive.lock"]
+
+
+def test_layouts_of_gone_series_are_dropped(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """A gauge whose labels change with every generation of workers does not grow the scraper's memory."""
+    for generation in range(8):
+        written = {key("g", "", at=f"{generation}-{number}"): 1.0 for number in range(500)}
+        file = living(tmp_path, "gauge_livesum", NOBODY + generation, written)
+        extra = living(tmp_path, "counter", NOBODY + generation, {total(at=str(generation)): 1.0})
+        seen = samples(directory)
+        assert len(seen) == 500 + generation + 1
+        file.close()
+        extra.close()
+
+    assert len(directory._merge._entries) < 2500

@@ -1,0 +1,218 @@
+"""The file of one process: space is reserved, locks show life, other processes' files are left alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
+
+from exporter.store import workerfile
+from exporter.store.workerfile import WorkerFile, install
+from tests.rig.workerfiles import NOBODY, dead, living, plain, total
+
+
+def open_and_read(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return workerfile.read(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return workerfile.is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_prometheus_client_reads_what_is_written(tmp_path: Path) -> None:
+    """The format is prometheus_client's own, with values, timestamps and growth beyond the first 64 KB."""
+    written = {total(path=f"/{number:0100}"): float(number) for number in range(1000)}
+    living(tmp_path, "counter", NOBODY, written, timestamp=7.0).close()
+
+    read = MmapedDict.read_all_values_from_file(tmp_path / f"counter_{NOBODY}.db")  # type: ignore[no-untyped-call]
+
+    assert {key: (value, timestamp) for key, value, timestamp, _ in read} == {
+        key: (value, 7.0) for key, value in written.items()
+    }
+
+
+def test_space_is_reserved_and_not_only_promised(tmp_path: Path) -> None:
+    """Every byte of the file has a block on disk, so that writing into it needs no space."""
+    file = living(tmp_path, "counter", NOBODY, {total(path=f"/{number:0100}"): 1.0 for number in range(1000)})
+    status = os.stat(tmp_path / f"counter_{NOBODY}.db")
+    file.close()
+
+    assert status.st_blocks * 512 >= status.st_size == 262144
+
+
+def test_a_lock_shows_life(tmp_path: Path) -> None:
+    """The file is locked while it is open, and free as soon as it is closed."""
+    file = living(tmp_path, "counter", NOBODY, {})
+    path = tmp_path / f"counter_{NOBODY}.db"
+
+    assert is_locked(path)
+    file.close()
+    assert not is_locked(path)
+
+
+def test_a_child_does_not_keep_its_parent_alive(tmp_path: Path) -> None:
+    """A forked child that outlives its parent does not hold the lock on the parent's file."""
+    script = f"""
+import os, sys
+from exporter.store.workerfile import WorkerFile
+file = WorkerFile({str(tmp_path / "counter_1.db")!r})
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.write(writing, b"running")
+    os.read(int(sys.argv[1]), 1)
+    os._exit(0)
+os.read(reading, 7)
+os.kill(os.getpid(), 9)
+"""
+    ours, theirs = os.pipe()
+    subprocess.run([sys.executable, "-c", script, str(ours)], pass_fds=[ours], check=False)
+
+    try:
+        assert not is_locked(tmp_path / "counter_1.db")
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+def test_an_existing_file_is_never_opened(tmp_path: Path) -> None:
+    """A reused process id starts a file of its own beside the dead one's, whose counts stay as they are."""
+    path = dead(tmp_path, "counter", 77, {total(): 5.0})
+    before = path.read_bytes()
+    file = living(tmp_path, "counter", 77, {total(): 1.0})
+    file.close()
+
+    assert path.read_bytes() == before
+    assert Path(file._fname).name == f"counter_{77 + workerfile.SAME_PID}.db"
+
+
+def test_closing_with_a_view_of_the_memory_is_no_error(tmp_path: Path) -> None:
+    """The recorder keeps views of the memory; closing a file under them leaves them readable."""
+    file = living(tmp_path, "counter", NOBODY, {total(): 3.0})
+    view = memoryview(file._m).cast("d")
+    at = file._positions[total()] >> 3
+    file.close()
+
+    assert view[at] == 3.0
+    view.release()
+
+
+def test_install_makes_prometheus_client_use_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """After install(), values of prometheus_client lie in our files."""
+    monkeypatch.setattr(values, "MmapedDict", MmapedDict)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    install()
+    value_class = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    value = value_class("counter", "hits", "hits_total", (), (), "help")
+    value.inc(2)
+
+    assert type(value._file) is WorkerFile
+    assert workerfile.promises_lock(open_and_read(tmp_path / f"counter_{os.getpid()}.db"))
+    value_class.close_all_files()
+
+
+def test_a_plain_file_promises_no_lock(tmp_path: Path) -> None:
+    """prometheus_client leaves the spare bytes of the header at zero."""
+    plain(tmp_path, "counter", NOBODY, {total(): 1.0}).close()
+
+    assert not workerfile.promises_lock(open_and_read(tmp_path / f"counter_{NOBODY}.db"))
+
+
+@contextmanager
+def small_disk(path: Path, size: str) -> Iterator[None]:
+    """A tmpfs of that size; needs root."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        assert os.environ.get("CI") != "true", mounted.stderr
+        pytest.skip(
+            f"SKIPPED: a full disk is not tested here, because no tmpfs can be mounted: {mounted.stderr}"
+        )
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def test_a_full_disk_is_counted_and_no_crash(tmp_path: Path) -> None:
+    """What finds no place is kept in the process; once there is space it is there to the last count."""
+    with small_disk(tmp_path, "256k"):
+        ballast = tmp_path / "ballast"
+        ballast.write_bytes(bytes(192 * 1024))
+        refused = WorkerFile.refused
+        file = WorkerFile(str(tmp_path / f"counter_{NOBODY}.db"))
+        for number in range(1000):
+            assert file.read_value(total(path=f"/{number}")) == (0.0, 0.0)
+            file.write_value(total(path=f"/{number}"), 1.0, 0.0)
+        fitted = len(file._positions)
+
+        assert 0 < fitted < 1000
+        assert WorkerFile.refused == refused + 2 * (1000 - fitted)
+
+        ballast.unlink()
+        for number in range(1000):
+            file.write_value(total(path=f"/{number}"), 2.0, 0.0)
+        file.close()
+        read = MmapedDict.read_all_values_from_file(file._fname)  # type: ignore[no-untyped-call]
+        assert {key: value for key, value, _, _ in read} == {total(path=f"/{n}"): 2.0 for n in range(1000)}
+
+
+def test_a_file_that_cannot_even_be_made_is_made_later(tmp_path: Path) -> None:
+    """On a disk that is full from the start nothing raises; the file comes with the first write that fits."""
+    with small_disk(tmp_path, "64k"):
+        ballast = tmp_path / "ballast"
+        ballast.write_bytes(bytes(48 * 1024))
+        file = WorkerFile(str(tmp_path / f"counter_{NOBODY}.db"))
+        file.write_value(total(), 1.0, 0.0)
+        assert [path.name for path in tmp_path.iterdir()] == ["ballast"]
+
+        ballast.unlink()
+        file.write_value(total(), 2.0, 0.0)
+        file.close()
+        read = MmapedDict.read_all_values_from_file(file._fname)  # type: ignore[no-untyped-call]
+        assert [value for _, value, _, _ in read] == [2.0]
+
+
+def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
+    """A directory that is not there is an error at once."""
+    with pytest.raises(FileNotFoundError):
+        WorkerFile(str(tmp_path / "missing" / "counter_1.db"))
+
+
+def test_a_compactor_that_takes_the_new_file_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that vanishes between its creation and its lock is not written into; another is made."""
+    real = fcntl.flock
+    taken: list[Path] = []
+
+    def flock(file: int, operation: int) -> None:
+        if not taken:
+            taken.append((tmp_path / "counter_1.db").rename(tmp_path / "taken"))
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    file = living(tmp_path, "counter", 1, {total(): 1.0})
+    file.close()
+
+    assert (tmp_path / "taken").stat().st_size == 0
+    assert Path(file._fname).name == f"counter_{1 + workerfile.SAME_PID}.db"

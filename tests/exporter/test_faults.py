@@ -1,0 +1,390 @@
+"""Whatever fails inside the exporter, the host's responses stay as they are and the failure is counted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, Response, abort
+from prometheus_client import CollectorRegistry
+
+from exporter import FlaskExporter
+from exporter.measure.instruments import Instruments
+from exporter.worker.failures import STAGES, Failures
+from exporter.worker.flightrecorder import FlightRecorder
+from exporter.worker.slots import Slots
+from tests.rig.wsgi import Answer, Clock, Raises, call, counted
+
+PATHS = ("/plain", "/stream", "/empty", "/missing", "/nowhere", "/boom", "/break", "/handled")
+REQUEST_ID = {"HTTP_X_REQUEST_ID": "the-same-for-all", "HTTP_X_REQUEST_START": "1", "HTTP_TRACEPARENT": "x"}
+
+
+def host() -> Flask:
+    """An application that answers in every way there is."""
+    app = Flask("host")
+    app.logger.disabled = True
+    app.register_error_handler(KeyError, lambda _: ("handled", 400))
+    app.add_url_rule("/plain", "plain", lambda: "plain")
+    app.add_url_rule("/stream", "stream", lambda: Response(iter([b"a", b"b"])))
+    app.add_url_rule("/empty", "empty", lambda: Response(status=204))
+    app.add_url_rule("/missing", "missing", lambda: abort(404))
+    app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
+    app.add_url_rule("/handled", "handled", lambda: os.environ["NO_SUCH_NAME"])
+
+    @app.get("/break")
+    def breaks() -> Response:
+        def chunks() -> Iterator[bytes]:
+            yield b"x"
+            raise RuntimeError("half-way")
+
+        return Response(chunks())
+
+    return app
+
+
+def answers(app: Flask) -> list[tuple[Any, ...]]:
+    """All that a client sees, the exporter's own header apart."""
+
+    def seen(answer: Answer) -> tuple[Any, ...]:
+        headers = [one for one in answer.headers if one[0] != "X-Request-ID"]
+        return answer.status, headers, answer.body, type(answer.error)
+
+    return [
+        *(
+            seen(call(app, path, method, variables=REQUEST_ID))
+            for path in PATHS
+            for method in ("GET", "HEAD")
+        ),
+        *(seen(call(app, path, take=take)) for path in PATHS for take in (0, 1)),
+    ]
+
+
+REQUESTS = 4 * len(PATHS)
+BARE = answers(host())
+
+
+def measured(**options: Any) -> tuple[Flask, FlaskExporter]:
+    app = host()
+    return app, FlaskExporter(app, registry=CollectorRegistry(), **options)
+
+
+def failures(exporter: FlaskExporter) -> dict[str, float]:
+    return {stage: n for (stage,), n in counted(exporter, "flask_exporter_failures_total").items()}
+
+
+def test_without_a_fault_the_responses_are_the_hosts_and_nothing_is_counted() -> None:
+    app, exporter = measured()
+
+    assert answers(app) == BARE
+    assert failures(exporter) == {}
+    assert sum(counted(exporter, "flask_http_request_total").values()) == REQUESTS
+
+
+def broken_group(_: Any) -> str:
+    raise RuntimeError("injected")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"group_by": broken_group},
+        {"default_labels": {"shop": lambda: broken_group(None)}},
+        {"default_labels": {"shop": lambda response: broken_group(response)}},
+        {"default_labels": {"length": lambda response: 1 / len(response.missing)}},
+    ],
+    ids=["group_by", "default label", "of the response", "an attribute that is not there"],
+)
+def test_labels_that_fail(options: dict[str, Any]) -> None:
+    """The requests are counted all the same, without the label that could not be told."""
+    app, exporter = measured(**options)
+
+    assert answers(app) == BARE
+    # The four of /boom are asked for when the exception comes and when its error page is sent.
+    assert failures(exporter) == {"labels": REQUESTS + 4}
+    assert sum(counted(exporter, "flask_http_request_total").values()) == REQUESTS
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
+
+
+def test_a_routing_map_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for a request that Flask has dropped already, here because the view exits."""
+    monkeypatch.setattr("exporter.extension.request_of", lambda _: Raises())
+    app, exporter = measured()
+    app.add_url_rule("/exit", "exit", Raises(SystemExit(3)))
+
+    assert isinstance(call(app, "/exit").error, SystemExit)
+    assert failures(exporter) == {"labels": 1}
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == {("GET", "_unmatched", "500"): 1}
+
+
+@pytest.mark.parametrize("target", ["recorder", "error", "_build", "_errors_cell"])
+def test_instruments_that_fail(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, exporter = measured()
+    fault = Raises()
+    monkeypatch.setattr(Instruments, "prime", lambda *_: None)
+    monkeypatch.setattr(Instruments, target, fault)
+
+    assert answers(app) == BARE
+    assert fault.calls > 0
+    assert failures(exporter) == {"instruments": fault.calls}
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
+
+
+def test_slots_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file for them: this process keeps its own, nobody else sees them."""
+    monkeypatch.setattr("exporter.worker.slots._claim", Raises(OSError(28, "No space left on device")))
+    app, exporter = measured()
+    exporter.worker._directory = "/nowhere"
+
+    assert answers(app) == BARE
+    assert failures(exporter) == {"slots": 1}
+    assert exporter._window() == (REQUESTS, 4 + 1)  # all of /boom, and /break read to its end
+    assert call(app, "/health").status == "200 OK"
+
+
+def test_slots_that_cannot_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slots, "entry", Raises(OSError(28, "No space left on device")))
+    app, exporter = measured()
+
+    assert answers(app) == BARE
+    assert failures(exporter).keys() <= {"middleware", "instruments", "slots"}
+    assert sum(failures(exporter).values()) >= 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "target", "stage"), [(FlightRecorder, "record", "recent"), (None, "write", "request_log")]
+)
+def test_a_sink_that_fails(
+    owner: Any, target: str, stage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from exporter.log.requestlog import RequestLog
+
+    fault = Raises()
+    monkeypatch.setattr(owner or RequestLog, target, fault)
+    app, exporter = measured(request_log=str(tmp_path / "requests.log"))
+
+    assert answers(app) == BARE
+    assert failures(exporter) == {stage: REQUESTS}
+    assert fault.calls == REQUESTS
+    assert sum(counted(exporter, "flask_http_request_total").values()) == REQUESTS
+    exporter.request_log.close()
+
+
+def test_a_clock_that_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sum falls: a duration that cannot be is counted as 0 and as a failure."""
+    clock = Clock(monkeypatch)
+    app, exporter = measured()
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions[rule.endpoint]
+        app.view_functions[rule.endpoint] = backwards(clock, view)
+
+    assert answers(app) == BARE
+    sums = counted(exporter, "flask_http_request_duration_seconds_sum")
+    assert sums == {}
+    assert failures(exporter)["middleware"] > 0
+    assert failures(exporter).keys() == {"middleware"}
+    assert sum(counted(exporter, "flask_http_request_total").values()) == REQUESTS
+
+
+def backwards(clock: Clock, view: Callable[..., Any]) -> Callable[..., Any]:
+    def earlier(**values: Any) -> Any:
+        clock.advance(-90.0)
+        return view(**values)
+
+    return earlier
+
+
+@pytest.mark.parametrize("target", ["from_proxy", "queued"])
+def test_a_queue_time_that_cannot_be_told(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exporter.pages.access import Access
+
+    fault = Raises()
+    monkeypatch.setattr(Access if target == "from_proxy" else Instruments, target, fault)
+    app, exporter = measured(trusted_proxies="127.0.0.0/8")
+
+    REQUEST_ID["HTTP_X_REQUEST_START"] = "1700000000"
+    assert answers(app) == BARE
+    assert fault.calls == 2 * len(PATHS)
+    assert failures(exporter) == {"middleware": fault.calls}
+
+
+def test_a_beginning_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, exporter = measured()
+    with monkeypatch.context() as patched:
+        patched.setattr(Instruments, "begin", Raises())
+        assert answers(app) == BARE
+    assert failures(exporter) == {"middleware": REQUESTS}
+
+    assert answers(app) == BARE
+    assert sum(counted(exporter, "flask_http_request_total").values()) == REQUESTS
+
+
+def test_health_answers_though_the_last_minute_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, exporter = measured()
+    monkeypatch.setattr(Slots, "totals", Raises())
+
+    answer = call(app, "/health")
+
+    assert answer.status == "200 OK"
+    assert json.loads(answer.body)["status"] == "healthy"
+    assert failures(exporter) == {"health": 1}
+
+
+def test_a_collector_that_fails_costs_its_own_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, _ = measured()
+    call(app, "/plain")
+    monkeypatch.setattr(Slots, "extremes", Raises())
+
+    answer = call(app, "/metrics")
+
+    assert answer.status == "200 OK"
+    assert b'flask_http_request_total{method="GET",status="200"} 1.0\n' in answer.body
+    assert b"flask_http_request_duration_max_seconds{" not in answer.body
+    assert counted_text(answer.body, "scrape") in (0.0, 1.0)
+    assert counted_text(call(app, "/metrics").body, "scrape") >= 1.0
+
+
+def counted_text(text: bytes, stage: str) -> float:
+    """The failures of a stage in an exposition."""
+    line = next(
+        line
+        for line in text.decode().splitlines()
+        if line.startswith(f'flask_exporter_failures_total{{stage="{stage}"}}')
+    )
+    return float(line.split()[1])
+
+
+# The counter itself
+
+
+def test_every_stage_exists_at_zero() -> None:
+    registry = CollectorRegistry()
+    Failures(registry)
+
+    assert {
+        sample.labels["stage"]: sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "flask_exporter_failures_total"
+    } == dict.fromkeys(STAGES, 0.0)
+
+
+def test_a_failure_is_logged_once_a_minute_for_each_stage(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock(monkeypatch)
+    failing = Failures(CollectorRegistry())
+
+    for _ in range(3):
+        failing.count("recent", OSError("full"))
+        failing.count("labels", KeyError("x"))
+    assert [record.getMessage().split()[4] for record in caplog.records] == ["recent;", "labels;"]
+
+    clock.advance(60)
+    failing.count("recent", OSError("full"))
+    assert len(caplog.records) == 3
+
+
+def test_a_broken_log_handler_does_not_reach_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("exporter"), "error", Raises())
+    monkeypatch.setattr(FlightRecorder, "record", Raises())
+    app, exporter = measured()
+
+    assert answers(app) == BARE
+    assert failures(exporter) == {"recent": REQUESTS}
+
+
+def test_failures_that_cannot_be_counted_are_counted_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = CollectorRegistry()
+    failing = Failures(registry)
+    with monkeypatch.context() as patched:
+        patched.setattr(failing._family, "labels", Raises(OSError("full")))
+        failing.count("recent", OSError("full"))
+        failing.count("slots", OSError("full"))
+
+    failing.count("recent", OSError("full"))
+
+    value = registry.get_sample_value
+    assert value("flask_exporter_failures_total", {"stage": "recent"}) == 2
+    assert value("flask_exporter_failures_total", {"stage": "slots"}) == 1
+
+
+# The worker directory
+
+SCRIPT = """
+import json, os, sys
+
+when, kind, directory = sys.argv[1:]
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+from tests.rig.wsgi import call
+from tests.exporter.test_faults import BARE, STAGES, answers, counted_text, measured
+
+def spoil():
+    if kind == "read-only":
+        os.chmod(directory, 0o555)
+        return
+    with open(os.path.join(directory, "filler"), "wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+        except OSError:
+            pass
+
+def mend():
+    if kind == "read-only":
+        os.chmod(directory, 0o700)
+    else:
+        os.unlink(os.path.join(directory, "filler"))
+
+app, exporter = measured(group_by="path", max_series=100_000)
+app.add_url_rule("/new/<int:number>", "new", lambda number: str(number))
+if when == "later":
+    assert answers(app) == BARE
+spoil()
+same = answers(app) == BARE
+grown = all(call(app, f"/new/{number}").body == b"%d" % number for number in range(300))
+after = answers(app) == BARE
+mend()
+mended = answers(app) == BARE
+text = call(app, "/metrics").body.decode()
+counts = {stage: counted_text(text.encode(), stage) for stage in STAGES}
+print(json.dumps([[same, grown, after, mended], [stage for stage in STAGES if counts[stage]]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "when", "stages"),
+    [
+        ("read-only", "from the beginning", ["slots", "recent"]),
+        ("read-only", "later", []),  # what is open stays writable
+        ("full", "from the beginning", ["instruments", "slots", "recent", "worker_file"]),
+        ("full", "later", ["instruments", "worker_file"]),
+    ],
+)
+def test_a_worker_directory_that_is_read_only_or_full(
+    kind: str, when: str, stages: list[str], tmp_path: Path
+) -> None:
+    """No response changes and the worker lives on; when there is room again, the failures are told."""
+    # Root heeds the mode of a directory only without this capability.
+    size = "16m" if kind == "read-only" else "3m"
+    capped = "setpriv --bounding-set=-dac_override,-dac_read_search --"
+    private = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    private += [
+        f'mount -t tmpfs -o size={size} tmpfs "$1" && shift && exec {capped} "$@"',
+        "sh",
+        str(tmp_path),
+    ]
+    if subprocess.run([*private, "true"], capture_output=True).returncode:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("unshare or setpriv cannot be used here")
+    script = [sys.executable, "-W", "ignore", "-c", SCRIPT, when, kind, str(tmp_path)]
+
+    done = subprocess.run([*private, *script], capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout) == [[True, True, True, True], stages]

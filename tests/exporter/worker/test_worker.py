@@ -1,0 +1,251 @@
+"""What a worker process keeps beside its requests; and minimum and maximum over several real workers."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.worker import worker as worker_module
+from exporter.worker.worker import Worker, shared_directory
+from tests.rig.service import Service, drive, served
+from tests.rig.wsgi import Clock, Raises, application, call, counted
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+def value(registry: CollectorRegistry, name: str) -> float | None:
+    return registry.get_sample_value(f"flask_worker_{name}")
+
+
+def test_a_registry_has_one_worker(registry: CollectorRegistry) -> None:
+    assert Worker.of(registry, None) is Worker.of(registry, None)
+
+
+def test_a_start_is_counted_once(registry: CollectorRegistry) -> None:
+    worker = Worker.of(registry, None)
+    assert value(registry, "starts_total") == 0
+
+    worker.start()
+    worker.start()
+
+    assert value(registry, "starts_total") == 1
+
+
+def test_threads_are_what_the_server_says_or_what_there_are(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker.of(registry, None)
+    worker.start()
+    assert value(registry, "threads") == threading.active_count()
+
+    monkeypatch.setattr(worker_module, "_threads", 16)
+    worker.tick(1)
+    assert value(registry, "threads") == 16
+
+
+def test_memory_and_cpu_time_are_the_processs_own(registry: CollectorRegistry) -> None:
+    worker = Worker.of(registry, None)
+    worker.tick(1)
+    before = value(registry, "cpu_seconds_total")
+    assert before == pytest.approx(time.process_time(), abs=0.5)
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert value(registry, "resident_memory_bytes") == pytest.approx(resident, rel=0.05)
+
+    deadline = time.process_time() + 0.05
+    while time.process_time() < deadline:
+        pass
+    worker.tick(2)
+
+    after = value(registry, "cpu_seconds_total")
+    assert before is not None
+    assert after is not None
+    assert after - before >= 0.05
+
+
+def test_time_in_the_garbage_collector_is_counted(registry: CollectorRegistry) -> None:
+    worker = Worker.of(registry, None)
+    worker.tick(1)
+    before = value(registry, "gc_seconds_total")
+    assert before is not None
+
+    started = time.perf_counter()
+    gc.collect()
+    took = time.perf_counter() - started
+    worker.tick(2)
+
+    after = value(registry, "gc_seconds_total")
+    assert after is not None
+    assert 0 < after - before <= took
+
+
+def test_a_second_is_refreshed_once(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker.of(registry, None)
+    worker.tick(1)
+    monkeypatch.setattr(worker_module, "_threads", 16)
+
+    worker.tick(1)
+    assert value(registry, "threads") != 16
+    worker.tick(2)
+    assert value(registry, "threads") == 16
+
+
+def test_the_first_request_of_each_second_refreshes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    app, exporter = application()
+    call(app, "/orders/7")
+    monkeypatch.setattr(worker_module, "_threads", 16)
+
+    clock.advance(0.5)
+    call(app, "/orders/7")
+    assert value(exporter.registry, "threads") != 16
+    clock.advance(0.5)
+    call(app, "/orders/7")
+    assert value(exporter.registry, "threads") == 16
+
+
+def test_a_refresh_that_fails_is_counted_and_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, exporter = application()
+    monkeypatch.setattr(worker_module, "_resident_bytes", Raises())
+
+    assert call(app, "/orders/7").body == b"xxxxxxx"
+    assert counted(exporter, "flask_exporter_failures_total") == {("instruments",): 1}
+
+
+def test_log_records_are_counted_by_level(registry: CollectorRegistry) -> None:
+    worker = Worker.of(registry, None)
+    logger = logging.getLogger("tests.workers")
+    logger.setLevel(logging.DEBUG)
+
+    for level in (logging.DEBUG, logging.WARNING, logging.WARNING, logging.CRITICAL, 25):
+        logger.log(level, "message")
+    worker.count_noted()
+
+    levels = {
+        level: registry.get_sample_value("flask_log_messages_total", {"level": level})
+        for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    }
+    assert levels == {"DEBUG": 1, "INFO": 1, "WARNING": 2, "ERROR": 0, "CRITICAL": 1}
+
+
+def test_a_directory_that_comes_too_late_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """prometheus_client decided at its import."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+
+    with pytest.warns(
+        UserWarning, match="came after the first import of prometheus_client and has no effect"
+    ):
+        assert shared_directory() is None
+
+
+def test_a_forked_child_begins_anew() -> None:
+    """Its counts begin where the parent's were in one process; its gauges are its own."""
+    app, exporter = application()
+    for _ in range(3):
+        call(app, "/orders/7")
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        call(app, "/orders/7")
+        found = (
+            counted(exporter, "flask_http_request_total")[("GET", "200")],
+            counted(exporter, "flask_worker_starts_total")[()],
+            exporter._window(),
+            len(exporter.recent.read()),
+            counted(exporter, "flask_http_requests_in_progress"),
+        )
+        os.write(writing, repr(found).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writing)
+
+    assert os.read(reading, 1000).decode() == repr((4.0, 2.0, (1, 0), 1, {}))
+    assert counted(exporter, "flask_http_request_total") == {("GET", "200"): 3}
+    os.close(reading)
+
+
+# Several workers
+
+SLOW = """
+import time
+from flask import Flask
+from exporter import FlaskExporter
+
+app = Flask("slow")
+exporter = FlaskExporter(app)
+
+@app.get("/wait/<int:milliseconds>")
+def wait(milliseconds):
+    time.sleep(milliseconds / 1000)
+    return "done"
+
+@app.get("/quick/<name>")
+def quick(name):
+    return name
+
+@app.get("/never")
+def never():
+    return "never"
+"""
+
+
+def requests(client: int) -> Iterator[tuple[str, str, dict[str, str]]]:
+    for number in range(100):
+        yield "GET", f"/quick/{client}-{number}", {}
+        if number % 10 == 0:
+            yield "GET", f"/wait/{1 + (number + client) % 30}", {}
+
+
+def extremes(service: Service) -> dict[str, tuple[float, float]]:
+    """Minimum and maximum of each rule, as a scrape has them, in seconds."""
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(service.get("/metrics").body.decode()):
+        if family.name in (
+            "flask_http_request_duration_min_seconds",
+            "flask_http_request_duration_max_seconds",
+        ):
+            for sample in family.samples:
+                found.setdefault(sample.labels["url_rule"], {})[family.name] = sample.value
+    return {
+        rule: (
+            values["flask_http_request_duration_min_seconds"],
+            values["flask_http_request_duration_max_seconds"],
+        )
+        for rule, values in found.items()
+    }
+
+
+def test_minimum_and_maximum_are_exact_over_four_workers(tmp_path: Path) -> None:
+    """To the last digit those of the requests that the workers' flight recorders have, whoever is asked."""
+    with served(tmp_path, SLOW, workers=4, EXPORTER_RECENT="5000") as service:
+        started = time.monotonic()
+        sent = drive(service, 8, requests)
+        recorded = service.get("/monitoring/requests?limit=5000").json
+        answers = [extremes(service) for _ in range(12)]
+        assert time.monotonic() - started < 55, "the first requests are no longer of the last minute"
+
+    assert sent.total() == len(recorded) == 8 * 110
+    rules = {"quick": "/quick/<name>", "wait": "/wait/<int:milliseconds>"}
+    durations: dict[str, list[float]] = {}
+    for request in recorded:
+        durations.setdefault(rules[request["endpoint"]], []).append(request["duration_ms"])
+    assert durations.keys() == set(rules.values())
+    expected = [edge for rule in sorted(durations) for edge in (min(durations[rule]), max(durations[rule]))]
+    for found in answers:
+        edges = [edge * 1e3 for rule in sorted(found) for edge in found[rule]]
+        assert edges == pytest.approx(expected, abs=1e-9)
+    assert answers[0]["/wait/<int:milliseconds>"][0] >= 0.001
+    assert answers[0]["/wait/<int:milliseconds>"][1] >= 0.028

@@ -1,0 +1,368 @@
+"""The dashboards: committed as generated, complete, and answered by a live Prometheus."""
+
+import ast
+import contextlib
+import http.client
+import json
+import math
+import os
+import re
+import signal
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import yaml
+
+from grafana.build import DASHBOARDS, documents
+from grafana.links import NAVIGATION
+from tests.rig.queries import Query, fill, label_query, queries_of, step
+from tests.rig.stack import Run, eventually, get_json, running, settings
+
+BOARDS = {path: json.loads(text) for path, text in documents().items()}
+PROVISIONING = DASHBOARDS.parent / "provisioning"
+
+# Queries that have no answer in a healthy stack that has just started, and why.
+EMPTY = {
+    "flask-service: Duration of requests (E)": "exemplars, which are no series",
+    "flask-endpoints: p95 (B)": "exemplars, which are no series",
+    **{
+        f"flask-errors: By {label} (B)": "exemplars, which are no series"
+        for label in ("type", "endpoint", "status")
+    },
+    "monitoring-pipeline: From Alertmanager to people (B)": "no notification failed",
+    **{
+        f"{uid}: annotation Restarts (A)": "the service as a whole was not restarted"
+        for uid in [*NAVIGATION, "home"]
+    },
+}
+
+# The floors of the code in grafana/: a module imports from lower floors only.
+FLOORS = (
+    {"thresholds"},
+    {"fields", "promql", "queries"},
+    {"links", "panels", "variables"},
+    {"board", "graphs", "tables"},
+    {"alerts"},
+    {"boards"},
+    {"build"},
+)
+
+SCRAPE = 1.0
+RANGE = 60.0
+
+
+def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The panels of a dashboard that show data."""
+    return (panel for panel in board["panels"] if panel["type"] not in {"row", "text"})
+
+
+every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+
+
+def test_committed_dashboards_are_what_the_code_makes() -> None:
+    """`make dashboards` changes nothing and deletes nothing."""
+    committed = {
+        path.relative_to(DASHBOARDS).as_posix(): path.read_text(encoding="utf-8")
+        for path in DASHBOARDS.rglob("*.json")
+    }
+
+    assert documents() == committed
+
+
+def rooms(path: Path) -> set[str]:
+    """The modules and folders of grafana/ that a file imports from."""
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    return {
+        name
+        for node in imports
+        if node.module and node.module.split(".")[0] == "grafana"
+        for name in (node.module.split(".")[1:2] or [alias.name for alias in node.names])
+    }
+
+
+def test_imports_run_one_way() -> None:
+    """Each module imports from lower floors only, so no dashboard imports from another one."""
+    code = DASHBOARDS.parent
+    files = {path.stem: [path] for path in code.glob("*.py") if path.stem != "__init__"}
+    files["boards"] = list((code / "boards").glob("*.py"))
+    floors = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+    assert floors.keys() == files.keys()
+    assert [
+        f"{path.relative_to(code)} imports {other}"
+        for name, paths in files.items()
+        for path in paths
+        for other in sorted(rooms(path))
+        if floors[other] >= floors[name]
+    ] == []
+
+
+def test_the_six_and_home_are_there() -> None:
+    """Each question has its dashboard, under the uid that alerts and links use."""
+    assert {board["uid"] for board in BOARDS.values()} == {*NAVIGATION, "home"}
+
+
+@every_board
+def test_variables_begin_with_the_provisioned_datasource(board: dict[str, Any]) -> None:
+    """Every query goes to the datasource variable, which is the provisioned one at first."""
+    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+    provisioned = yaml.safe_load((PROVISIONING / "datasources/prometheus.yml").read_text())["datasources"]
+    default = next(source for source in provisioned if source.get("isDefault"))
+    sources = [panel["datasource"]["uid"] for panel in panels(board) if panel["datasource"]["type"] != "loki"]
+    sources += [
+        variable["datasource"]["uid"] for variable in variables.values() if variable["type"] == "query"
+    ]
+    sources += [event["datasource"]["uid"] for event in board["annotations"]["list"]]
+
+    assert variables["datasource"]["current"]["value"] == default["uid"] == "prometheus"
+    assert set(sources) == {"${datasource}"}
+    assert "__inputs" not in board
+    assert "${DS_" not in json.dumps(board)
+    assert {"job", "service", "instance"} <= set(variables)
+    assert all(v["multi"] and v["includeAll"] for v in variables.values() if v["type"] == "query")
+    assert all(v["refresh"] in {1, 2} for v in variables.values() if v["type"] == "query")
+
+
+@every_board
+def test_panels_say_what_they_show(board: dict[str, Any]) -> None:
+    """Each has a description, a unit and a text for no data; colours by threshold have thresholds."""
+    for panel in panels(board):
+        assert panel["description"], panel["title"]
+        if panel["type"] == "heatmap":  # it has options of its own for these
+            assert panel["options"]["yAxis"]["unit"] == "s"
+            continue
+        defaults = panel["fieldConfig"]["defaults"]
+        assert defaults["unit"], panel["title"]
+        assert defaults["noValue"], panel["title"]
+        if defaults.get("color", {}).get("mode") == "thresholds":
+            steps = [entry["value"] for entry in defaults["thresholds"]["steps"]]
+            assert steps[0] is None, panel["title"]
+            assert steps[1:] == sorted(steps[1:]), panel["title"]
+    titles = [panel["title"] for panel in panels(board) if panel["type"] == "stat"]
+    assert len(titles) == len(set(titles))
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+@every_board
+def test_panels_fill_the_grid(board: dict[str, Any]) -> None:
+    """No panel covers another, none sticks out, and no hole is left between two rows."""
+    owners: dict[tuple[int, int], str] = {}
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not {owners[cell] for cell in cells & owners.keys()}, panel["title"]
+        owners |= dict.fromkeys(cells, panel["title"])
+    height = 1 + max(y for _, y in owners)
+
+    assert {x for x, _ in owners} == set(range(24))
+    assert len(owners) == 24 * height
+
+
+@every_board
+def test_queries_take_several_values(board: dict[str, Any]) -> None:
+    """A variable that can have several values is matched as a regular expression."""
+    for query in queries_of(board):
+        assert '="$' not in query.expression, query
+
+
+@every_board
+def test_endpoints_lead_to_their_dashboard(board: dict[str, Any]) -> None:
+    """A column or a legend that names an endpoint links to it, with the selection and the time range."""
+    for panel in panels(board):
+        legends = {target.get("legendFormat", "") for target in panel["targets"]}
+        links_of = {
+            override["matcher"]["options"]: field["value"]
+            for override in panel.get("fieldConfig", {}).get("overrides", ())
+            for field in override["properties"]
+            if field["id"] == "links"
+        }
+        columns = {
+            title
+            for transformation in panel.get("transformations", ())
+            for title in transformation["options"].get("renameByName", {}).values()
+        }
+        if "Endpoint" in columns:
+            links = links_of["Endpoint"]
+        elif "{{url_rule}}" in legends:
+            links = links_of["number"]
+        else:
+            continue
+        endpoint = next(link["url"] for link in links if link["url"].startswith("/d/flask-endpoints?"))
+        assert "var-url_rule=${__" in endpoint, panel["title"]
+        for part in (
+            "${datasource:queryparam}",
+            "${job:queryparam}",
+            "${service:queryparam}",
+            "${__url_time_range}",
+        ):
+            assert part in endpoint, panel["title"]
+
+
+@every_board
+def test_navigation_reaches_the_others(board: dict[str, Any]) -> None:
+    """Each dashboard leads to all the others, keeping variables and time range."""
+    links = {link["url"] for link in board["links"] if link["keepTime"] and link["includeVars"]}
+
+    assert links == {f"/d/{uid}" for uid in NAVIGATION if uid != board["uid"]}
+
+
+@every_board
+def test_links_lead_to_dashboards_that_exist(board: dict[str, Any]) -> None:
+    """No link names a dashboard that nothing makes."""
+    uids = set(re.findall(r"/d/([\w-]+)", json.dumps(board)))
+
+    assert uids <= {other["uid"] for other in BOARDS.values()}
+
+
+class Traffic:
+    """Requests of every kind against the app, until it is stopped."""
+
+    PATHS = (
+        ("GET", "/", None),
+        ("GET", "/orders", None),
+        ("POST", "/orders", b'{"item": "tea", "quantity": 1, "unit_price": 2.5}'),
+        ("POST", "/orders", b'{"item": "tea", "quantity": "many"}'),
+        ("GET", "/orders/999999999", None),
+        ("GET", "/test/normal", None),
+        ("GET", "/test/slow?seconds=0.6", None),
+        ("GET", "/test/error", None),
+        ("GET", "/test/notfound", None),
+        ("GET", "/test/server-error", None),
+        ("GET", "/nowhere", None),
+    )
+
+    def __init__(self, port: str) -> None:
+        self._port = int(port)
+        self._stopped = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._loop, args=(loop,)) for loop in (self._round, self._leave)
+        ]
+
+    def __enter__(self) -> "Traffic":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _loop(self, once: Any) -> None:
+        while not self._stopped.is_set():
+            with contextlib.suppress(OSError, http.client.HTTPException):  # a killed worker's connections
+                once()
+
+    def _round(self) -> None:
+        for method, path, body in self.PATHS:
+            headers = {"X-Request-Start": f"t={time.time() - 0.02:.3f}", "Content-Type": "application/json"}
+            with contextlib.closing(
+                http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+            ) as client:
+                client.request(method, path, body, headers)
+                client.getresponse().read()
+
+    def _leave(self) -> None:
+        """A client that closes before the streamed answer is complete."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)) as client:
+            client.request("GET", "/test/stream")
+            client.getresponse().read(1)
+
+
+def workers(stack: Run) -> set[int]:
+    """Process ids of gunicorn's workers: gunicorns that another gunicorn started."""
+    gunicorns = {pid for pid, command in stack.processes().items() if "gunicorn" in command}
+    parents = {
+        pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in gunicorns
+    }
+    return {pid for pid, parent in parents.items() if parent in gunicorns}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """The stack with 4 workers under all kinds of traffic, one of them killed; durations divided by 15."""
+    environ = settings(
+        tmp_path_factory.mktemp("dashboards") / "run",
+        TIME_SCALE="15",
+        TRAFFIC_USERS="0",
+        WEB_CONCURRENCY="4",
+        EXPORTER_TRUSTED_PROXIES="127.0.0.1/32",
+    )
+    with running(environ) as run:
+        run.wait_until_up()
+        with Traffic(environ["APP_PORT"]):
+            before = workers(run)
+            assert len(before) == 4
+            os.kill(before.pop(), signal.SIGKILL)
+            eventually(lambda: len(workers(run)) == 4, 20, "gunicorn replaces the killed worker")
+            yield run
+
+
+def answer(stack: Run, query: Query, values: dict[str, str]) -> int:
+    """How many numbers a query returns now."""
+    end = time.time()
+    parameters: dict[str, object] = {"query": fill(query, values, RANGE, SCRAPE)}
+    if query.instant:
+        path, parameters["time"] = "query", end
+    else:
+        path = "query_range"
+        parameters |= {"start": end - RANGE, "end": end, "step": step(query, RANGE, scrape=SCRAPE)}
+    url = stack.url("PROMETHEUS_PORT", f"/api/v1/{path}")
+    with urlopen(url, urllib.parse.urlencode(parameters).encode(), timeout=10) as response:
+        result = json.load(response)["data"]["result"]
+    samples = [sample for series in result for sample in series.get("values") or [series["value"]]]
+    return sum(math.isfinite(float(value)) for _, value in samples)
+
+
+def chosen(stack: Run, board: dict[str, Any]) -> dict[str, str]:
+    """The values that Grafana fills in for a dashboard's variables when everything is selected."""
+    values = {"compare": "5s", "status_class": ".*"}
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            selector, label = label_query(variable["query"]["query"])
+            match = urllib.parse.urlencode({"match[]": fill_in(selector, values)})
+            names = get_json(stack.url("PROMETHEUS_PORT", f"/api/v1/label/{label}/values?{match}"))["data"]
+            assert names, f"{board['uid']}: variable {variable['name']} has no values"
+            values[variable["name"]] = variable.get("allValue") or "|".join(map(re.escape, names))
+    return values
+
+
+def fill_in(selector: str, values: dict[str, str]) -> str:
+    return re.sub(r"\$(\w+)", lambda match: values[match[1]].replace("\\", "\\\\"), selector)
+
+
+@every_board
+def test_every_query_has_an_answer(stack: Run, board: dict[str, Any]) -> None:
+    """Each panel, variable and annotation returns data, except for those in EMPTY."""
+    expected = [query for query in queries_of(board) if str(query) not in EMPTY]
+
+    def unanswered() -> list[str]:
+        values = {name: value.replace("\\", "\\\\") for name, value in chosen(stack, board).items()}
+        return [str(query) for query in expected if not answer(stack, query, values)]
+
+    missing: list[str] = []
+
+    def complete() -> bool:
+        missing[:] = unanswered()
+        return not missing
+
+    with contextlib.suppress(AssertionError):
+        eventually(complete, 60, "every query has an answer")
+    assert missing == []
+
+
+def test_what_is_rightly_empty_exists() -> None:
+    """The list of exceptions names existing queries only."""
+    queries = {str(query) for board in BOARDS.values() for query in queries_of(board)}
+
+    assert queries >= EMPTY.keys()

@@ -1,0 +1,258 @@
+"""docker-compose.yml keeps its promises: what a service may do, what it waits for, who can reach it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.rig.places import ROOT
+
+DATA_FLOW = [
+    "app",
+    "traffic",
+    "prometheus",
+    "alertmanager",
+    "blackbox",
+    "node-exporter",
+    "loki",
+    "alloy",
+    "grafana",
+]
+IMAGES = {
+    "prometheus": "prom/prometheus:v3.13.2",
+    "alertmanager": "prom/alertmanager:v0.34.0",
+    "blackbox": "prom/blackbox-exporter:v0.28.0",
+    "node-exporter": "prom/node-exporter:v1.9.1",
+    "loki": "grafana/loki:3.7.6",
+    "alloy": "grafana/alloy:v1.19.1",
+    "grafana": "grafana/grafana:13.2.3",
+}
+PORTS = {"app": 8000, "prometheus": 9090, "alertmanager": 9093, "loki": 3100, "grafana": 3000}
+
+
+def resolved(**environment: str) -> dict[str, Any]:
+    """docker-compose.yml as compose reads it with these variables and no others."""
+
+    def value(match: re.Match[str]) -> str:
+        given = environment.get(match["name"], "")
+        return match["word"] if bool(given) == (match["when"] == "+") else given
+
+    def filled(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: filled(child) for key, child in node.items()}
+        if isinstance(node, list):
+            return [filled(child) for child in node]
+        if not isinstance(node, str):
+            return node
+        plain = re.sub(r"(?<!\$)\$\{(?P<name>\w+):(?P<when>[-+])(?P<word>[^}]*)\}", value, node)
+        assert not re.search(r"(?<!\$)\$(?!\$)", plain), f"a variable without a default: {node}"
+        return plain.replace("$$", "$")
+
+    document: dict[str, Any] = filled(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
+    return document
+
+
+COMPOSE = resolved()
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+each_service = pytest.mark.parametrize("name", SERVICES)
+
+
+def test_services_stand_in_the_order_in_which_the_data_flows() -> None:
+    """A reader follows a request from the top to the bottom of the file."""
+
+    assert list(SERVICES) == DATA_FLOW
+
+
+def test_images_are_named_by_exact_tags() -> None:
+    """The versions are the ones that everything was tested with, and no other ever comes by itself."""
+
+    assert {name: service["image"] for name, service in SERVICES.items() if "image" in service} == IMAGES
+
+
+def test_the_app_image_holds_exact_versions() -> None:
+    """Every package of the image is pinned, and all that pyproject.toml asks for is among them."""
+    packages = re.findall(r"^([\w.-]+)(.*)$", (ROOT / "app/requirements.txt").read_text(), re.MULTILINE)
+
+    assert [name for name, version in packages if not re.fullmatch(r"==[\w.]+", version)] == []
+    assert {"flask", "gunicorn", "locust", "prometheus-client", "prometheus-flask-exporter"} <= dict(
+        packages
+    ).keys()
+
+
+@each_service
+def test_a_service_has_no_rights(name: str) -> None:
+    """No root, no capabilities and no way to gain any, nothing writable but volumes, bounds on its use."""
+    service = SERVICES[name]
+
+    assert int(str(service["user"]).split(":")[0]) > 0
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"] > 0
+    assert service["mem_limit"]
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert service.keys().isdisjoint(
+        {"privileged", "network_mode", "pid", "ipc", "cap_add", "devices", "env_file"}
+    )
+
+
+@each_service
+def test_a_service_has_a_healthcheck(name: str) -> None:
+    """It asks 127.0.0.1, because localhost may be ::1, where nobody listens."""
+    check = SERVICES[name]["healthcheck"]
+
+    assert check["test"][0] == "CMD"
+    assert "localhost" not in " ".join(check["test"])
+    assert {"interval", "timeout", "retries", "start_period"} <= check.keys()
+
+
+@each_service
+def test_a_service_is_reached_on_loopback_only(name: str) -> None:
+    """Whoever wants it otherwise has to say so."""
+    expected = [f"127.0.0.1:{PORTS[name]}:{PORTS[name]}"] if name in PORTS else []
+
+    assert SERVICES[name].get("ports", []) == expected
+    opened = resolved(BIND_ADDRESS="10.0.0.1")["services"][name].get("ports", [])
+    assert opened == [port.replace("127.0.0.1", "10.0.0.1") for port in expected]
+
+
+@each_service
+def test_a_service_cannot_change_what_comes_from_the_host(name: str) -> None:
+    """Directories and files of the host are mounted read-only and exist; data goes into named volumes."""
+    for mount in SERVICES[name].get("volumes", []):
+        source, _, mode = mount.split(":") if mount.count(":") == 2 else (*mount.split(":"), "rw")
+        if source.startswith((".", "/")):
+            assert mode == "ro", mount
+            assert (ROOT / source).exists(), mount
+        else:
+            assert source in COMPOSE["volumes"], mount
+
+
+@each_service
+def test_a_service_waits_for_the_health_of_others(name: str) -> None:
+    """Started is not ready. Those that watch the app do not wait for it: it may be what does not come up."""
+    waits = SERVICES[name].get("depends_on", {})
+
+    assert all(need == {"condition": "service_healthy"} for need in waits.values())
+    assert waits.keys() <= SERVICES.keys()
+    assert "app" not in waits or name == "traffic"
+
+
+def test_no_password_is_written_down() -> None:
+    """Nothing in the environment of a service looks like a secret, unless it comes from the user."""
+    words = re.compile(r"password|secret|token|api_?key", re.IGNORECASE)
+    written = {
+        f"{name}: {variable}"
+        for name, service in SERVICES.items()
+        for variable, value in service.get("environment", {}).items()
+        if words.search(variable) and value
+    }
+
+    assert written == set()
+
+
+def test_nobody_can_log_in_to_grafana_until_there_is_a_password() -> None:
+    """Without GRAFANA_ADMIN_PASSWORD there is no admin: an empty GF_ variable leaves grafana.ini as it is."""
+    names = (
+        "GF_SECURITY_ADMIN_PASSWORD",
+        "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION",
+        "GF_AUTH_DISABLE_LOGIN_FORM",
+    )
+    settings = (ROOT / "grafana/grafana.ini").read_text()
+
+    def environment(**variables: str) -> list[str]:
+        grafana = resolved(**variables)["services"]["grafana"]["environment"]
+        return [grafana[name] for name in names]
+
+    assert environment() == ["", "", ""]
+    assert environment(GRAFANA_ADMIN_PASSWORD="horse") == ["horse", "false", "false"]
+    assert "disable_initial_admin_creation = true" in settings
+    assert "disable_login_form = true" in settings
+
+
+def test_worker_files_live_in_memory() -> None:
+    """The metric files of the workers are empty at every start, and nobody but the app can read them."""
+    app = SERVICES["app"]
+    mount = next(
+        mount for mount in app["tmpfs"] if mount.startswith(app["environment"]["PROMETHEUS_MULTIPROC_DIR"])
+    )
+
+    assert dict(option.split("=") for option in mount.split(":")[1].split(",")) == {
+        "uid": app["user"].split(":")[0],
+        "gid": app["user"].split(":")[1],
+        "mode": "0700",
+        "size": "64m",
+    }
+
+
+def test_every_service_that_measures_itself_is_scraped() -> None:
+    """Targets of prometheus.yml are services of compose, under their names there."""
+    files = (ROOT / "prometheus/targets").glob("*.yml")
+    found = {
+        target
+        for file in files
+        for group in yaml.safe_load(file.read_text()) or []
+        for target in group["targets"]
+    }
+    hosts = {re.sub(r"^https?://", "", target).split(":")[0] for target in found}
+
+    assert hosts <= SERVICES.keys()
+    assert {"app", "prometheus", "alertmanager", "blackbox", "node-exporter", "loki", "alloy"} <= hosts
+
+
+def test_what_can_be_set_is_explained() -> None:
+    """.env.example names every variable of docker-compose.yml and no other."""
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+
+    assert set(re.findall(r"^#(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == used
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[list[str]]:
+    """Compose's command for a project of its own on a free port, taken down and looked after at the end."""
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "info"], capture_output=True).returncode:
+        pytest.skip("NOT TESTED: the app in its container (no docker engine is running here)")
+    plugin = subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0
+    standalone = shutil.which("docker-compose")
+    if not plugin and standalone is None:
+        pytest.skip("NOT TESTED: the app in its container (there is an engine here, but no docker compose)")
+    other_port = tmp_path / "port.yml"
+    other_port.write_text('services: {app: {ports: !override ["127.0.0.1::8000"]}}')
+    name = f"test-compose-{os.getpid()}"
+    files = ["-f", str(ROOT / "docker-compose.yml"), "-f", str(other_port)]
+    command = [*([docker, "compose"] if plugin else [str(standalone)]), "-p", name, *files]
+    try:
+        yield command
+    finally:
+        subprocess.run([*command, "down", "-v", "--rmi", "local"], capture_output=True, check=True)
+        mine = ["--quiet", "--filter", f"label=com.docker.compose.project={name}"]
+        for kind in (["ps", "--all"], ["volume", "ls"], ["network", "ls"]):
+            assert subprocess.check_output([docker, *kind, *mine], text=True) == "", kind
+
+
+def test_the_app_serves_in_its_container(project: list[str]) -> None:
+    """Built and started as compose says, without root on a read-only filesystem, it counts every request."""
+    subprocess.run([*project, "up", "--build", "--wait", "--quiet-pull", "app"], check=True)
+    address = subprocess.check_output([*project, "port", "app", "8000"], text=True).strip()
+
+    for _ in range(20):
+        urllib.request.urlopen(f"http://{address}/orders", timeout=10).close()
+
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        metrics = answer.read().decode()
+    assert 'flask_http_request_total{method="GET",status="200"} 20.0' in metrics
+    log = subprocess.check_output(
+        [*project, "exec", "-T", "app", "cat", "/var/log/app/requests.jsonl"], text=True
+    )
+    assert [json.loads(line)["url_rule"] for line in log.splitlines()].count("/orders") == 20

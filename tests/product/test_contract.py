@@ -1,0 +1,205 @@
+"""Each stage reads only names that the stage before it gives out, held against a real Prometheus.
+
+What rules, runbooks and dashboards ask for is there, with the labels that they select and group by. That each
+alert has a runbook, a dashboard and a firing case is in test_alerts.py; that each query of a dashboard has an
+answer, in test_dashboards.py.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+
+from grafana.build import documents
+from tests.prometheus.test_alerts import ALERTS, Query, queries
+from tests.rig.queries import queries_of
+from tests.rig.stack import Run, eventually, get_json, running, settings
+
+# Programs that run in compose only: their names are taken as they are.
+COMPOSE_ONLY = ("loki_", "alloy_")
+
+# Only an https target has it; its labels are those of the other.
+HTTPS_ONLY = {"probe_ssl_earliest_cert_expiry": "probe_success"}
+
+# They have a url_rule where slo.yml has an objective for one endpoint.
+PROMISES = ("slo:", "ALERTS")
+
+CLAUSES = r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)"
+WORDS = {
+    "and",
+    "or",
+    "unless",
+    "bool",
+    "offset",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+}
+
+EVERYTHING = urlencode({"match[]": '{__name__!=""}'})
+
+# One request of each kind that makes series of its own.
+REQUESTS = (
+    "/",
+    "/orders",
+    "/orders/999999",
+    "/test/error",
+    "/test/server-error",
+    "/test/slow?seconds=0",
+    "/nowhere",
+)
+
+
+def bare(promql: str) -> str:
+    """An expression without comments and the contents of its strings."""
+    return re.sub(r'"(\\.|[^"\\])*"|#[^\n]*', '""', promql)
+
+
+def series(promql: str) -> set[str]:
+    """Names of the metrics that an expression selects."""
+    text = re.sub(CLAUSES, " ", bare(promql))
+    text = re.sub(r"\{[^}]*\}|\[[^]]*\]", " ", text)
+    return set(re.findall(r"(?<![\w.:$])([a-zA-Z_:][\w:]*)(?!\s*\(|[\w:])", text)) - WORDS
+
+
+def selected(promql: str) -> Iterator[tuple[str, str]]:
+    """(metric, label) of every matcher."""
+    for name, matchers in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", bare(promql)):
+        for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers):
+            yield name, label
+
+
+def grouped(promql: str) -> set[str]:
+    """Labels that an expression aggregates or joins by, but for those that it makes itself."""
+    made = set(re.findall(r'"(\w+)"', promql)) if re.search(r"\blabel_(replace|join)\b", promql) else set()
+    return (
+        {label for _, labels in re.findall(CLAUSES, bare(promql)) for label in re.findall(r"\w+", labels)}
+        - made
+        - {"__name__"}
+    )
+
+
+def every_query() -> Iterator[Query]:
+    """What rules, runbooks and dashboards ask Prometheus."""
+    yield from queries()
+    for text in documents().values():
+        for query in queries_of(json.loads(text)):
+            yield Query(str(query), query.expression)
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
+    """Names and labels of all series of the stack under traffic, 60 times as fast, with two workers."""
+    directory: Path = tmp_path_factory.mktemp("contract")
+    secret = directory / "secret"
+    secret.write_text("http://127.0.0.1:9/nobody-listens-here\n", encoding="utf-8")
+    environ = settings(
+        directory / "run",
+        TIME_SCALE="60",
+        TRAFFIC_USERS="3",
+        WEB_CONCURRENCY="2",
+        ALERT_RECEIVER="webhook",
+        ALERT_SECRET_FILE=str(secret),
+    )
+    found: dict[str, set[str]] = {}
+    with running(environ) as stack:
+        stack.wait_until_up()
+
+        def complete() -> bool:
+            for path in REQUESTS:
+                ask(stack, path)
+            found.update(labels(stack))
+            found.update({name: found[like] for name, like in HTTPS_ONLY.items() if like in found})
+            for name in found:
+                if name.startswith(PROMISES):
+                    found[name].add("url_rule")
+            return not missing(found)
+
+        with suppress(AssertionError):  # the first test says what is missing
+            eventually(complete, 60, "every name is known")
+    return found
+
+
+def ask(stack: Run, path: str) -> None:
+    """One request, and one whose client does not wait for the end of a stream."""
+    try:
+        urlopen(Request(stack.url("APP_PORT", path)), timeout=10).close()
+    except HTTPError as error:
+        error.close()
+    urlopen(stack.url("APP_PORT", "/test/stream"), timeout=10).close()
+
+
+def labels(stack: Run) -> Mapping[str, set[str]]:
+    """Labels of every series that Prometheus has, by name."""
+    url = stack.url("PROMETHEUS_PORT", f"/api/v1/series?{EVERYTHING}")
+    found: dict[str, set[str]] = {}
+    for one in get_json(url)["data"]:
+        found.setdefault(one["__name__"], set()).update(one)
+    return found
+
+
+def missing(found: Mapping[str, set[str]]) -> set[tuple[str, str]]:
+    """(place, name) of what is asked for and not there."""
+    return {
+        (query.place, name)
+        for query in every_query()
+        for name in series(query.promql)
+        if name not in found and not name.startswith(COMPOSE_ONLY)
+    }
+
+
+def test_every_series_is_there(known: Mapping[str, set[str]]) -> None:
+    """A misspelt name would keep its alert silent and its panel empty for ever."""
+    assert missing(known) == set()
+
+
+def test_every_selected_label_is_there(known: Mapping[str, set[str]]) -> None:
+    """A matcher on a label that a series does not have selects nothing, or everything."""
+    wrong = {
+        (query.place, name, label)
+        for query in every_query()
+        for name, label in selected(query.promql)
+        if not name.startswith(COMPOSE_ONLY) and label not in known.get(name, ())
+    }
+
+    assert wrong == set()
+
+
+def labels_of(promql: str, known: Mapping[str, set[str]]) -> set[str] | None:
+    """Labels of all series of an expression together; None if some are compose's."""
+    names = series(promql)
+    if any(name.startswith(COMPOSE_ONLY) for name in names):
+        return None
+    return set().union(*(known.get(name, ()) for name in names))
+
+
+def test_every_grouping_label_is_there(known: Mapping[str, set[str]]) -> None:
+    """To sum by a label that is not there makes one of many; to drop one leaves a reader looking for it."""
+    wrong = set()
+    for query in every_query():
+        there = labels_of(query.promql, known)
+        if there is not None:
+            wrong |= {(query.place, label) for label in grouped(query.promql) - there}
+
+    assert wrong == set()
+
+
+def test_every_label_in_a_message_is_there(known: Mapping[str, set[str]]) -> None:
+    """A label that the alert does not have is a hole in its text or a link that leads nowhere."""
+    wrong = set()
+    for rule in ALERTS:
+        there = labels_of(rule["expr"], known)
+        if there is not None:
+            used = set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"])))
+            wrong |= {(rule["alert"], label) for label in used - there - rule["labels"].keys()}
+
+    assert wrong == set()

@@ -1,0 +1,185 @@
+"""Many threads lose no count, and a million requests no memory."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask, abort
+from prometheus_client import CollectorRegistry
+
+from exporter import FlaskExporter
+from tests.rig.wsgi import application, call, counted, environ
+
+THREADS = 8
+EACH = 50_000
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns a hundred times as often, so that a missing lock shows."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 100)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless")
+def test_eight_threads_lose_no_request() -> None:
+    """8 threads of 50,000 requests are exactly 400,000 in every family."""
+    app, exporter = application()
+    start = threading.Barrier(THREADS)
+
+    def work() -> None:
+        usual, wrong = environ("/orders/7"), environ("/nowhere")
+        start.wait()
+        for number in range(EACH):
+            body = app.wsgi_app((wrong if number % 10 == 9 else usual).copy(), lambda *_: lambda _: None)
+            for _ in body:
+                pass
+            body.close()  # type: ignore[attr-defined]
+
+    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    right, wrong = 9 * THREADS * EACH // 10, THREADS * EACH // 10
+    rule = "/orders/<int:number>"
+    assert right + wrong == 400_000
+    assert counted(exporter, "flask_http_request_total") == {("GET", "200"): right, ("GET", "404"): wrong}
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == {
+        ("GET", rule, "200"): right,
+        ("GET", "_unmatched", "404"): wrong,
+    }
+    for name in ("request", "response"):
+        assert counted(exporter, f"flask_http_{name}_size_bytes_count") == {
+            ("GET", rule): right,
+            ("GET", "_unmatched"): wrong,
+        }
+    assert counted(exporter, "flask_http_response_size_bytes_sum")["GET", rule] == 7 * right
+    assert counted(exporter, "flask_http_request_errors_total") == {
+        ("GET", "_unmatched", "404", "NotFound"): wrong
+    }
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
+    assert counted(exporter, "flask_worker_threads_busy") == {}
+    assert counted(exporter, "flask_http_client_disconnects_total") == {}
+    assert counted(exporter, "flask_exporter_failures_total") == {}
+
+
+@pytest.mark.usefixtures("restless")
+def test_threads_that_meet_new_label_sets_at_once_lose_no_request() -> None:
+    """Every family, slot and file grows while other threads write into it."""
+    app, exporter = application(group_by="path")
+    start = threading.Barrier(THREADS)
+
+    def work() -> None:
+        for number in range(1, 200):
+            if number % 20 == 1:
+                start.wait()
+            call(app, f"/orders/{number}")
+
+    threads = [threading.Thread(target=work) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == {
+        ("GET", f"/orders/{number}", "200"): THREADS for number in range(1, 200)
+    }
+    assert exporter._window() == (199 * THREADS, 0)
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
+
+
+GROWTH = """
+import sys
+from tests.rig.wsgi import call
+from tests.product.test_load import label_sets, resident
+
+app, paths = label_sets()
+total = int(sys.argv[1])
+for number in range(10_000):
+    call(app, paths[number % len(paths)])
+before = resident()
+for number in range(total - 10_000):
+    call(app, paths[number % len(paths)])
+print(resident() - before)
+"""
+
+
+def label_sets() -> tuple[Flask, list[str]]:
+    """An application and the paths for 1,000 label sets: 10 statuses of 100 rules."""
+    app = Flask("host", static_folder=None)
+    FlaskExporter(app, registry=CollectorRegistry())
+
+    def answer(status: int) -> tuple[str, int]:
+        if status >= 400:
+            abort(status)
+        return "ok", status
+
+    for number in range(100):
+        app.add_url_rule(f"/rule{number}/<int:status>", f"rule{number}", answer)
+    statuses = (200, 201, 202, 203, 206, 400, 403, 404, 500, 503)
+    return app, [f"/rule{number}/{status}" for number in range(100) for status in statuses]
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes, after a collection."""
+    gc.collect()
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("requests", [100_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+def test_memory_stays_where_it_was_after_the_first_ten_thousand_requests(requests: int) -> None:
+    """Over 1,000 label sets it grows by less than 5 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(requests)], capture_output=True, text=True, check=True, timeout=900
+    )
+
+    assert int(done.stdout) < 5_000_000
+
+
+def garbage(app: Flask) -> int:
+    """Objects that a hundred requests leave to the collector."""
+    call(app, "/orders/7")
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        for _ in range(100):
+            call(app, "/orders/7")
+        return len(gc.get_objects()) - before
+    finally:
+        gc.enable()
+
+
+def test_a_request_leaves_nothing_more_to_the_garbage_collector_than_without_the_exporter() -> None:
+    """A cycle for each request would be a pause every few hundred of them."""
+    bare = Flask("bare")
+    bare.add_url_rule("/orders/<int:number>", "show", lambda number: "x" * number)
+
+    assert garbage(application()[0]) <= garbage(bare) + 10
+
+
+def test_an_application_that_is_dropped_leaves_nothing_behind() -> None:
+    """As in a test suite that makes an application for each test."""
+    callbacks = len(gc.callbacks)
+    dropped: list[weakref.ref[object]] = []
+    for _ in range(10):
+        app, exporter = application()
+        call(app, "/orders/7")
+        call(app, "/metrics")
+        dropped += [weakref.ref(app), weakref.ref(exporter), weakref.ref(exporter.registry)]
+        del app, exporter
+    gc.collect()
+
+    assert [one() for one in dropped] == [None] * 30
+    assert len(gc.callbacks) == callbacks

@@ -1,0 +1,380 @@
+"""README.md works as it is written: every code block is executed, every link leads somewhere."""
+
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+import yaml
+
+from prometheus.run import targets
+from prometheus.run.plan import PORTS
+from prometheus.tools.toolbox import executable
+from tests.rig.readme import BLOCKS, ROOT, Block, anchors
+from tests.rig.readme import targets as links
+from tests.rig.stack import eventually, free_ports, get_json
+
+SHELL = [block for block in BLOCKS if block.language == "sh"]
+FILES = [block for block in BLOCKS if block.file]
+
+# What serves shop.py, until it is stopped.
+SERVERS = [
+    block
+    for block in SHELL
+    if re.search(r"^(\w+=\S+ )*(flask|gunicorn|uwsgi|python serve.py)", block.text, re.M)
+]
+COMPOSE = [block for block in SHELL if "docker compose" in block.text]
+STORY = [block for block in SHELL if block.section == "Break it"]
+RUN = next(block for block in SHELL if block.text == "make run\n")
+INSTALL = next(block for block in SHELL if block.text == "pip install .\n")
+
+# Requests to the application in a file, and what the metrics say of them.
+APPLICATIONS = {
+    "shop.py": (["GET /items/7"], ['flask_http_request_total{method="GET",status="200"} 1.0']),
+    "factory.py": (["GET /nowhere"], ['flask_http_request_total{method="GET",status="404"} 1.0']),
+    "orders.py": (
+        ["POST /orders", "GET /internal"],
+        [
+            'flask_http_request_total{method="POST",status="201"} 1.0',
+            'flask_http_request_total{method="GET",status="200"} 0.0',
+            'shop_orders_total{status="201"} 1.0',
+            'shop_order_seconds_count{item="tea"} 1.0',
+            'flask_health_check_up{check="database"} 1.0',
+            'flask_app_info{version="1.4.2"} 1.0',
+        ],
+    ),
+    "migrated.py": (
+        ["GET /nowhere"],
+        ['flask_http_request_duration_seconds_count{method="GET",path="/nowhere",status="404"} 1.0'],
+    ),
+}
+ASK = """
+import importlib, sys
+module = importlib.import_module(sys.argv[1])
+client = (module.app if hasattr(module, "app") else module.create_app()).test_client()
+for request in sys.argv[2:]:
+    method, path = request.split()
+    client.open(path, method=method, data={"item": "tea"})
+print(client.get("/metrics").text)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running stack: the ports of the page → those used, and what the page calls .run."""
+
+    ports: Mapping[str, int]
+    run: Path
+
+
+@contextmanager
+def started(command: str, directory: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """A command in a terminal of its own, ended with Ctrl-C; yields the file with its output."""
+    output = directory / "output"
+    # A shell that runs the tests in the background lets them ignore the signal.
+    shell = ["env", "--default-signal=INT", "bash", "-euo", "pipefail", "-c", command]
+    with (
+        output.open("wb") as file,
+        subprocess.Popen(
+            shell, cwd=directory, env=environ, stdout=file, stderr=file, start_new_session=True
+        ) as process,
+    ):
+        try:
+            yield output
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                # A signal that meets gunicorn's threaded worker as it starts a thread blocks that worker (in
+                # ThreadPoolExecutor.shutdown) until graceful_timeout, 30 s.
+                process.wait(40)
+                eventually(lambda: not _running(process.pid), 10, f"Ctrl-C ends {command}")
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _running(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """A user's environment: no settings but these, and the programs of the virtual environment."""
+    ours = re.compile(r"(EXPORTER|APP|ALERT|TRAFFIC)_|PROMETHEUS_MULTIPROC_DIR|MAKEFLAGS|MAKELEVEL|MFLAGS")
+    inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**inherited, "PATH": path, "EXPORTER_DRAIN": "0", "PYTHONUNBUFFERED": "1", **variables}
+
+
+def local(text: str, ports: Mapping[str, int], directory: Path) -> str:
+    """Text of the page with other ports, and another directory than /dev/shm/shop."""
+    for port, other in ports.items():
+        text = re.sub(rf"\b{port}\b", str(other), text)
+    return text.replace("/dev/shm/shop", str(directory / "workers"))
+
+
+def unpack(directory: Path, port: int) -> None:
+    """Write the page's files into the directory, with another port than 8001."""
+    for block in FILES:
+        file = directory / block.file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(local(block.text, {"8001": port}, directory))
+
+
+def status(url: str, **headers: str) -> int:
+    """Status of an answer; 0 where there is none."""
+    try:
+        with urlopen(Request(url, headers=headers), timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    except OSError:
+        return 0
+
+
+def await_200(url: str, seconds: float, output: Path) -> None:
+    """Wait for an answer; AssertionError with the end of the output where there is none in time."""
+    try:
+        eventually(lambda: status(url) == 200, seconds, f"{url} answers 200")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{output.read_text()[-5000:]}") from None
+
+
+def test_links_lead_somewhere() -> None:
+    """Files are there, anchors are headings of the page, and addresses are those of the stack."""
+    for target in links():
+        if target.startswith("#"):
+            assert target[1:] in anchors(), target
+        elif not target.startswith("http://127.0.0.1:"):
+            assert (ROOT / target).exists(), target
+
+
+def test_every_block_is_executed() -> None:
+    """There is a test for each; a block of a new kind needs one."""
+    programs = {block.file for block in FILES if any(block.file in shell.text for shell in SERVERS)}
+    python = {block.file for block in BLOCKS if block.language == "python"}
+
+    assert sorted(map(str, [*SERVERS, *COMPOSE, *STORY, RUN, INSTALL])) == sorted(map(str, SHELL))
+    assert {block.language for block in BLOCKS} == {"sh", "python", "ini", "yaml"}
+    assert python == {*APPLICATIONS, "serve.py", "gunicorn.conf.py"}
+    assert programs >= {"serve.py", "uwsgi.ini"}
+
+
+@pytest.mark.parametrize("file", APPLICATIONS)
+def test_application(tmp_path: Path, file: str) -> None:
+    """Its requests are measured, and what else it declares is in the metrics."""
+    unpack(tmp_path, 8001)
+    (tmp_path / "gunicorn.conf.py").unlink()
+    requests, expected = APPLICATIONS[file]
+    command = [sys.executable, "-W", "error", "-c", ASK, file.removesuffix(".py"), *requests]
+    answer = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+
+    assert answer.returncode == 0, answer.stderr
+    assert set(expected) <= set(answer.stdout.splitlines())
+
+
+@pytest.mark.parametrize("block", SERVERS, ids=str)
+def test_server(tmp_path: Path, block: Block) -> None:
+    """It serves, its metrics have every request of every worker, and Ctrl-C ends it."""
+    (port,) = free_ports(1)
+    unpack(tmp_path, port)
+    if "gunicorn shop:app" not in block.text:
+        (tmp_path / "gunicorn.conf.py").unlink()
+    url = f"http://127.0.0.1:{port}"
+    with started(local(block.text, {"8001": port}, tmp_path), tmp_path, environment()) as output:
+        await_200(f"{url}/health/ready", 30, output)
+        headers = {}
+        if "EXPORTER_TOKEN_FILE" in block.text:
+            assert status(f"{url}/metrics") == 401
+            headers = {"Authorization": f"Bearer {(tmp_path / 'token').read_text().strip()}"}
+        for number in range(20):
+            assert status(f"{url}/items/{number}") == 200
+
+        with urlopen(Request(f"{url}/metrics", headers=headers), timeout=10) as answer:
+            metrics = answer.read().decode().splitlines()
+        mode = "single" if "flask" in block.text else "multiprocess"
+        assert 'flask_http_request_total{method="GET",status="200"} 20.0' in metrics
+        assert f'flask_exporter_mode{{mode="{mode}"}} 1.0' in metrics
+        if "EXPORTER_REQUEST_LOG" in block.text:
+            lines = [json.loads(line) for line in output.read_text().splitlines() if line[0] == "{"]
+            assert [line.get("url_rule") for line in lines].count("/items/<int:number>") == 20
+
+
+def test_install(tmp_path: Path) -> None:
+    """In an empty environment the package brings what it needs, its types and its OpenAPI document."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    environ = environment()
+    environ["PATH"] = f"{tmp_path / 'venv/bin'}:{environ['PATH']}"
+    answer = subprocess.run(
+        ["bash", "-c", INSTALL.text], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert answer.returncode == 0, answer.stderr
+    source = "import exporter, exporter.pages as pages, os; exporter.FlaskExporter; "
+    source += "print(*os.listdir(*exporter.__path__), *os.listdir(*pages.__path__))"
+    said = subprocess.check_output(
+        ["python", "-W", "error", "-c", source], cwd=tmp_path, env=environ, text=True
+    )
+    assert {"py.typed", "openapi.json"} <= set(said.split())
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """`make run` 60 times as fast, with shop.py among its targets."""
+    directory = tmp_path_factory.mktemp("readme")
+    numbers = [address.partition(":")[2] for address in PORTS]
+    ports = dict(zip([*numbers, "8001"], free_ports(len(PORTS) + 1), strict=True))
+    unpack(directory, ports["8001"])
+    own = directory / "prometheus/targets"
+    for file in (ROOT / "prometheus/targets").iterdir():
+        if not (own / file.name).exists():
+            shutil.copy(file, own)
+    settings = {setting: str(ports[address.partition(":")[2]]) for address, setting in PORTS.items()}
+    settings |= {"RUN_DIR": str(directory / "run"), "TARGETS_DIR": str(own)}
+    environ = environment(**settings, TIME_SCALE="60", TRAFFIC_USERS="1")
+    shop = next(block for block in SERVERS if block.text.startswith("flask"))
+    with (
+        started(local(shop.text, ports, directory), directory, environ),
+        started(f"cd {shlex.quote(str(ROOT))}; {RUN.text}", own, environ) as output,
+    ):
+        eventually(lambda: "Ctrl-C stops everything." in output.read_text(), 180, "the stack is up")
+        yield Stack(ports, directory / "run")
+    marked = f"RUN_DIR={directory / 'run'}\0".encode()
+    left = [path for path in Path("/proc").glob("[0-9]*/environ") if marked in _read(path)]
+    assert left == [], "Ctrl-C stops everything"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_break_it(stack: Stack, tmp_path: Path) -> None:
+    """The fault becomes an alert with a runbook, and the request behind it is found."""
+    fault, alert, request, line, top = STORY
+    (tmp_path / ".run").symlink_to(stack.run)
+
+    def run(block: Block) -> str:
+        command = ["bash", "-uo", "pipefail", "-c", local(block.text, stack.ports, tmp_path)]
+        answer = subprocess.run(
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=120
+        )
+        assert answer.stderr == ""
+        return answer.stdout
+
+    def broken() -> str | None:
+        assert run(fault) == ""
+        said = run(alert)
+        return said if '"FlaskErrorRatioCritical"' in said else None
+
+    said = eventually(broken, 60, "FlaskErrorRatioCritical reaches Alertmanager")
+    runbook = f"http://127.0.0.1:{stack.ports['9090']}/user/FlaskErrorRatioCritical.md"
+    assert f'"runbook_url": "{runbook}"' in said
+    assert f'"dashboard_url": "http://127.0.0.1:{stack.ports["3000"]}/d/flask-errors?' in said
+    assert status(runbook) == 200
+
+    (found,) = json.loads(run(request))
+    assert (found["url_rule"], found["error_type"], found["status_code"]) == (
+        "/test/error",
+        "ValueError",
+        500,
+    )
+    logged = [json.loads(one) for one in run(line).splitlines()]
+    assert {one["request_id"] for one in logged} == {logged[0]["request_id"]}
+    assert [one["logger"] for one in logged] == ["app", "exporter.request"]
+    assert "ValueError: raised on demand" in logged[0]["traceback"]
+    assert re.search(r"^/test/error .* 100\.0%", run(top), re.MULTILINE)
+
+
+def test_own_service_is_scraped_and_probed(stack: Stack) -> None:
+    """What the target files of the page name is up."""
+
+    def value(query: str) -> list[str]:
+        url = f"http://127.0.0.1:{stack.ports['9090']}/api/v1/query?query={query}"
+        return [series["value"][1] for series in get_json(url)["data"]["result"]]
+
+    for query in ('up{job="app",service="shop"}', 'probe_success{service="shop"}'):
+        assert eventually(lambda query=query: value(query) == ["1"], 30, query)  # type: ignore[misc]
+
+
+def test_target_files_are_valid(tmp_path: Path) -> None:
+    """As `make run` checks them."""
+    unpack(tmp_path, 8001)
+
+    assert [len(targets.load(tmp_path / f"prometheus/targets/{name}.yml")) for name in ("app", "urls")] == [
+        2,
+        1,
+    ]
+
+
+def test_prometheus_takes_the_token(tmp_path: Path) -> None:
+    """The configuration with the lines of the page is valid, as soon as the file that they name is there."""
+    block = next(block for block in FILES if block.file == "prometheus/prometheus.yml")
+    (addition,) = yaml.safe_load(block.text)["scrape_configs"]
+    shutil.copytree(ROOT / "prometheus", tmp_path / "prometheus", ignore=shutil.ignore_patterns("*.py"))
+    file = tmp_path / "prometheus/prometheus.yml"
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    (job,) = (job for job in document["scrape_configs"] if job["job_name"] == addition["job_name"])
+    file.write_text(yaml.safe_dump(document | {"scrape_configs": [job | addition]}), encoding="utf-8")
+    check = [str(executable("promtool")), "check", "config", str(file)]
+
+    assert subprocess.run(check, capture_output=True, check=False).returncode != 0
+    (file.parent / "token").write_text("a-token\n", encoding="utf-8")
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("block", COMPOSE, ids=str)
+def test_compose(tmp_path: Path, block: Block) -> None:
+    """Its secrets and variables are right, and the stack comes up where there is a compose."""
+    *before, last = block.text.splitlines()
+    words = shlex.split(last)
+    variables = dict(word.split("=", 1) for word in words[:-3])
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    subprocess.run(["bash", "-euc", "\n".join(before)], cwd=clone, check=True)
+
+    assert words[-3:] == ["docker", "compose", "up"]
+    assert variables.keys() <= set(re.findall(r"^#(\w+)=", example, re.MULTILINE))
+    start = [
+        "sh",
+        "prometheus/alertmanager/start.sh",
+        "true",
+        f"--config.file={tmp_path / 'alertmanager.yml'}",
+    ]
+    subprocess.run(start, cwd=clone, env=environment(**variables), check=True)
+
+    for needed in (["docker", "info"], ["docker", "compose", "version"]):
+        if shutil.which("docker") is None or subprocess.run(needed, capture_output=True).returncode:
+            pytest.skip(f"NOT EXECUTED: {last} ({' '.join(needed)} fails here)")
+    host = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+    project = {"COMPOSE_PROJECT_NAME": f"readme-{os.getpid()}", "BIND_ADDRESS": host}
+    environ = environment(**project, **variables, TRAFFIC_USERS="1")
+    try:
+        with started(last, clone, environ) as output:
+            for path in (":8000/health/ready", ":9090/-/ready", ":9093/-/ready", ":3000/api/health"):
+                url = f"http://{host}{path}"
+                await_200(url, 600, output)
+    finally:
+        down = ["docker", "compose", "down", "--volumes", "--rmi", "local"]
+        subprocess.run(down, cwd=clone, env=environ, capture_output=True, check=True)

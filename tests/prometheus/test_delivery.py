@@ -1,0 +1,498 @@
+"""The real Alertmanager with the shipped configuration tells receivers that the tests own."""
+
+import asyncio
+import contextlib
+import email
+import email.policy
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import urllib.request
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from prometheus.drill.receiver import Receiver
+from prometheus.run import scale
+from prometheus.tools.toolbox import executable
+from tests.rig.places import ROOT
+from tests.rig.stack import eventually, free_ports
+
+START = ROOT / "prometheus/alertmanager/start.sh"
+BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
+
+LABELS = {"alertname": "FlaskErrorRatioCritical", "job": "app", "service": "orders", "severity": "critical"}
+ANNOTATIONS = {
+    "summary": "More than a tenth of the requests fail.",
+    "description": "12% of the requests to orders in the last 5 minutes ended in an error (limit: 10%). "
+    "Users of /orders/<int:id> & others see error pages.",
+    "runbook_url": "http://127.0.0.1:9090/user/FlaskErrorRatioCritical.md",
+    "dashboard_url": "http://127.0.0.1:3000/d/flask-errors?var-job=app&var-service=orders",
+}
+WINDOW = f"&from={int(BEGAN.timestamp() - 3600) * 1000}&to=now"
+DASHBOARD = ANNOTATIONS["dashboard_url"] + WINDOW
+REQUESTS = (
+    "http://127.0.0.1:3000/d/flask-requests?var-job=app&var-service=orders&var-status_class=5.." + WINDOW
+)
+
+
+class Alertmanager:
+    """Alertmanager as start.sh starts it, with the shipped configuration and its times divided by 300."""
+
+    def __init__(self, directory: Path, **environ: str) -> None:
+        shutil.copytree(ROOT / "prometheus", directory / "prometheus")
+        scale.directory(directory / "prometheus", 300)
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = (directory / "alertmanager.log").open("w+")
+        self._process = subprocess.Popen(
+            [
+                "sh",
+                directory / "prometheus/alertmanager/start.sh",
+                executable("alertmanager"),
+                f"--config.file={directory}/alertmanager.yml",
+                f"--storage.path={directory}/data",
+                "--cluster.listen-address=",
+                "--enable-feature=receiver-name-in-metrics",
+                f"--web.listen-address=127.0.0.1:{port}",
+                f"--web.external-url={self.url}",
+            ],
+            env={**os.environ, **environ},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> "Alertmanager":
+        eventually(self._ready, 30, "Alertmanager is ready")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+        self._log.close()
+
+    def _ready(self) -> bool:
+        assert self._process.poll() is None, self.log
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/-/ready", timeout=5):
+            return True
+        return False
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def send(self, *alerts: dict[str, Any]) -> None:
+        """Hand alerts over as Prometheus does."""
+        request = urllib.request.Request(
+            f"{self.url}/api/v2/alerts", json.dumps(alerts).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+
+def alert(
+    ends: datetime | None = None, annotations: dict[str, str] = ANNOTATIONS, **labels: str
+) -> dict[str, Any]:
+    """An alert of the kind that the rules send: firing, or with `ends` resolved."""
+    until = ends or datetime.now(timezone.utc) + timedelta(hours=1)
+    return {
+        "labels": LABELS | labels,
+        "annotations": annotations,
+        "startsAt": BEGAN.isoformat(),
+        "endsAt": until.isoformat(),
+        "generatorURL": "http://127.0.0.1:9090/graph",
+    }
+
+
+def secret(directory: Path, text: str) -> str:
+    """Path of a new secret file."""
+    file = directory / "secret"
+    file.write_text(text)
+    return str(file)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """An HTTP receiver."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+def silence(alertmanager: Alertmanager) -> str:
+    """Address of the form that silences the test's alert."""
+    return (
+        f"{alertmanager.url}/#/silences/new?filter=%7B"
+        "alertname%3D%22FlaskErrorRatioCritical%22%2Cjob%3D%22app%22%2Cservice%3D%22orders%22%7D"
+    )
+
+
+def test_discord(tmp_path: Path, receiver: Receiver) -> None:
+    """Discord gets the message as an embed, with what is felt, since when, and links; then the resolution."""
+    file = secret(tmp_path, f"{receiver.url}/api/webhooks/123/abc-DEF_1\n")
+    with Alertmanager(tmp_path, ALERT_RECEIVER="discord", ALERT_SECRET_FILE=file) as alertmanager:
+        alertmanager.send(alert())
+        eventually(lambda: receiver.posts, 20, "a message")
+        alertmanager.send(alert(ends=BEGAN + timedelta(minutes=7)))
+        eventually(lambda: len(receiver.posts) > 1, 30, "the resolution")
+    fired, resolved = (post.document["embeds"][0] for post in receiver.posts)
+
+    assert receiver.posts[0].path == "/api/webhooks/123/abc-DEF_1"
+    assert fired["title"] == "CRITICAL: More than a tenth of the requests fail. (orders)"
+    assert fired["description"] == (
+        f"{ANNOTATIONS['description']}\nSince 1 Mar 12:00 UTC. [Dashboard]({DASHBOARD}) · "
+        f"[Log lines]({REQUESTS}) · [What to do]({ANNOTATIONS['runbook_url']})\n\n"
+        f" [Silence]({silence(alertmanager)})"
+    )
+    assert resolved["title"] == "RESOLVED: More than a tenth of the requests fail. (orders)"
+    assert "From 1 Mar 12:00 to 12:07 UTC, 7m0s." in resolved["description"]
+    assert f"&to={int(BEGAN.timestamp() + 17 * 60) * 1000})" in resolved["description"]
+
+
+def test_slack(tmp_path: Path, receiver: Receiver) -> None:
+    """Slack gets one attachment whose marks are escaped and whose title leads to the dashboard."""
+    file = secret(tmp_path, f"{receiver.url}/services/T0/B0/abc")
+    with Alertmanager(tmp_path, ALERT_RECEIVER="slack", ALERT_SECRET_FILE=file) as alertmanager:
+        alertmanager.send(alert())
+        eventually(lambda: receiver.posts, 20, "a message")
+    (attachment,) = receiver.posts[0].document["attachments"]
+
+    assert attachment["title"] == "CRITICAL: More than a tenth of the requests fail. (orders)"
+    assert attachment["title_link"] == DASHBOARD
+    assert attachment["color"] == "danger"
+    assert attachment["text"] == (
+        "12% of the requests to orders in the last 5 minutes ended in an error (limit: 10%). "
+        "Users of /orders/&lt;int:id&gt; &amp; others see error pages.\n"
+        f"Since 1 Mar 12:00 UTC. <{DASHBOARD}|Dashboard> · <{REQUESTS}|Log lines> · "
+        f"<{ANNOTATIONS['runbook_url']}|What to do>\n\n"
+        f" <{silence(alertmanager)}|Silence>"
+    )
+
+
+def test_webhook(tmp_path: Path, receiver: Receiver) -> None:
+    """A webhook gets Alertmanager's own document with all labels and annotations, and then the resolution."""
+    file = secret(tmp_path, f"{receiver.url}/alerts?team=shop")
+    with Alertmanager(tmp_path, ALERT_RECEIVER="webhook", ALERT_SECRET_FILE=file) as alertmanager:
+        alertmanager.send(alert())
+        eventually(lambda: receiver.posts, 20, "a message")
+        alertmanager.send(alert(ends=BEGAN + timedelta(minutes=7)))
+        eventually(lambda: len(receiver.posts) > 1, 30, "the resolution")
+    fired, resolved = (post.document for post in receiver.posts)
+
+    assert receiver.posts[0].path == "/alerts?team=shop"
+    assert (fired["version"], fired["receiver"], fired["status"]) == ("4", "people", "firing")
+    assert [(one["labels"], one["annotations"]) for one in fired["alerts"]] == [(LABELS, ANNOTATIONS)]
+    assert [one["status"] for one in resolved["alerts"]] == ["resolved"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dashboard", "lines"),
+    [
+        ("FlaskLatencyHigh", "flask-endpoints?var-job=app", "flask-requests?var-job=app&var-slower=0.5"),
+        (
+            "FlaskLatencyBudgetBurn",
+            "flask-slo?var-slo=latency&var-url_rule=%2Forders",
+            "flask-requests?var-slo=latency&var-url_rule=%2Forders&var-slower=0.5",
+        ),
+        (
+            "FlaskNewErrorType",
+            "flask-errors?var-error_type=KeyError",
+            "flask-requests?var-error_type=KeyError",
+        ),
+        ("FlaskTargetDown", "flask-service?var-job=app", None),
+    ],
+)
+def test_lines_are_those_of_the_requests_that_the_alert_is_about(
+    tmp_path: Path, receiver: Receiver, name: str, dashboard: str, lines: str | None
+) -> None:
+    """The link carries the alert's own selection, and has none where no request is to blame."""
+    file = secret(tmp_path, f"{receiver.url}/services/T0/B0/abc")
+    about = ANNOTATIONS | {"dashboard_url": f"http://127.0.0.1:3000/d/{dashboard}"}
+    with Alertmanager(tmp_path, ALERT_RECEIVER="slack", ALERT_SECRET_FILE=file) as alertmanager:
+        alertmanager.send(alert(annotations=about, alertname=name))
+        eventually(lambda: receiver.posts, 20, "a message")
+    (attachment,) = receiver.posts[0].document["attachments"]
+    found = re.findall(r"<(\S+)\|Log lines>", attachment["text"])
+
+    assert found == ([] if lines is None else [f"http://127.0.0.1:3000/d/{lines}{WINDOW}"])
+
+
+@pytest.mark.parametrize("kind", ["discord", "slack"])
+def test_many_long_alerts_stay_within_the_limits(tmp_path: Path, receiver: Receiver, kind: str) -> None:
+    """Sixty alerts with long texts are one message that the service takes, and all its links are whole."""
+    path = {"discord": "api/webhooks/1/a", "slack": "services/T/B/x"}[kind]
+    file = secret(tmp_path, f"{receiver.url}/{path}")
+    endpoint = "/" + "a-very-long-name-of-a-resource/" * 6
+    long = ANNOTATIONS | {"description": ANNOTATIONS["description"] + endpoint}
+    with Alertmanager(tmp_path, ALERT_RECEIVER=kind, ALERT_SECRET_FILE=file) as alertmanager:
+        alertmanager.send(*(alert(annotations=long, url_rule=f"{endpoint}{n}") for n in range(60)))
+
+        # The first message goes out when the first alerts are in, the next one has all of them.
+        def complete() -> bool:
+            return bool(receiver.posts) and "Five of 60 alerts" in json.dumps(receiver.posts[-1].document)
+
+        eventually(complete, 30, "a message about all alerts")
+    document = receiver.posts[-1].document
+
+    if kind == "discord":  # https://discord.com/developers/docs/resources/message#embed-object-embed-limits
+        (embed,) = document["embeds"]
+        assert len(embed["title"]) <= 256
+        assert len(embed["description"]) <= 4096
+        assert len(document.get("content", "")) <= 2000
+        text = embed["description"]
+    else:  # https://docs.slack.dev/messaging/: 4,000 characters recommended, cut above 40,000
+        (attachment,) = document["attachments"]
+        text = attachment["text"]
+        assert len(text) <= 4000
+    assert text.count(DASHBOARD) == text.count(REQUESTS) == 5
+    assert silence(alertmanager) in text
+
+
+class Mailbox:
+    """Keeps the e-mails that come, if user and password are right."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.logins: list[tuple[bytes, bytes]] = []
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        content = envelope.content
+        assert isinstance(content, bytes)
+        mail = email.message_from_bytes(content, policy=email.policy.default)
+        assert isinstance(mail, EmailMessage)
+        self.mails.append(mail)
+        return "250 OK"
+
+    def authenticate(self, *arguments: Any) -> AuthResult:
+        login = arguments[4]
+        assert isinstance(login, LoginPassword)
+        self.logins.append((login.login, login.password))
+        return AuthResult(success=self.logins[-1] == (b"stack", b"pass word $1"))
+
+
+@contextlib.contextmanager
+def smtp_server(mailbox: Mailbox) -> Iterator[int]:
+    """An SMTP server on a free port that wants a login."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+
+    def protocol() -> SMTP:
+        return SMTP(
+            mailbox,
+            loop=loop,
+            hostname="127.0.0.1",
+            authenticator=mailbox.authenticate,
+            auth_required=True,
+            auth_require_tls=False,
+            auth_exclude_mechanism=["LOGIN"],  # prompts in words that Alertmanager does not know
+        )
+
+    server = loop.run_until_complete(loop.create_server(protocol, "127.0.0.1", 0))
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS", "ignore:Session.login_data")
+def test_email(tmp_path: Path) -> None:
+    """An e-mail comes over SMTP with login, as text and as HTML, and so does its resolution."""
+    mailbox = Mailbox()
+    with smtp_server(mailbox) as port:
+        file = secret(
+            tmp_path,
+            f"smarthost=127.0.0.1:{port}\nfrom=Stack <stack@example.com>\nto=a@example.com, b@example.com\n"
+            "username=stack\npassword=pass word $1\nrequire_tls=false\n",
+        )
+        with Alertmanager(tmp_path, ALERT_RECEIVER="email", ALERT_SECRET_FILE=file) as alertmanager:
+            alertmanager.send(alert())
+            eventually(lambda: mailbox.mails, 20, "an e-mail")
+            alertmanager.send(alert(ends=BEGAN + timedelta(minutes=7)))
+            eventually(lambda: len(mailbox.mails) > 1, 30, "the resolution")
+            assert set(mailbox.logins) == {(b"stack", b"pass word $1")}
+    fired, resolved = mailbox.mails
+    text, html = (fired.get_body(kind) for kind in (("plain",), ("html",)))
+
+    assert fired["Subject"] == "CRITICAL: More than a tenth of the requests fail. (orders)"
+    assert fired["From"] == "Stack <stack@example.com>"
+    assert fired["To"] == "a@example.com, b@example.com"
+    assert text is not None
+    assert text.get_content().replace("\r\n", "\n").rstrip("\n") == (
+        f"{ANNOTATIONS['description']}\nSince 1 Mar 12:00 UTC.\nDashboard:  {DASHBOARD}\n"
+        f"Log lines:  {REQUESTS}\n"
+        f"What to do: {ANNOTATIONS['runbook_url']}\n\n\nSilence:    {silence(alertmanager)}"
+    )
+    assert html is not None
+    assert "/orders/&lt;int:id&gt; &amp; others see error pages." in html.get_content()
+    assert f'<a href="{DASHBOARD.replace("&", "&amp;")}">Dashboard</a>' in html.get_content()
+    assert f'<a href="{REQUESTS.replace("&", "&amp;")}">Log lines</a>' in html.get_content()
+    assert f'<a href="{silence(alertmanager)}">Silence</a>' in html.get_content()
+    assert resolved["Subject"] == "RESOLVED: More than a tenth of the requests fail. (orders)"
+
+
+def test_no_receiver_needs_no_secret(tmp_path: Path) -> None:
+    """By default nobody is told, and the alerts can be read from Alertmanager."""
+    with Alertmanager(tmp_path) as alertmanager:
+        alertmanager.send(alert())
+        with urllib.request.urlopen(f"{alertmanager.url}/api/v2/alerts", timeout=10) as answer:
+            (known,) = json.load(answer)
+
+    assert known["labels"] == LABELS
+    assert known["receivers"] == [{"name": "people"}]
+
+
+def test_dead_mans_switch_goes_to_its_own_receiver(tmp_path: Path, receiver: Receiver) -> None:
+    """The switch comes again and again, to the heartbeat's address alone; a real alert goes to the people."""
+    heartbeat = tmp_path / "heartbeat"
+    heartbeat.write_text(f"{receiver.url}/heartbeat")
+    file = secret(tmp_path, f"{receiver.url}/people")
+    switch = alert(alertname="MonitoringDeadMansSwitch", severity="info")
+    environ = {"ALERT_RECEIVER": "webhook", "ALERT_SECRET_FILE": file, "ALERT_HEARTBEAT_FILE": str(heartbeat)}
+    with Alertmanager(tmp_path, **environ) as alertmanager:
+        alertmanager.send(switch, alert())
+        eventually(lambda: len(receiver.posts) > 3, 30, "a message and some heartbeats")
+    names = {
+        (post.path, one["labels"]["alertname"]) for post in receiver.posts for one in post.document["alerts"]
+    }
+
+    assert names == {("/heartbeat", "MonitoringDeadMansSwitch"), ("/people", "FlaskErrorRatioCritical")}
+    assert [post.path for post in receiver.posts].count("/people") == 1
+
+
+def test_a_service_that_is_down_silences_its_symptoms(tmp_path: Path, receiver: Receiver) -> None:
+    """What follows from a service being down is held back for that service, and only for it."""
+    file = secret(tmp_path, f"{receiver.url}/people")
+    with Alertmanager(tmp_path, ALERT_RECEIVER="webhook", ALERT_SECRET_FILE=file) as alertmanager:
+        alertmanager.send(
+            alert(alertname="FlaskTargetDown", scope="service", instance="a:1"),
+            alert(alertname="ProbeFailed", instance="http://a:1/"),
+            alert(alertname="FlaskTrafficGone", severity="warning"),
+            alert(alertname="FlaskTargetDown", scope="instance", instance="c:1", service="calm"),
+            alert(alertname="FlaskErrorRatioCritical", service="calm"),
+            alert(alertname="FlaskErrorRatioHigh", service="calm", severity="warning"),
+            alert(alertname="HostMemoryLow", service="", job="node"),
+        )
+        eventually(lambda: len(receiver.posts) >= 4, 20, "the alerts that are not held back")
+        with urllib.request.urlopen(f"{alertmanager.url}/api/v2/alerts", timeout=10) as answer:
+            states = {
+                (one["labels"]["alertname"], one["labels"].get("service")): one["status"]["state"]
+                for one in json.load(answer)
+            }
+
+    assert states == {
+        ("FlaskTargetDown", "orders"): "active",
+        ("ProbeFailed", "orders"): "suppressed",
+        ("FlaskTrafficGone", "orders"): "suppressed",
+        ("FlaskTargetDown", "calm"): "active",
+        ("FlaskErrorRatioCritical", "calm"): "active",
+        ("FlaskErrorRatioHigh", "calm"): "suppressed",
+        ("HostMemoryLow", None): "active",
+    }
+
+
+EMAIL = "smarthost=smtp.example.com:587\nfrom=a@example.com\nto=b@example.com\n"
+
+
+@pytest.mark.parametrize(
+    ("receiver_name", "content", "complaint"),
+    [
+        ("pager", None, "ALERT_RECEIVER=pager is unknown: use none, discord, slack, email or webhook"),
+        ("discord", None, "there is no such file"),
+        ("discord", "", "is empty: write a URL such as https://discord.com/api/webhooks/123/abc into it"),
+        ("discord", "https://discord.com/channels/1/2\n", "is malformed: it must hold one line with a URL"),
+        ("discord", "http://discord.com/api/webhooks/1/a\n", "is malformed"),
+        ("discord", "https://discord.com/api/webhooks/1/a\nx\n", "is malformed"),
+        ("slack", "https://hooks.slack.com/\n", "such as https://hooks.slack.com/services/T0/B0/abc"),
+        ("webhook", "example.com/alerts\n", "such as https://example.com/alerts"),
+        ("email", "\n", "is empty: write lines such as smarthost=smtp.example.com:587 into it"),
+        ("email", EMAIL.replace("from=a@example.com\n", ""), "is malformed: it needs one line from="),
+        ("email", EMAIL.replace(":587", ""), "smarthost=smtp.example.com is not host:port"),
+        ("email", EMAIL.replace("b@example.com", "b"), "to=b is no address"),
+        ("email", EMAIL + "username=u\n", "username= and password= go together"),
+        ("email", EMAIL + "require_tls=no\n", "require_tls=no is neither true nor false"),
+        ("email", EMAIL + "passwort=x\n", "is malformed: each line is smarthost=, from=, to=, username="),
+        ("email", EMAIL + 'username=u\npassword=a"b\n', "without quotes and backslashes"),
+    ],
+)
+def test_a_secret_that_cannot_work_is_refused_at_the_start(
+    tmp_path: Path, receiver_name: str, content: str | None, complaint: str
+) -> None:
+    """One line names the setting and the remedy, and Alertmanager is not started."""
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_text(content)
+
+    answer = start(tmp_path, ALERT_RECEIVER=receiver_name, ALERT_SECRET_FILE=str(file))
+
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.count("\n") == 1
+    assert complaint in answer.stderr
+    assert receiver_name == "pager" or f"ALERT_SECRET_FILE={file}" in answer.stderr
+
+
+def test_a_receiver_without_a_secret_file_is_refused(tmp_path: Path) -> None:
+    """The variable that is missing is named."""
+    answer = start(tmp_path, ALERT_RECEIVER="slack", ALERT_SECRET_FILE="")
+
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        "ALERT_SECRET_FILE is not set: ALERT_RECEIVER=slack needs the file with its secret there\n"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become the container's user")
+def test_a_secret_that_the_containers_user_cannot_read_is_refused() -> None:
+    """Compose leaves a file's mode as it is, and the container runs as 65534."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        file = directory / "secret"
+        file.write_text("https://discord.com/api/webhooks/1/a\n")
+        file.chmod(0o600)
+        answer = start(directory, user=65534, ALERT_RECEIVER="discord", ALERT_SECRET_FILE=str(file))
+
+    assert answer.returncode == 1
+    assert f"ALERT_SECRET_FILE={file} cannot be read by user 65534" in answer.stderr
+
+
+@pytest.mark.parametrize("kind", ["none", "discord", "slack", "webhook", "email"])
+def test_every_receiver_makes_a_valid_configuration(tmp_path: Path, kind: str) -> None:
+    """amtool takes what start.sh writes, which only its owner may read."""
+    content = {
+        "discord": "https://discord.com/api/webhooks/1/a-b?thread_id=7\n",
+        "slack": "https://hooks.slack.com/services/T/B/x",
+        "webhook": "http://bot:8080\n",
+        "email": EMAIL + "username=u\npassword=p w#: 'x' & |$y\n",
+    }.get(kind, "")
+    answer = start(tmp_path, ALERT_RECEIVER=kind, ALERT_SECRET_FILE=secret(tmp_path, content))
+    config = tmp_path / "alertmanager.yml"
+
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert config.stat().st_mode & 0o777 == 0o600
+    subprocess.run([executable("amtool"), "check-config", config], check=True, capture_output=True)
+
+
+def start(directory: Path, user: int | None = None, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """What start.sh does with a program that ends at once in Alertmanager's place."""
+    return subprocess.run(
+        ["sh", START, "true", f"--config.file={directory}/alertmanager.yml"],
+        env={"PATH": os.environ["PATH"], **environ},
+        user=user,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,134 @@
+"""`make drill`: real faults, alerts that arrive and end, and the way out of the running deployment."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prometheus.drill.__main__ import table
+from prometheus.drill.faults import Alert, faults
+from prometheus.drill.live import LiveError, live
+from prometheus.drill.receiver import Receiver
+from prometheus.drill.watch import Course
+from tests.prometheus.test_alerts import ALERTS
+from tests.prometheus.test_delivery import Alertmanager, secret
+from tests.rig.places import ROOT
+from tests.rig.stack import eventually
+
+LABELS = ("severity", "window", "scope")
+
+
+def drill(*names: str) -> "subprocess.CompletedProcess[str]":
+    """The drill of some alerts."""
+    return subprocess.run(
+        [sys.executable, "-m", "prometheus.drill", *names],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+
+
+def test_every_alert_has_a_fault() -> None:
+    """Each rule, not just each name, is fired by something that the drill breaks."""
+    drilled = {
+        (alert.name, *(alert.labels.get(label) for label in LABELS))
+        for fault in faults()
+        for alert in fault.alerts
+    }
+    # It has no receiver to arrive at, and so a part of its own in the drill.
+    drilled.add(("MonitoringAlertmanagerGone", "critical", None, None))
+
+    assert drilled == {(rule["alert"], *(rule["labels"].get(label) for label in LABELS)) for rule in ALERTS}
+
+
+def test_alerts_of_real_faults_arrive_and_end() -> None:
+    """A stopped service, a broken rule and a stopped Alertmanager, each told of in time."""
+    names = ("FlaskTargetDown", "MonitoringAlertmanagerGone", "MonitoringRuleFailures")
+    before = set(Path("/dev/shm").glob("drill-*"))
+    answer = drill(*names)
+    rows = [line.split(" | ") for line in answer.stdout.splitlines() if line.endswith(" | pass |")]
+
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert sorted(row[0].removeprefix("| ") for row in rows) == sorted(["FlaskTargetDown", *names])
+    assert "4 of 4 pass" in answer.stdout
+    assert set(Path("/dev/shm").glob("drill-*")) <= before
+
+
+@pytest.mark.soak
+def test_every_alert_arrives_and_ends() -> None:
+    """The whole drill passes."""
+    answer = drill()
+
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_what_went_wrong_is_in_the_table() -> None:
+    """An alert that did not arrive, was not resolved, or has a bad link is no pass."""
+    alert = Alert("FlaskTargetDown", {"job": "app", "service": "down"})
+    lost = Course(alert, cause=100, firing=102.04, repair=250)
+    endless = Course(alert, cause=100, firing=102.04, arrival=103, repair=104)
+    linkless = Course(alert, 100, 102.04, 103, 104, 109, complaints=["has no link to a dashboard"])
+    good = Course(alert, 100, 102.04, 103, 104, 109)
+
+    assert table([("stopped", course) for course in (lost, endless, linkless, good)]).splitlines()[2:] == [
+        "| FlaskTargetDown | down | stopped | 2.0 |  |  | FAIL did not arrive |",
+        "| FlaskTargetDown | down | stopped | 2.0 | 3.0 |  | FAIL was not resolved |",
+        "| FlaskTargetDown | down | stopped | 2.0 | 3.0 | 5.0 | FAIL has no link to a dashboard |",
+        "| FlaskTargetDown | down | stopped | 2.0 | 3.0 | 5.0 | pass |",
+    ]
+
+
+def test_unknown_alert_is_named() -> None:
+    """A misspelt name is an error, not a drill of nothing."""
+    answer = drill("FlaskTargetDwon")
+
+    assert answer.returncode == 2
+    assert "the drill has no FlaskTargetDwon" in answer.stderr
+
+
+def test_live_goes_through_the_real_receiver(tmp_path: Path) -> None:
+    """The people's receiver gets the test alert, and its end; the heartbeat does not count."""
+    with Receiver() as receiver:
+        heartbeat = tmp_path / "heartbeat"
+        heartbeat.write_text(f"{receiver.url}/heartbeat")
+        environ = {
+            "ALERT_RECEIVER": "discord",
+            "ALERT_SECRET_FILE": secret(tmp_path, f"{receiver.url}/api/webhooks/1/a"),
+            "ALERT_HEARTBEAT_FILE": str(heartbeat),
+        }
+        with Alertmanager(tmp_path, **environ) as alertmanager:
+            said = live(alertmanager.url)
+            eventually(lambda: len(receiver.posts) > 1, 30, "the end of the test alert")
+        titles = [post.document["embeds"][0]["title"] for post in receiver.posts]
+
+    assert said == "The test alert was handed over to discord. Look whether it is there."
+    assert titles == [
+        "CRITICAL: A drill: nothing is wrong. (drill)",
+        "RESOLVED: A drill: nothing is wrong. (drill)",
+    ]
+
+
+def test_live_says_why_nothing_arrives(tmp_path: Path) -> None:
+    """A receiver that refuses, no receiver, and no Alertmanager are told apart."""
+    for name in ("none", "refusing"):
+        (tmp_path / name).mkdir()
+    with Receiver() as receiver:
+        receiver.refusals.add("/people")
+        file = secret(tmp_path, f"{receiver.url}/people")
+        with (
+            Alertmanager(
+                tmp_path / "refusing", ALERT_RECEIVER="webhook", ALERT_SECRET_FILE=file
+            ) as alertmanager,
+            pytest.raises(LiveError, match="webhook did not take the test alert"),
+        ):
+            live(alertmanager.url)
+    with (
+        Alertmanager(tmp_path / "none") as alertmanager,
+        pytest.raises(LiveError, match="set ALERT_RECEIVER"),
+    ):
+        live(alertmanager.url)
+    with pytest.raises(LiveError, match=r"does not answer at http://127.0.0.1:1 .*: set ALERTMANAGER_URL"):
+        live("http://127.0.0.1:1")

@@ -1,0 +1,162 @@
+"""Processes that are killed at every step: `python -m tests.rig.crash steps|rounds DIRECTORY [COUNT]`.
+
+Run as a process of its own, because it forks. Prints what it did; ends with an AssertionError if a count was
+lost, doubled or fell.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from mmap import mmap
+from pathlib import Path
+
+from exporter.store.directory import WorkerDirectory, WorkerFile
+from tests.rig.workerfiles import NOBODY, dead, histogram, key, samples, total
+
+WORKERS = 4
+COMPACTORS = 2
+
+
+def child(action: Callable[[], object]) -> int:
+    """The id of a forked process that does this and ends."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        action()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def killed_at(step: int, action: Callable[[], object]) -> bool:
+    """Do this in a process that is killed before its n-th call to the system; whether it came that far."""
+    left = step
+
+    def hook(event: str, _: object) -> None:
+        nonlocal left
+        if event.startswith(("os.", "open", "fcntl.")):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def run() -> None:
+        sys.addaudithook(hook)
+        action()
+
+    _, status = os.waitpid(child(run), 0)
+    assert status in (0, signal.SIGKILL), status
+    return status != 0
+
+
+def shown(path: Path) -> dict[str, float]:
+    """What a reader sees that leaves everything as it is."""
+    directory = WorkerDirectory(path)
+    contents, _ = directory._read()
+    return {
+        name + str(sorted(labels.items())): value
+        for family, values in directory._merge(contents)
+        for (name, labels), value in zip(
+            (line for group in family.groups for line in group.lines), values, strict=True
+        )
+    }
+
+
+def steps(scratch: Path) -> None:
+    """Kill a compactor before each of its calls to the system; nothing that a scrape shows may change."""
+    template = scratch / "template"
+    template.mkdir()
+    for worker in range(3):
+        counts = histogram("took", {"0.1": 1.0, "+Inf": 2.0}, 0.1 * (worker + 1), path="/")
+        dead(template, "counter", NOBODY + worker, {total(): 1.0 + worker})
+        dead(template, "histogram", NOBODY + worker, counts)
+        dead(template, "gauge_sum", NOBODY + worker, {key("g", ""): 0.7})
+        dead(template, "gauge_livesum", NOBODY + worker, {key("alive", ""): 1.0})
+        if worker == 0:
+            WorkerDirectory(template).sweep()
+    (template / f"counter_{NOBODY + 7}.db").write_bytes(b"garbage")
+    expected = shown(template)
+    directory = scratch / "killed"
+    step, killed = 0, True
+    while killed:
+        step += 1
+        shutil.copytree(template, directory)
+        killed = killed_at(step, WorkerDirectory(directory).sweep)
+        assert shown(directory) == expected, f"killed at step {step}, before the next fold"
+        dead(directory, "counter", NOBODY + 8, {total(): 0.5})
+        after = samples(WorkerDirectory(directory))
+        assert after["hits_total"] == expected["hits_total[]"] + 0.5, f"killed at step {step}, after a fold"
+        left = sorted(path.name for path in directory.iterdir() if "corrupt" not in path.name)
+        assert left == ["archive.json", "archive.lock"], f"killed at step {step}: {left}"
+        shutil.rmtree(directory)
+    assert step > 30, step
+    print(f"killed before each of {step - 1} steps")
+
+
+def rounds(scratch: Path, count: int) -> None:
+    """Kill workers and compactors at random while others read: no count is lost, doubled or ever falls.
+
+    Each worker keeps a ledger in shared memory of what it has counted for certain; its file may be one ahead.
+    """
+    chance = random.Random(count)
+    directory = scratch / "rounds"
+    directory.mkdir()
+    reader = WorkerDirectory(directory)
+    certain, kills, before = 0.0, 0, {"hits_total": 0.0, "took_sum": 0.0}
+
+    def work(ledger: mmap) -> None:
+        seed = random.Random(os.getpid())
+        counter = WorkerFile(str(directory / f"counter_{os.getpid()}.db"))
+        took = WorkerFile(str(directory / f"histogram_{os.getpid()}.db"))
+        done, seconds = 0, 0.0
+        while True:
+            done, seconds = done + 1, seconds + seed.random()
+            counter.write_value(total(), float(done), 0.0)
+            took.write_value(key("took", "_sum"), seconds, 0.0)
+            ledger[:8] = done.to_bytes(8, "little")
+
+    def compact() -> None:
+        while True:
+            WorkerDirectory(directory).sweep()
+
+    for number in range(count):
+        ledgers = [mmap(-1, 8) for _ in range(WORKERS)]
+        workers = [child(partial(work, ledger)) for ledger in ledgers]
+        compactors = [child(compact) for _ in range(COMPACTORS)]
+        for pid in chance.sample(workers + compactors, WORKERS + COMPACTORS):
+            # The moment is random, not a condition to wait for: the kills must fall anywhere.
+            time.sleep(chance.random() / 200)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            now = {**before, **samples(reader)}
+            for name, value in before.items():
+                assert now[name] >= value, f"round {number}: {name} fell from {value!r} to {now[name]!r}"
+            before = now
+        certain += sum(int.from_bytes(ledger[:8], "little") for ledger in ledgers)
+        kills += len(workers)
+        assert certain <= before["hits_total"] <= certain + kills, (
+            f"round {number}: {before}, {certain}, {kills}"
+        )
+    for path in directory.glob("*.db"):
+        os.utime(path, (0, 0))  # killed before their first byte: for a moment they pass for new ones
+    dead(directory, "counter", NOBODY, {total(): 0.0})
+    reader.sweep()
+    left = sorted(path.name for path in directory.iterdir() if "corrupt" not in path.name)
+    print(f"{count} rounds, {kills} workers and {count * COMPACTORS} compactors killed, {certain:.0f} counts")
+    assert left == ["archive.json", "archive.lock"], left
+
+
+if __name__ == "__main__":
+    what, where, *number = sys.argv[1:]
+    if what == "steps":
+        steps(Path(where))
+    else:
+        rounds(Path(where), int(number[0]))

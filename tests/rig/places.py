@@ -1,0 +1,6 @@
+"""Where the product lies."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The top of the repository."""
