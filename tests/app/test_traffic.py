@@ -3,78 +3,29 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
 import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.rig.places import ROOT
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A running program, and the file that it writes its output to."""
-
-    process: subprocess.Popen[bytes]
-    output: Path
-
-    def until(self, condition: Callable[[], T | None], seconds: float) -> T:
-        """Wait until the condition gives a value that is true, and return it."""
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            assert self.process.poll() is None, self.output.read_text()
-            assert time.monotonic() < deadline, f"not within {seconds} s: {self.output.read_text()[-2000:]}"
-            time.sleep(0.05)
-        return value
-
-    def said(self, pattern: str, seconds: float = 20) -> str:
-        """Wait for a line and return the pattern's first group."""
-        return self.until(lambda: re.search(pattern, self.output.read_text()), seconds)[1]
-
-    def stop(self) -> int:
-        """Ask it to end, and return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+from tests.rig.deadline import eventually
+from tests.rig.program import Program, module
 
 
-@contextmanager
-def running(output: Path, *arguments: str, **environment: str) -> Iterator[Program]:
-    """Run `python -m …` from the top of the repository; nothing is left of it afterwards."""
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield Program(process, output)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def program(log: Path, *arguments: str, **variables: str) -> Program:
+    """`python -m …` from the top of the repository."""
+    return Program(module(*arguments), log, {**os.environ, **variables})
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[str]:
     """The address of the service under two workers."""
-    with running(
+    with program(
         tmp_path / "service.log",
         "gunicorn",
         "--config=app/gunicorn.conf.py",
@@ -83,25 +34,24 @@ def service(tmp_path: Path) -> Iterator[str]:
         PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"),
         WEB_CONCURRENCY="2",
         EXPORTER_DRAIN="0",
-    ) as program:
-        address = program.said(r"Listening at: (http://127\.0\.0\.1:\d+)")
-        yield address
-        assert program.stop() == 0
+    ) as gunicorn:
+        yield gunicorn.await_text(r"Listening at: (http://127\.0\.0\.1:\d+)")[1]
+        assert gunicorn.end(seconds=10) == 0
 
 
 @contextmanager
 def traffic(tmp_path: Path, target: str, users: int, error_ratio: float) -> Iterator[Program]:
     """Send traffic to the target; it must end well when it is asked to."""
-    with running(
+    with program(
         tmp_path / "traffic.log",
         "app.traffic",
         TARGET=target,
         TRAFFIC_USERS=str(users),
         TRAFFIC_ERROR_RATIO=str(error_ratio),
         TRAFFIC_HEARTBEAT=str(tmp_path / "heartbeat"),
-    ) as program:
-        yield program
-        assert program.stop() == 0, program.output.read_text()
+    ) as locust:
+        yield locust
+        assert locust.end(seconds=10) == 0, locust.text()
 
 
 def samples(address: str, name: str, *labels: str) -> Counter[tuple[str, ...]]:
@@ -142,8 +92,8 @@ def test_every_kind_of_request_is_sent(service: str, tmp_path: Path) -> None:
     def disconnects() -> set[tuple[str, ...]]:
         return set(samples(service, "flask_http_client_disconnects_total", "url_rule"))
 
-    with traffic(tmp_path, service, users=60, error_ratio=0.05) as program:
-        program.until(lambda: expected <= requests() and disconnects(), seconds=120)
+    with traffic(tmp_path, service, users=60, error_ratio=0.05):
+        eventually(lambda: expected <= requests() and disconnects(), "every kind of request", 120)
 
     assert requests() == expected
     assert disconnects() == {("/test/stream",)}
@@ -153,8 +103,8 @@ def test_normal_traffic_meets_the_objectives(service: str, tmp_path: Path) -> No
     """No error but those that are asked for, and 95 % of the answers within half a second."""
     name = "flask_http_request_duration_seconds"
 
-    with traffic(tmp_path, service, users=20, error_ratio=0) as program:
-        program.until(lambda: samples(service, f"{name}_count").total() >= 500, seconds=120)
+    with traffic(tmp_path, service, users=20, error_ratio=0):
+        eventually(lambda: samples(service, f"{name}_count").total() >= 500, "500 requests", 120)
 
     by_status = samples(service, f"{name}_count", "status")
     fast = samples(service, f"{name}_bucket", "le")["0.5",]
@@ -169,10 +119,10 @@ def test_no_users_send_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with traffic(tmp_path, address, users=0, error_ratio=0.0002) as program:
-            program.until(heartbeat.exists, seconds=20)
+        with traffic(tmp_path, address, users=0, error_ratio=0.0002):
+            eventually(heartbeat.exists, "a heartbeat")
             first = heartbeat.stat().st_mtime_ns
-            program.until(lambda: heartbeat.stat().st_mtime_ns > first, seconds=20)
+            eventually(lambda: heartbeat.stat().st_mtime_ns > first, "another heartbeat")
         with pytest.raises(BlockingIOError):  # nobody has called
             listener.accept()
 
@@ -182,11 +132,11 @@ def test_absent_service_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
-    with traffic(tmp_path, address, users=2, error_ratio=0) as program:
-        failures = program.said(rf"WARNING (\d+) requests got no answer from {address}")
+    with traffic(tmp_path, address, users=2, error_ratio=0) as locust:
+        unanswered = locust.await_text(rf"WARNING (\d+) requests got no answer from {address}")[1]
 
-    assert int(failures) > 0
-    assert "Traceback" not in program.output.read_text()
+    assert int(unanswered) > 0
+    assert "Traceback" not in locust.text()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +152,7 @@ def test_absent_service_is_told(tmp_path: Path) -> None:
 )
 def test_unusable_setting_ends_it(tmp_path: Path, name: str, value: str, remedy: str) -> None:
     """A setting that cannot be used ends it at once with one line that names it."""
-    with running(tmp_path / "traffic.log", "app.traffic", **{name: value}) as program:
-        assert program.process.wait(20) == 1
+    with program(tmp_path / "traffic.log", "app.traffic", **{name: value}) as locust:
+        assert locust.process.wait(20) == 1
 
-    assert program.output.read_text() == f"{name} is {value!r}: {remedy}\n"
+    assert locust.text() == f"{name} is {value!r}: {remedy}\n"

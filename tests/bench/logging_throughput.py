@@ -31,7 +31,7 @@ from exporter import FlaskExporter
 from tests.bench.rows import Row, save
 from tests.bench.service import PATH, create
 from tests.bench.throughput import WORKERS, requests_per_second, serving
-from tests.rig.stack import free_ports
+from tests.rig.network import free_ports
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.bench.rows import Row, save
 from tests.bench.service import PATH, title
-from tests.rig.stack import free_ports
+from tests.rig.network import free_ports
 
 COMPARED = ("bare", "parent", "families", "everything")
 HOOKS = dict.fromkeys(("families", "everything", "logged"), "python:exporter.gunicorn")

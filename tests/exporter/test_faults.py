@@ -7,12 +7,11 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort
 from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
@@ -20,59 +19,8 @@ from exporter.measure.instruments import Instruments
 from exporter.worker.failures import STAGES, Failures
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.slots import Slots
-from tests.rig.wsgi import Answer, Clock, Raises, call, counted
-
-PATHS = ("/plain", "/stream", "/empty", "/missing", "/nowhere", "/boom", "/break", "/handled")
-REQUEST_ID = {"HTTP_X_REQUEST_ID": "the-same-for-all", "HTTP_X_REQUEST_START": "1", "HTTP_TRACEPARENT": "x"}
-
-
-def host() -> Flask:
-    """An application that answers in every way there is."""
-    app = Flask("host")
-    app.logger.disabled = True
-    app.register_error_handler(KeyError, lambda _: ("handled", 400))
-    app.add_url_rule("/plain", "plain", lambda: "plain")
-    app.add_url_rule("/stream", "stream", lambda: Response(iter([b"a", b"b"])))
-    app.add_url_rule("/empty", "empty", lambda: Response(status=204))
-    app.add_url_rule("/missing", "missing", lambda: abort(404))
-    app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
-    app.add_url_rule("/handled", "handled", lambda: os.environ["NO_SUCH_NAME"])
-
-    @app.get("/break")
-    def breaks() -> Response:
-        def chunks() -> Iterator[bytes]:
-            yield b"x"
-            raise RuntimeError("half-way")
-
-        return Response(chunks())
-
-    return app
-
-
-def answers(app: Flask) -> list[tuple[Any, ...]]:
-    """All that a client sees, the exporter's own header apart."""
-
-    def seen(answer: Answer) -> tuple[Any, ...]:
-        headers = [one for one in answer.headers if one[0] != "X-Request-ID"]
-        return answer.status, headers, answer.body, type(answer.error)
-
-    return [
-        *(
-            seen(call(app, path, method, variables=REQUEST_ID))
-            for path in PATHS
-            for method in ("GET", "HEAD")
-        ),
-        *(seen(call(app, path, take=take)) for path in PATHS for take in (0, 1)),
-    ]
-
-
-REQUESTS = 4 * len(PATHS)
-BARE = answers(host())
-
-
-def measured(**options: Any) -> tuple[Flask, FlaskExporter]:
-    app = host()
-    return app, FlaskExporter(app, registry=CollectorRegistry(), **options)
+from tests.rig.host import BARE, PATHS, REQUEST_ID, REQUESTS, answers, counted_text, measured
+from tests.rig.wsgi import Clock, Raises, call, counted
 
 
 def failures(exporter: FlaskExporter) -> dict[str, float]:
@@ -208,7 +156,7 @@ def test_a_queue_time_that_cannot_be_told(target: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(Access if target == "from_proxy" else Instruments, target, fault)
     app, exporter = measured(trusted_proxies="127.0.0.0/8")
 
-    REQUEST_ID["HTTP_X_REQUEST_START"] = "1700000000"
+    monkeypatch.setitem(REQUEST_ID, "HTTP_X_REQUEST_START", "1700000000")
     assert answers(app) == BARE
     assert fault.calls == 2 * len(PATHS)
     assert failures(exporter) == {"middleware": fault.calls}
@@ -248,16 +196,6 @@ def test_a_collector_that_fails_costs_its_own_families(monkeypatch: pytest.Monke
     assert b"flask_http_request_duration_max_seconds{" not in answer.body
     assert counted_text(answer.body, "scrape") in (0.0, 1.0)
     assert counted_text(call(app, "/metrics").body, "scrape") >= 1.0
-
-
-def counted_text(text: bytes, stage: str) -> float:
-    """The failures of a stage in an exposition."""
-    line = next(
-        line
-        for line in text.decode().splitlines()
-        if line.startswith(f'flask_exporter_failures_total{{stage="{stage}"}}')
-    )
-    return float(line.split()[1])
 
 
 # The counter itself
@@ -323,7 +261,8 @@ import json, os, sys
 when, kind, directory = sys.argv[1:]
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
 from tests.rig.wsgi import call
-from tests.exporter.test_faults import BARE, STAGES, answers, counted_text, measured
+from exporter.worker.failures import STAGES
+from tests.rig.host import BARE, answers, counted_text, measured
 
 def spoil():
     if kind == "read-only":

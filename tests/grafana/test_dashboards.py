@@ -21,8 +21,10 @@ import yaml
 
 from grafana.build import DASHBOARDS, documents
 from grafana.links import NAVIGATION
+from tests.rig.deadline import eventually
+from tests.rig.network import get_json
 from tests.rig.queries import Query, fill, label_query, queries_of, step
-from tests.rig.stack import Run, eventually, get_json, running, settings
+from tests.rig.stack import Run, running, settings
 
 BOARDS = {path: json.loads(text) for path, text in documents().items()}
 PROVISIONING = DASHBOARDS.parent / "provisioning"
@@ -304,7 +306,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             before = workers(run)
             assert len(before) == 4
             os.kill(before.pop(), signal.SIGKILL)
-            eventually(lambda: len(workers(run)) == 4, 20, "gunicorn replaces the killed worker")
+            eventually(lambda: len(workers(run)) == 4, "gunicorn replaces the killed worker", 20)
             yield run
 
 
@@ -357,7 +359,7 @@ def test_every_query_has_an_answer(stack: Run, board: dict[str, Any]) -> None:
         return not missing
 
     with contextlib.suppress(AssertionError):
-        eventually(complete, 60, "every query has an answer")
+        eventually(complete, "every query has an answer", 60)
     assert missing == []
 
 

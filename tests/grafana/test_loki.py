@@ -19,9 +19,11 @@ import pytest
 import yaml
 
 from grafana.build import documents
-from tests.grafana.test_shipping import GRAFANA, LOKI, names
-from tests.rig.service import drive, served
-from tests.rig.stack import eventually, free_ports, get_json
+from tests.rig.clients import drive
+from tests.rig.deadline import eventually
+from tests.rig.logs import GRAFANA, LOKI, names
+from tests.rig.network import free_ports, get_json
+from tests.rig.server import threaded
 
 BOARD = json.loads(documents()["Flask/requests.json"])
 QUERIES = {
@@ -54,7 +56,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What four workers log about REQUESTS, in the order of the file."""
     directory = tmp_path_factory.mktemp("shop")
     log = directory / "requests.jsonl"
-    with served(directory, SHOP, EXPORTER_REQUEST_LOG=str(log), PYTHONPATH=str(GRAFANA.parent)) as service:
+    with threaded(directory, SHOP, EXPORTER_REQUEST_LOG=str(log), PYTHONPATH=str(GRAFANA.parent)) as service:
         for request_id, path in REQUESTS.items():
             service.get(path, {"X-Request-ID": request_id})
     return [json.loads(line) for line in log.read_text().splitlines()]
@@ -97,7 +99,7 @@ def loki(tmp_path_factory: pytest.TempPathFactory, lines: list[dict[str, Any]]) 
         ) as process,
     ):
         try:
-            eventually(lambda: _status(Request(f"{url}/ready")) == 200, 60, "Loki is ready")
+            eventually(lambda: _status(Request(f"{url}/ready")) == 200, "Loki is ready", 60)
             assert _status(_push(url, lines)) == 204
             yield url
         finally:
@@ -177,8 +179,8 @@ def test_times_are_in_the_order_that_loki_takes(tmp_path: Path) -> None:
     def requests(client: int) -> Iterator[tuple[str, str, dict[str, str]]]:
         return (("GET", f"/orders/{client * number}", {}) for number in range(100))
 
-    with served(tmp_path, EXPORTER_REQUEST_LOG=str(log)) as service:
-        drive(service, 8, requests)
+    with threaded(tmp_path, EXPORTER_REQUEST_LOG=str(log)) as service:
+        drive(service.port, 8, requests)
     newest: dict[str, float] = {}
     for line in map(json.loads, log.read_text().splitlines()):
         stream, when = json.dumps(labels(line)), seconds(line)

@@ -13,20 +13,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from app import create_app
-from tests.rig.places import ROOT
+from tests.rig.logs import ALLOY, GRAFANA, LOKI, names
 
-GRAFANA = ROOT / "grafana"
-ALLOY = (GRAFANA / "alloy.config").read_text()
-LOKI = yaml.safe_load((GRAFANA / "loki.yml").read_text())
 # https://grafana.com/docs/loki/latest/configure/#limits_config
 MAX_LABEL_VALUE, MAX_LINE, MAX_STRUCTURED_METADATA = 2_048, 256 * 1024, 64 * 1024
-
-
-def names(stage: str) -> set[str]:
-    """The keys in the map of one stage of alloy.config."""
-    match = re.search(rf"stage\.{stage} \{{\s+\w+ = \{{(.*?)\}}", ALLOY, re.DOTALL)
-    assert match, stage
-    return set(re.findall(r"(\w+)\s+=", match[1]))
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.rig.network import free_ports
 from tests.rig.places import ROOT
-from tests.rig.stack import free_ports
 
 CACHE = ROOT / ".tools" / "cache"
 PARENT = "prometheus-flask-exporter"

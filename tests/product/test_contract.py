@@ -17,9 +17,11 @@ from urllib.request import Request, urlopen
 import pytest
 
 from grafana.build import documents
-from tests.prometheus.test_alerts import ALERTS, Query, queries
+from tests.rig.alerts import ALERTS, Query, queries
+from tests.rig.deadline import eventually
+from tests.rig.network import get_json
 from tests.rig.queries import queries_of
-from tests.rig.stack import Run, eventually, get_json, running, settings
+from tests.rig.stack import Run, running, settings
 
 # Programs that run in compose only: their names are taken as they are.
 COMPOSE_ONLY = ("loki_", "alloy_")
@@ -125,7 +127,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
             return not missing(found)
 
         with suppress(AssertionError):  # the first test says what is missing
-            eventually(complete, 60, "every name is known")
+            eventually(complete, "every name is known", 60)
     return found
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.master import Master, serving
+from tests.rig.server import Server, serving
 
 CLIENTS = 8
 REQUEST = b"GET /orders/%d HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
@@ -27,7 +27,7 @@ SCRAPE_INTERVAL = 0.1
 class Load:
     """Clients that ask until so many requests have been answered, and what became of them."""
 
-    master: Master
+    master: Server
     wanted: int
     complete: int = 0
     broken: int = 0
@@ -64,7 +64,7 @@ class Load:
 class Scraper(threading.Thread):
     """Scrapes ten times a second, and notes every series of a counter or histogram that fell or vanished."""
 
-    def __init__(self, master: Master) -> None:
+    def __init__(self, master: Server) -> None:
         super().__init__()
         self.stop = threading.Event()
         self.scrapes = 0
@@ -77,11 +77,11 @@ class Scraper(threading.Thread):
         while not self.stop.wait(max(due - time.monotonic(), 0)):
             due += SCRAPE_INTERVAL
             try:
-                status, body = self._master.get("/metrics")
+                answer = self._master.get("/metrics")
             except (OSError, http.client.HTTPException):
                 continue  # the worker that was asked has been killed
-            assert status == 200, body
-            self.take(body)
+            assert answer.status == 200, answer.text
+            self.take(answer.text)
 
     def take(self, body: str) -> None:
         self.scrapes += 1
@@ -104,7 +104,7 @@ def rising(body: str) -> dict[str, float]:
     return found
 
 
-def kill_workers(master: Master, interval: float, stop: threading.Event, killed: list[int]) -> None:
+def kill_workers(master: Server, interval: float, stop: threading.Event, killed: list[int]) -> None:
     """Kill a child of the master at random, again and again."""
     children = Path(f"/proc/{master.process.pid}/task/{master.process.pid}/children")
     while not stop.wait(interval):
@@ -129,15 +129,15 @@ def counts_exactly(directory: Path, requests: int, interval: float) -> None:
         scraper.stop.set()
         killer.join()
         scraper.join()
-        status, body = master.get("/metrics")
-        scraper.take(body)
-        counted = sum(value for series, value in rising(body).items() if series.startswith(COUNT))
+        answer = master.get("/metrics")
+        scraper.take(answer.text)
+        counted = sum(value for series, value in rising(answer.text).items() if series.startswith(COUNT))
         print(
             f"{load.complete} answers, {load.broken} broken off, {len(killed)} workers killed, "
             f"counted {counted:.0f}, {scraper.scrapes} scrapes, {seconds:.0f} s"
         )
 
-        assert status == 200
+        assert answer.status == 200
         assert killed
         assert load.complete <= counted <= load.complete + load.broken
         assert load.broken <= CLIENTS * (len(killed) + 1)

@@ -10,10 +10,8 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
-from flask import Flask, abort
-from prometheus_client import CollectorRegistry
+from flask import Flask
 
-from exporter import FlaskExporter
 from tests.rig.wsgi import application, call, counted, environ
 
 THREADS = 8
@@ -101,7 +99,7 @@ def test_threads_that_meet_new_label_sets_at_once_lose_no_request() -> None:
 GROWTH = """
 import sys
 from tests.rig.wsgi import call
-from tests.product.test_load import label_sets, resident
+from tests.rig.memory import label_sets, resident
 
 app, paths = label_sets()
 total = int(sys.argv[1])
@@ -112,29 +110,6 @@ for number in range(total - 10_000):
     call(app, paths[number % len(paths)])
 print(resident() - before)
 """
-
-
-def label_sets() -> tuple[Flask, list[str]]:
-    """An application and the paths for 1,000 label sets: 10 statuses of 100 rules."""
-    app = Flask("host", static_folder=None)
-    FlaskExporter(app, registry=CollectorRegistry())
-
-    def answer(status: int) -> tuple[str, int]:
-        if status >= 400:
-            abort(status)
-        return "ok", status
-
-    for number in range(100):
-        app.add_url_rule(f"/rule{number}/<int:status>", f"rule{number}", answer)
-    statuses = (200, 201, 202, 203, 206, 400, 403, 404, 500, 503)
-    return app, [f"/rule{number}/{status}" for number in range(100) for status in statuses]
-
-
-def resident() -> int:
-    """Resident memory of this process in bytes, after a collection."""
-    gc.collect()
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * 4096
 
 
 @pytest.mark.parametrize("requests", [100_000, pytest.param(1_000_000, marks=pytest.mark.soak)])

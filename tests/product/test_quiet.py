@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from prometheus.drill.receiver import Receiver
+from tests.rig.deadline import eventually
+from tests.rig.network import get_json
 from tests.rig.places import ROOT
-from tests.rig.stack import Run, eventually, get_json, running, settings
+from tests.rig.stack import Run, running, settings
 
 HOUR = 3600.0
 
@@ -136,9 +138,9 @@ def quiet(tmp_path: Path, scale: float, hours: float) -> None:
             run.wait_until_up()
             # The kind of error that this service now and then has is known from before.
             assert request(run, ERROR) == 500
-            eventually(lambda: "FlaskNewErrorType" in firing(run), 60, "the error is seen")
+            eventually(lambda: "FlaskNewErrorType" in firing(run), "the error is seen", 60)
             with Traffic(run) as traffic:
-                eventually(lambda: firing(run) == {SWITCH}, 120, "the error is known")
+                eventually(lambda: firing(run) == {SWITCH}, "the error is known", 120)
                 before, restarts, beats = dict(traffic.sent), starts(run), len(receiver.posts)
                 for deploys in range(3):
                     if deploys:

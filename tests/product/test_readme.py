@@ -22,9 +22,11 @@ import yaml
 from prometheus.run import targets
 from prometheus.run.plan import PORTS
 from prometheus.tools.toolbox import executable
-from tests.rig.readme import BLOCKS, ROOT, Block, anchors
+from tests.rig.deadline import eventually
+from tests.rig.network import free_ports, get_json
+from tests.rig.places import ROOT
+from tests.rig.readme import BLOCKS, Block, anchors
 from tests.rig.readme import targets as links
-from tests.rig.stack import eventually, free_ports, get_json
 
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 FILES = [block for block in BLOCKS if block.file]
@@ -99,7 +101,7 @@ def started(command: str, directory: Path, environ: Mapping[str, str]) -> Iterat
                 # A signal that meets gunicorn's threaded worker as it starts a thread blocks that worker (in
                 # ThreadPoolExecutor.shutdown) until graceful_timeout, 30 s.
                 process.wait(40)
-                eventually(lambda: not _running(process.pid), 10, f"Ctrl-C ends {command}")
+                eventually(lambda: not _running(process.pid), f"Ctrl-C ends {command}", 10)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -151,7 +153,7 @@ def status(url: str, **headers: str) -> int:
 def await_200(url: str, seconds: float, output: Path) -> None:
     """Wait for an answer; AssertionError with the end of the output where there is none in time."""
     try:
-        eventually(lambda: status(url) == 200, seconds, f"{url} answers 200")
+        eventually(lambda: status(url) == 200, f"{url} answers 200", seconds)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{output.read_text()[-5000:]}") from None
 
@@ -255,7 +257,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         started(local(shop.text, ports, directory), directory, environ),
         started(f"cd {shlex.quote(str(ROOT))}; {RUN.text}", own, environ) as output,
     ):
-        eventually(lambda: "Ctrl-C stops everything." in output.read_text(), 180, "the stack is up")
+        eventually(lambda: "Ctrl-C stops everything." in output.read_text(), "the stack is up", 180)
         yield Stack(ports, directory / "run")
     marked = f"RUN_DIR={directory / 'run'}\0".encode()
     left = [path for path in Path("/proc").glob("[0-9]*/environ") if marked in _read(path)]
@@ -287,7 +289,7 @@ def test_break_it(stack: Stack, tmp_path: Path) -> None:
         said = run(alert)
         return said if '"FlaskErrorRatioCritical"' in said else None
 
-    said = eventually(broken, 60, "FlaskErrorRatioCritical reaches Alertmanager")
+    said = eventually(broken, "FlaskErrorRatioCritical reaches Alertmanager", 60)
     runbook = f"http://127.0.0.1:{stack.ports['9090']}/user/FlaskErrorRatioCritical.md"
     assert f'"runbook_url": "{runbook}"' in said
     assert f'"dashboard_url": "http://127.0.0.1:{stack.ports["3000"]}/d/flask-errors?' in said
@@ -314,7 +316,7 @@ def test_own_service_is_scraped_and_probed(stack: Stack) -> None:
         return [series["value"][1] for series in get_json(url)["data"]["result"]]
 
     for query in ('up{job="app",service="shop"}', 'probe_success{service="shop"}'):
-        assert eventually(lambda query=query: value(query) == ["1"], 30, query)  # type: ignore[misc]
+        assert eventually(lambda query=query: value(query) == ["1"], query, 30)  # type: ignore[misc]
 
 
 def test_target_files_are_valid(tmp_path: Path) -> None:

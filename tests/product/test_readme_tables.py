@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 import app as service
 from exporter import Settings
 from prometheus.run.plan import PORTS, TOP, Plan
-from tests.prometheus.test_alerts import ALERTS, rules
-from tests.rig.readme import ROOT, expanded, table
+from tests.rig.alerts import ALERTS, rules
+from tests.rig.places import ROOT
+from tests.rig.readme import expanded, table
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.rig.stack import Run, eventually, get_json, running, settings
+from tests.rig.deadline import eventually
+from tests.rig.network import get_json
+from tests.rig.stack import Run, running, settings
 
 ALERT = "FlaskErrorRatioCritical"
 
@@ -64,7 +66,7 @@ def test_counts(stack: Run) -> None:
 
     series = 'sum(flask_http_request_duration_seconds_count{url_rule="/orders",method="GET",status="200"})'
 
-    assert eventually(lambda: stack.query(series) == {"{}": 100.0}, 20, "100 requests are counted")
+    assert eventually(lambda: stack.query(series) == {"{}": 100.0}, "100 requests are counted", 20)
     workers = "flask_worker_starts_total"
     assert list(stack.query(workers).values()) == [2.0]
 
@@ -79,7 +81,7 @@ def test_a_point_on_a_graph_leads_to_the_line_of_its_request(stack: Run) -> None
         page = json.load(answer)
     rule = "/orders/<int:order_id>"
     series = f'flask_http_request_errors_total{{url_rule="{rule}"}}'
-    errors = eventually(lambda: exemplars(stack, series), 20, "Prometheus has the exemplar")
+    errors = eventually(lambda: exemplars(stack, series), "Prometheus has the exemplar", 20)
     slow = exemplars(stack, f'flask_http_request_duration_seconds_bucket{{url_rule="{rule}"}}')
     named = re.search(r"\(no Loki: .* logs its requests to (\S+)\)", stack.output)
     assert named is not None
@@ -103,7 +105,7 @@ def test_alert_fires_and_resolves(stack: Run) -> None:
         assert [request(stack, "/test/error") for _ in range(20)] == [500] * 20
         return alerts(stack).get(ALERT)
 
-    alert = eventually(burst, 40, f"{ALERT} reaches Alertmanager")
+    alert = eventually(burst, f"{ALERT} reaches Alertmanager", 40)
 
     assert alert["labels"] == {"alertname": ALERT, "job": "app", "service": "orders", "severity": "critical"}
     assert alert["status"]["state"] == "active"
@@ -111,5 +113,5 @@ def test_alert_fires_and_resolves(stack: Run) -> None:
     assert alert["annotations"]["runbook_url"] == stack.url("PROMETHEUS_PORT", f"/user/{ALERT}.md")
     assert alert["generatorURL"].startswith(stack.url("PROMETHEUS_PORT", "/graph?"))
 
-    assert eventually(lambda: ALERT not in alerts(stack), 60, f"{ALERT} resolves")
+    assert eventually(lambda: ALERT not in alerts(stack), f"{ALERT} resolves", 60)
     assert stack.query(f'ALERTS{{alertname="{ALERT}"}}') == {}

@@ -16,7 +16,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as plain_families
 
-from tests.rig.service import Service, drive, served
+from tests.rig.clients import drive
+from tests.rig.server import Server, threaded
 
 CLIENTS = 8
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -39,10 +40,10 @@ def _mixed(count: int) -> Callable[[int], Iterator[tuple[str, str, dict[str, str
     return requests
 
 
-def _total(service: Service) -> Counter[tuple[str, int]]:
+def _total(service: Server) -> Counter[tuple[str, int]]:
     """`flask_http_request_total` by method and status."""
     samples: Counter[tuple[str, int]] = Counter()
-    for family in plain_families(service.get("/metrics").body.decode()):
+    for family in plain_families(service.get("/metrics").text):
         for sample in family.samples:
             if sample.name == "flask_http_request_total" and sample.value:
                 samples[sample.labels["method"], int(sample.labels["status"])] += int(sample.value)
@@ -65,8 +66,8 @@ def _by_status(counts: Counter[tuple[str, int]]) -> dict[str, int]:
 
 def test_ten_thousand_mixed_requests(tmp_path: Path) -> None:
     """/monitoring, /metrics and the client agree, whichever worker is asked."""
-    with served(tmp_path, EXPORTER_RECENT="10000") as service:
-        sent = drive(service, CLIENTS, _mixed(10_000 // CLIENTS))
+    with threaded(tmp_path, EXPORTER_RECENT="10000") as service:
+        sent = drive(service.port, CLIENTS, _mixed(10_000 // CLIENTS))
         stats = service.get("/monitoring/stats").json
         found = service.get("/monitoring/requests?limit=10000").json
         endpoints = service.get("/monitoring/endpoints").json
@@ -123,8 +124,8 @@ def _read_while_four_write(directory: Path, seconds: float) -> None:
             padding = "p" * (number % 40)
             yield "GET", f"/none/{client}.{number}{padding}", {"X-Request-ID": f"{client}.{number}{padding}"}
 
-    with served(directory, EXPORTER_RECENT="100") as service:
-        writing = threading.Thread(target=drive, args=(service, CLIENTS, paired))
+    with threaded(directory, EXPORTER_RECENT="100") as service:
+        writing = threading.Thread(target=drive, args=(service.port, CLIENTS, paired))
         writing.start()
         end, deadline = time.monotonic() + seconds, time.monotonic() + seconds + 60
         requests: list[dict[str, Any]] = []
@@ -145,7 +146,7 @@ def _read_while_four_write(directory: Path, seconds: float) -> None:
         assert len(service.get("/monitoring/requests?limit=10000").json) == 400
         failed = [
             sample.value
-            for family in plain_families(service.get("/metrics").body.decode())
+            for family in plain_families(service.get("/metrics").text)
             for sample in family.samples
             if sample.name == "flask_exporter_failures_total"
         ]
@@ -156,12 +157,12 @@ def test_a_request_is_found_by_its_id_in_four_places(tmp_path: Path) -> None:
     """Its answer's header, the log line, the exemplar, the list of requests: under four workers."""
     log = tmp_path / "requests.log"
     trace = "0af7651916cd43dd8448eb211c80319c"
-    with served(tmp_path, EXPORTER_REQUEST_LOG=str(log)) as service:
-        drive(service, CLIENTS, _mixed(100))
+    with threaded(tmp_path, EXPORTER_REQUEST_LOG=str(log)) as service:
+        drive(service.port, CLIENTS, _mixed(100))
         headers = {"X-Request-ID": "known-1", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
         answer = service.get("/boom", headers)
         listed = service.get("/monitoring/requests?request_id=known-1").json
-        metrics = service.get("/metrics", OPENMETRICS).body.decode()
+        metrics = service.get("/metrics", OPENMETRICS).text
 
     assert (answer.status, answer.headers["X-Request-ID"]) == (500, "known-1")
 
@@ -189,8 +190,8 @@ def test_a_request_is_found_by_its_id_in_four_places(tmp_path: Path) -> None:
 
 
 def test_health_is_the_same_whichever_worker_is_asked(tmp_path: Path) -> None:
-    with served(tmp_path) as service:
-        drive(service, CLIENTS, _mixed(200))
+    with threaded(tmp_path) as service:
+        drive(service.port, CLIENTS, _mixed(200))
         answers = [service.get("/health").json for _ in range(20)]
 
         assert {answer["status"] for answer in answers} == {"healthy"}
@@ -202,7 +203,7 @@ def test_health_is_the_same_whichever_worker_is_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "page", ["/metrics", "/monitoring/stats", "/monitoring/requests", "/monitoring/endpoints"]
 )
-def test_spoofed_headers_do_not_open_a_page(guarded: tuple[Service, Service], page: str) -> None:
+def test_spoofed_headers_do_not_open_a_page(guarded: tuple[Server, Server], page: str) -> None:
     plain, with_token = guarded
     for spoofed in ("X-Forwarded-For", "X-Real-IP", "Forwarded"):
         value = "for=127.0.0.1" if spoofed == "Forwarded" else "127.0.0.1"
@@ -216,22 +217,22 @@ def test_spoofed_headers_do_not_open_a_page(guarded: tuple[Service, Service], pa
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
     """A service with the default access, and one with a token."""
     token = tmp_path_factory.mktemp("token") / "token"
     token.write_text("s3cret\n")
     directories = [tmp_path_factory.mktemp(name) for name in ("plain", "guarded")]
     with (
-        served(directories[0], workers=2) as plain,
-        served(directories[1], workers=2, EXPORTER_TOKEN_FILE=str(token)) as with_token,
+        threaded(directories[0], workers=2) as plain,
+        threaded(directories[1], workers=2, EXPORTER_TOKEN_FILE=str(token)) as with_token,
     ):
         yield plain, with_token
 
 
 def test_a_new_run_does_not_show_the_requests_of_the_last_one(tmp_path: Path) -> None:
-    with served(tmp_path) as service:
-        drive(service, CLIENTS, _mixed(10))
-    with served(tmp_path) as service:
+    with threaded(tmp_path) as service:
+        drive(service.port, CLIENTS, _mixed(10))
+    with threaded(tmp_path) as service:
         service.get("/orders/1")
         stats = service.get("/monitoring/stats").json
 

@@ -3,8 +3,6 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,9 @@ import pytest
 import yaml
 
 from prometheus.tools.toolbox import executable
+from tests.rig.alerts import ALERTS, RUNBOOKS, queries
 from tests.rig.places import ROOT
 
-RULES = sorted((ROOT / "prometheus/rules").glob("*.yml"))
-RUNBOOKS = sorted((ROOT / "prometheus/runbooks").glob("*.md"))
 DASHBOARDS = {
     dashboard["uid"]: {variable["name"] for variable in dashboard["templating"]["list"]}
     for file in (ROOT / "grafana/dashboards").glob("*/*.json")
@@ -23,36 +20,7 @@ DASHBOARDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """An expression and where it stands."""
-
-    place: str
-    promql: str
-
-
-def rules() -> list[dict[str, Any]]:
-    """All rules of all files."""
-    return [
-        rule
-        for file in RULES
-        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
-        for rule in group["rules"]
-    ]
-
-
-ALERTS = [rule for rule in rules() if "alert" in rule]
 NAMES = sorted({rule["alert"] for rule in ALERTS})
-
-
-def queries() -> Iterator[Query]:
-    """Every expression of a rule and every line of a runbook's queries."""
-    for rule in rules():
-        yield Query(rule.get("alert") or rule["record"], rule["expr"])
-    for file in RUNBOOKS:
-        for block in re.findall(r"```promql\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL):
-            for line in block.splitlines():
-                yield Query(file.name, line)
 
 
 def test_queries_of_runbooks_are_valid(tmp_path: Path) -> None:

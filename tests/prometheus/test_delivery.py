@@ -7,7 +7,6 @@ import email.policy
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -22,10 +21,10 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from prometheus.drill.receiver import Receiver
-from prometheus.run import scale
 from prometheus.tools.toolbox import executable
+from tests.rig.alertmanager import Alertmanager, secret
+from tests.rig.deadline import eventually
 from tests.rig.places import ROOT
-from tests.rig.stack import eventually, free_ports
 
 START = ROOT / "prometheus/alertmanager/start.sh"
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
@@ -45,62 +44,6 @@ REQUESTS = (
 )
 
 
-class Alertmanager:
-    """Alertmanager as start.sh starts it, with the shipped configuration and its times divided by 300."""
-
-    def __init__(self, directory: Path, **environ: str) -> None:
-        shutil.copytree(ROOT / "prometheus", directory / "prometheus")
-        scale.directory(directory / "prometheus", 300)
-        (port,) = free_ports(1)
-        self.url = f"http://127.0.0.1:{port}"
-        self._log = (directory / "alertmanager.log").open("w+")
-        self._process = subprocess.Popen(
-            [
-                "sh",
-                directory / "prometheus/alertmanager/start.sh",
-                executable("alertmanager"),
-                f"--config.file={directory}/alertmanager.yml",
-                f"--storage.path={directory}/data",
-                "--cluster.listen-address=",
-                "--enable-feature=receiver-name-in-metrics",
-                f"--web.listen-address=127.0.0.1:{port}",
-                f"--web.external-url={self.url}",
-            ],
-            env={**os.environ, **environ},
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def __enter__(self) -> "Alertmanager":
-        eventually(self._ready, 30, "Alertmanager is ready")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(20)
-        self._log.close()
-
-    def _ready(self) -> bool:
-        assert self._process.poll() is None, self.log
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/-/ready", timeout=5):
-            return True
-        return False
-
-    @property
-    def log(self) -> str:
-        """What it has logged."""
-        self._log.seek(0)
-        return self._log.read()
-
-    def send(self, *alerts: dict[str, Any]) -> None:
-        """Hand alerts over as Prometheus does."""
-        request = urllib.request.Request(
-            f"{self.url}/api/v2/alerts", json.dumps(alerts).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=10):
-            pass
-
-
 def alert(
     ends: datetime | None = None, annotations: dict[str, str] = ANNOTATIONS, **labels: str
 ) -> dict[str, Any]:
@@ -113,13 +56,6 @@ def alert(
         "endsAt": until.isoformat(),
         "generatorURL": "http://127.0.0.1:9090/graph",
     }
-
-
-def secret(directory: Path, text: str) -> str:
-    """Path of a new secret file."""
-    file = directory / "secret"
-    file.write_text(text)
-    return str(file)
 
 
 @pytest.fixture
@@ -142,9 +78,9 @@ def test_discord(tmp_path: Path, receiver: Receiver) -> None:
     file = secret(tmp_path, f"{receiver.url}/api/webhooks/123/abc-DEF_1\n")
     with Alertmanager(tmp_path, ALERT_RECEIVER="discord", ALERT_SECRET_FILE=file) as alertmanager:
         alertmanager.send(alert())
-        eventually(lambda: receiver.posts, 20, "a message")
+        eventually(lambda: receiver.posts, "a message", 20)
         alertmanager.send(alert(ends=BEGAN + timedelta(minutes=7)))
-        eventually(lambda: len(receiver.posts) > 1, 30, "the resolution")
+        eventually(lambda: len(receiver.posts) > 1, "the resolution")
     fired, resolved = (post.document["embeds"][0] for post in receiver.posts)
 
     assert receiver.posts[0].path == "/api/webhooks/123/abc-DEF_1"
@@ -164,7 +100,7 @@ def test_slack(tmp_path: Path, receiver: Receiver) -> None:
     file = secret(tmp_path, f"{receiver.url}/services/T0/B0/abc")
     with Alertmanager(tmp_path, ALERT_RECEIVER="slack", ALERT_SECRET_FILE=file) as alertmanager:
         alertmanager.send(alert())
-        eventually(lambda: receiver.posts, 20, "a message")
+        eventually(lambda: receiver.posts, "a message", 20)
     (attachment,) = receiver.posts[0].document["attachments"]
 
     assert attachment["title"] == "CRITICAL: More than a tenth of the requests fail. (orders)"
@@ -184,9 +120,9 @@ def test_webhook(tmp_path: Path, receiver: Receiver) -> None:
     file = secret(tmp_path, f"{receiver.url}/alerts?team=shop")
     with Alertmanager(tmp_path, ALERT_RECEIVER="webhook", ALERT_SECRET_FILE=file) as alertmanager:
         alertmanager.send(alert())
-        eventually(lambda: receiver.posts, 20, "a message")
+        eventually(lambda: receiver.posts, "a message", 20)
         alertmanager.send(alert(ends=BEGAN + timedelta(minutes=7)))
-        eventually(lambda: len(receiver.posts) > 1, 30, "the resolution")
+        eventually(lambda: len(receiver.posts) > 1, "the resolution")
     fired, resolved = (post.document for post in receiver.posts)
 
     assert receiver.posts[0].path == "/alerts?team=shop"
@@ -220,7 +156,7 @@ def test_lines_are_those_of_the_requests_that_the_alert_is_about(
     about = ANNOTATIONS | {"dashboard_url": f"http://127.0.0.1:3000/d/{dashboard}"}
     with Alertmanager(tmp_path, ALERT_RECEIVER="slack", ALERT_SECRET_FILE=file) as alertmanager:
         alertmanager.send(alert(annotations=about, alertname=name))
-        eventually(lambda: receiver.posts, 20, "a message")
+        eventually(lambda: receiver.posts, "a message", 20)
     (attachment,) = receiver.posts[0].document["attachments"]
     found = re.findall(r"<(\S+)\|Log lines>", attachment["text"])
 
@@ -241,7 +177,7 @@ def test_many_long_alerts_stay_within_the_limits(tmp_path: Path, receiver: Recei
         def complete() -> bool:
             return bool(receiver.posts) and "Five of 60 alerts" in json.dumps(receiver.posts[-1].document)
 
-        eventually(complete, 30, "a message about all alerts")
+        eventually(complete, "a message about all alerts")
     document = receiver.posts[-1].document
 
     if kind == "discord":  # https://discord.com/developers/docs/resources/message#embed-object-embed-limits
@@ -320,9 +256,9 @@ def test_email(tmp_path: Path) -> None:
         )
         with Alertmanager(tmp_path, ALERT_RECEIVER="email", ALERT_SECRET_FILE=file) as alertmanager:
             alertmanager.send(alert())
-            eventually(lambda: mailbox.mails, 20, "an e-mail")
+            eventually(lambda: mailbox.mails, "an e-mail", 20)
             alertmanager.send(alert(ends=BEGAN + timedelta(minutes=7)))
-            eventually(lambda: len(mailbox.mails) > 1, 30, "the resolution")
+            eventually(lambda: len(mailbox.mails) > 1, "the resolution")
             assert set(mailbox.logins) == {(b"stack", b"pass word $1")}
     fired, resolved = mailbox.mails
     text, html = (fired.get_body(kind) for kind in (("plain",), ("html",)))
@@ -364,7 +300,7 @@ def test_dead_mans_switch_goes_to_its_own_receiver(tmp_path: Path, receiver: Rec
     environ = {"ALERT_RECEIVER": "webhook", "ALERT_SECRET_FILE": file, "ALERT_HEARTBEAT_FILE": str(heartbeat)}
     with Alertmanager(tmp_path, **environ) as alertmanager:
         alertmanager.send(switch, alert())
-        eventually(lambda: len(receiver.posts) > 3, 30, "a message and some heartbeats")
+        eventually(lambda: len(receiver.posts) > 3, "a message and some heartbeats")
     names = {
         (post.path, one["labels"]["alertname"]) for post in receiver.posts for one in post.document["alerts"]
     }
@@ -386,7 +322,7 @@ def test_a_service_that_is_down_silences_its_symptoms(tmp_path: Path, receiver: 
             alert(alertname="FlaskErrorRatioHigh", service="calm", severity="warning"),
             alert(alertname="HostMemoryLow", service="", job="node"),
         )
-        eventually(lambda: len(receiver.posts) >= 4, 20, "the alerts that are not held back")
+        eventually(lambda: len(receiver.posts) >= 4, "the alerts that are not held back", 20)
         with urllib.request.urlopen(f"{alertmanager.url}/api/v2/alerts", timeout=10) as answer:
             states = {
                 (one["labels"]["alertname"], one["labels"].get("service")): one["status"]["state"]

@@ -11,10 +11,10 @@ from prometheus.drill.faults import Alert, faults
 from prometheus.drill.live import LiveError, live
 from prometheus.drill.receiver import Receiver
 from prometheus.drill.watch import Course
-from tests.prometheus.test_alerts import ALERTS
-from tests.prometheus.test_delivery import Alertmanager, secret
+from tests.rig.alertmanager import Alertmanager, secret
+from tests.rig.alerts import ALERTS
+from tests.rig.deadline import eventually
 from tests.rig.places import ROOT
-from tests.rig.stack import eventually
 
 LABELS = ("severity", "window", "scope")
 
@@ -101,7 +101,7 @@ def test_live_goes_through_the_real_receiver(tmp_path: Path) -> None:
         }
         with Alertmanager(tmp_path, **environ) as alertmanager:
             said = live(alertmanager.url)
-            eventually(lambda: len(receiver.posts) > 1, 30, "the end of the test alert")
+            eventually(lambda: len(receiver.posts) > 1, "the end of the test alert")
         titles = [post.document["embeds"][0]["title"] for post in receiver.posts]
 
     assert said == "The test alert was handed over to discord. Look whether it is there."

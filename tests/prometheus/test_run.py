@@ -17,7 +17,9 @@ import yaml
 from prometheus.run import preparation
 from prometheus.run.plan import TOP, Plan, PlanError
 from prometheus.run.targets import localize
-from tests.rig.stack import eventually, get_json, running, settings, start
+from tests.rig.deadline import eventually
+from tests.rig.network import get_json
+from tests.rig.stack import running, settings, start
 
 
 def test_up_and_down(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def environment(pid: int) -> dict[str, str]:
 def test_terminated_while_starting(tmp_path: Path) -> None:
     """SIGTERM before everything is up ends what has been started so far."""
     with running(settings(tmp_path / "run")) as run:
-        eventually(lambda: "app/gunicorn.conf.py" in str(run.processes()), 30, "the app is started")
+        eventually(lambda: "app/gunicorn.conf.py" in str(run.processes()), "the app is started")
 
         assert run.end(signal.SIGTERM) == (0, "")
 

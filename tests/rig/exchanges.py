@@ -29,7 +29,7 @@ def exchange(**changes: Any) -> Exchange:
     path = changes.pop("path", None)
     if path is not None:
         changes["environ"] = {**fields["environ"], **changes.get("environ", {}), "PATH_INFO": path}
-    made = Exchange.__new__(Exchange)
+    request = Exchange.__new__(Exchange)
     for name, value in {**fields, **changes}.items():
-        setattr(made, name, value)
-    return made
+        setattr(request, name, value)
+    return request

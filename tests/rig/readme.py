@@ -25,10 +25,10 @@ class Block:
 
 
 def _blocks() -> Iterator[Block]:
-    for found in re.finditer(r"^```(\w*) ?(\S*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
-        before = TEXT[: found.start()]
+    for fence in re.finditer(r"^```(\w*) ?(\S*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
+        before = TEXT[: fence.start()]
         section = re.findall(r"^##+ (.*)$", before, re.MULTILINE)[-1]
-        yield Block(before.count("\n") + 1, section, *found.groups())
+        yield Block(before.count("\n") + 1, section, *fence.groups())
 
 
 BLOCKS = list(_blocks())
@@ -50,8 +50,8 @@ def _bare(cell: str) -> str:
 
 def targets() -> list[str]:
     """Where the links and pictures of the page lead."""
-    found = re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>", PROSE)
-    return [target or address for target, address in found]
+    links = re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>", PROSE)
+    return [target or address for target, address in links]
 
 
 def anchors() -> set[str]:

@@ -5,48 +5,24 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.request import urlopen
 
-from prometheus.run.plan import PORTS, TOP
+from prometheus.run.plan import PORTS
+from tests.rig.network import free_ports, get_json
+from tests.rig.places import ROOT
 
 READY = "Ctrl-C stops everything."
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listened on a moment ago."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def settings(run: Path, **others: str) -> dict[str, str]:
     """Environment for a run of its own in the directory `run`."""
     ports = dict(zip(PORTS.values(), map(str, free_ports(len(PORTS))), strict=True))
     return {**ports, "RUN_DIR": str(run), **others}
-
-
-T = TypeVar("T")
-
-
-def eventually(condition: Callable[[], T | None], seconds: float, what: str) -> T:
-    """The first result of `condition` that is neither None nor false; AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 class Run:
@@ -83,12 +59,12 @@ class Run:
     def processes(self) -> dict[int, str]:
         """Command line of each process of this run but the one that started the others."""
         mark = f"RUN_DIR={self.environ['RUN_DIR']}\0".encode()
-        found = {}
+        commands = {}
         for directory in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if mark in (directory / "environ").read_bytes() and int(directory.name) != self.process.pid:
-                    found[int(directory.name)] = (directory / "cmdline").read_text().replace("\0", " ")
-        return found
+                    commands[int(directory.name)] = (directory / "cmdline").read_text().replace("\0", " ")
+        return commands
 
     def end(self, number: int = signal.SIGINT) -> tuple[int, str]:
         """Send a signal; the exit status and what came on standard error."""
@@ -102,7 +78,7 @@ def start(environ: Mapping[str, str], *arguments: str) -> "subprocess.Popen[str]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
     return subprocess.Popen(
         [sys.executable, "-m", "prometheus.run", *arguments],
-        cwd=TOP,
+        cwd=ROOT,
         env={**inherited, "PYTHONUNBUFFERED": "1", **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -125,9 +101,3 @@ def running(environ: Mapping[str, str], *arguments: str) -> Iterator[Run]:
         for stream in (run.process.stdout, run.process.stderr):
             assert stream is not None
             stream.close()
-
-
-def get_json(url: str) -> Any:
-    """The JSON document at `url`."""
-    with urlopen(url, timeout=10) as answer:
-        return json.load(answer)

@@ -39,8 +39,8 @@ def histogram(family: str, counts: Mapping[str, float], total: float, **labels: 
 def living(directory: Path, stem: str, pid: int, samples: Samples, timestamp: float = 0.0) -> WorkerFile:
     """The file of a process that lives for as long as the file is open."""
     file = WorkerFile(str(directory / f"{stem}_{pid}.db"))
-    for one, value in samples.items():
-        file.write_value(one, value, timestamp)
+    for name, value in samples.items():
+        file.write_value(name, value, timestamp)
     return file
 
 
@@ -54,8 +54,8 @@ def dead(directory: Path, stem: str, pid: int, samples: Samples, timestamp: floa
 def plain(directory: Path, stem: str, pid: int, samples: Samples, timestamp: float = 0.0) -> Any:
     """The file of a process that uses prometheus_client without the exporter."""
     file: Any = MmapedDict(str(directory / f"{stem}_{pid}.db"))  # type: ignore[no-untyped-call]
-    for one, value in samples.items():
-        file.write_value(one, value, timestamp)
+    for name, value in samples.items():
+        file.write_value(name, value, timestamp)
     return file
 
 

@@ -83,6 +83,17 @@ def call(
     return answer
 
 
+def exposition() -> str:
+    """The exposition of an application that has met an order, an error and somebody who left."""
+    app, exporter = application()
+    exporter.health_check("database")(lambda: True)
+    app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
+    call(app, "/orders/7")
+    call(app, "/orders/7", take=0)
+    call(app, "/boom")
+    return call(app, "/metrics").body.decode()
+
+
 def counted(exporter: FlaskExporter, name: str) -> dict[tuple[str, ...], float]:
     """The samples of this name that are not 0, by their label values in the family's order."""
     return {

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +20,8 @@ import pytest
 from exporter.commands.history import History, number, sparkline
 from exporter.commands.remote import Snapshot
 from exporter.commands.screen import View, clean
-from tests.rig.service import ORDERS, Service, served
+from tests.rig.deadline import eventually
+from tests.rig.server import ORDERS, Server, threaded
 
 CHECKED = (
     ORDERS
@@ -47,9 +47,9 @@ def _top(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """After a few requests, one of them with a path that would colour a terminal."""
-    with served(tmp_path_factory.mktemp("orders"), CHECKED, workers=2) as service:
+    with threaded(tmp_path_factory.mktemp("orders"), CHECKED, workers=2) as service:
         for number in range(5):
             service.get(f"/orders/{number}")
         service.get("/boom", {"X-Request-ID": "known-1"})
@@ -84,7 +84,7 @@ def _answering(answer: Callable[[str], tuple[int, str]]) -> Iterator[str]:
 
 
 class TestOnce:
-    def test_it_prints_everything_and_exits(self, service: Service) -> None:
+    def test_it_prints_everything_and_exits(self, service: Server) -> None:
         done = _top("--once", "--url", f"http://127.0.0.1:{service.port}/")
         lines = [line.rstrip() for line in done.stdout.splitlines()]
 
@@ -111,13 +111,13 @@ class TestOnce:
             line.split()[1:4] == ["GET", "/boom", "500"] and line.endswith("known-1") for line in lines
         )
 
-    def test_no_path_reaches_the_terminal_as_more_than_letters(self, service: Service) -> None:
+    def test_no_path_reaches_the_terminal_as_more_than_letters(self, service: Server) -> None:
         done = _top("--once", "--url", f"http://127.0.0.1:{service.port}")
 
         assert "/evil/\ufffd[31mred\ufffd[bold]:smile:" in done.stdout
         assert "\x1b" not in done.stdout
 
-    def test_json_is_what_the_pages_say(self, service: Service) -> None:
+    def test_json_is_what_the_pages_say(self, service: Server) -> None:
         done = _top("--json", "--url", f"http://127.0.0.1:{service.port}")
         found = json.loads(done.stdout)
 
@@ -202,7 +202,7 @@ class TestCannot:
 
         assert _top("--once", "--url", url).stderr == reason
 
-    def test_a_live_view_without_a_terminal(self, service: Service) -> None:
+    def test_a_live_view_without_a_terminal(self, service: Server) -> None:
         done = _top("--url", f"http://127.0.0.1:{service.port}")
 
         assert (done.returncode, done.stderr) == (
@@ -210,7 +210,7 @@ class TestCannot:
             "top: the live view needs a terminal; use --once or --json\n",
         )
 
-    def test_without_rich_json_still_works(self, service: Service) -> None:
+    def test_without_rich_json_still_works(self, service: Server) -> None:
         program = (
             "import sys; sys.modules['rich'] = None; from exporter.__main__ import main; "
             "sys.exit(main(sys.argv[1:]))"
@@ -237,7 +237,7 @@ class TestCannot:
         token = tmp_path / "token"
         token.write_text("s3cret\n")
         (tmp_path / "run").mkdir()
-        with served(tmp_path / "run", workers=1, EXPORTER_TOKEN_FILE=str(token)) as service:
+        with threaded(tmp_path / "run", workers=1, EXPORTER_TOKEN_FILE=str(token)) as service:
             url = f"http://127.0.0.1:{service.port}"
 
             assert _top("--json", "--url", url).returncode == 1
@@ -266,11 +266,17 @@ class _Terminal:
 
     def wait(self, condition: Callable[[str], bool]) -> str:
         """The screen, once it is as it should be."""
-        deadline = time.monotonic() + 20
-        while not condition(text := self._run("capture-pane", "-p", "-t", "top")):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not as expected:\n{text}")
-            time.sleep(0.05)
+        text = ""
+
+        def right() -> bool:
+            nonlocal text
+            text = self._run("capture-pane", "-p", "-t", "top")
+            return condition(text)
+
+        try:
+            eventually(right, "the screen")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{text}") from None
         return text
 
     def close(self) -> None:
@@ -302,7 +308,7 @@ def tmux() -> str:
 
 
 @pytest.fixture
-def terminal(tmux: str, service: Service) -> Iterator[_Terminal]:
+def terminal(tmux: str, service: Server) -> Iterator[_Terminal]:
     with _terminal(tmux, f"http://127.0.0.1:{service.port}") as terminal:
         yield terminal
 
@@ -338,7 +344,7 @@ class TestLive:
         terminal.press("q")
         terminal.wait(lambda text: "over 0" in text and "q quit" not in text)
 
-    def test_it_goes_on_by_itself_and_ends_with_ctrl_c(self, terminal: _Terminal, service: Service) -> None:
+    def test_it_goes_on_by_itself_and_ends_with_ctrl_c(self, terminal: _Terminal, service: Server) -> None:
         terminal.wait(lambda text: "q quit" in text)
         service.get("/orders/77", {"X-Request-ID": "seen-live"})
         terminal.wait(lambda text: "seen-live" in text)

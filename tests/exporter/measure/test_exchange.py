@@ -18,8 +18,8 @@ from flask import Flask, Response, make_response, request, send_file, stream_wit
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import FlaskExporter
-from tests.rig.service import Service, served
-from tests.rig.stack import eventually
+from tests.rig.deadline import eventually
+from tests.rig.server import Server, threaded
 from tests.rig.wsgi import RULE, Clock, Counts, application, call, environ, exc_info
 
 
@@ -523,7 +523,7 @@ def leave():
 
 def test_under_gunicorn_each_end_of_a_request_is_counted_once(tmp_path: Path) -> None:
     """A client that goes away, a file sent by the kernel, a body that breaks off, a worker that exits."""
-    with served(tmp_path, SERVED, workers=2) as service:
+    with threaded(tmp_path, SERVED, workers=2) as service:
         with socket.create_connection(("127.0.0.1", service.port), timeout=10) as client:
             client.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
@@ -544,10 +544,10 @@ def test_under_gunicorn_each_end_of_a_request_is_counted_once(tmp_path: Path) ->
             "sizes": {("/file",): len(SERVED)},
             "in_progress": {},
         }
-        eventually(lambda: observed(service) == wanted, 20, f"{wanted}; but {observed(service)}")
+        eventually(lambda: observed(service) == wanted, f"{wanted}; but {observed(service)}", 20)
 
 
-def observed(service: Service) -> dict[str, dict[tuple[str, ...], float]]:
+def observed(service: Server) -> dict[str, dict[tuple[str, ...], float]]:
     """What the workers counted, without what is 0 and what differs from run to run."""
     names = {
         "flask_http_request_total": ("total", ("method", "status")),
@@ -560,7 +560,7 @@ def observed(service: Service) -> dict[str, dict[tuple[str, ...], float]]:
     found: dict[str, dict[tuple[str, ...], float]] = {key: {} for key, _ in names.values()}
     text = ""
     with suppress(http.client.HTTPException, OSError):  # the worker that answers may be the one that exits
-        text = service.get("/metrics").body.decode()
+        text = service.get("/metrics").text
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in names and sample.value:

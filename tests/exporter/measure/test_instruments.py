@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from exporter import FlaskExporter
-from tests.rig.wsgi import Clock, application, call, counted
+from tests.rig.wsgi import Clock, application, call, counted, exposition
 
 RULE = "/orders/<int:number>"
 REQUEST = {"method", "url_rule", "status"}
@@ -58,31 +58,20 @@ STAGES = {
 
 def test_every_family_of_the_table_has_its_type_and_labels() -> None:
     """And there is no other: names are a contract with rules and dashboards."""
-    found = families(used())
+    found = families(exposition())
 
     assert found == TABLE
 
 
 def test_the_families_are_the_same_with_worker_files(tmp_path: Path) -> None:
     """They are merged from the workers' files, where a gauge has no pid and a counter no other type."""
-    script = "from tests.exporter.measure.test_instruments import used; print(used(), end='')"
+    script = "from tests.rig.wsgi import exposition; print(exposition(), end='')"
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )
 
     assert families(done.stdout) == TABLE
-
-
-def used() -> str:
-    """The exposition of an application that has met an order, an error and somebody who left."""
-    app, exporter = application()
-    exporter.health_check("database")(lambda: True)
-    app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
-    call(app, "/orders/7")
-    call(app, "/orders/7", take=0)
-    call(app, "/boom")
-    return call(app, "/metrics").body.decode()
 
 
 def families(text: str) -> dict[str, tuple[str, set[str]]]:

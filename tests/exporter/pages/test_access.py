@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from exporter.pages.access import Access, TokenError, client_address
 from exporter.settings import Settings
+from tests.rig.deadline import eventually
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -233,18 +233,16 @@ class TestSockets:
 
 def _first_answer(path: Path) -> bytes:
     """What the server on a Unix socket says to `GET /`, once it is there."""
-    deadline = time.monotonic() + 20
-    while True:
+
+    def listens() -> bool:
         with socket.socket(socket.AF_UNIX) as connection:
-            try:
-                connection.connect(str(path))
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-                continue
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            return connection.recv(4096)
+            return connection.connect_ex(str(path)) == 0
+
+    eventually(listens, f"somebody listens on {path}")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return connection.recv(4096)
 
 
 class TestClientAddress:

@@ -19,7 +19,7 @@ from prometheus_client.samples import Exemplar
 from exporter.scrape.exemplars import Observed, of_requests
 from exporter.scrape.exposition import Exposition
 from exporter.worker.flightrecorder import Request
-from tests.rig.master import eventually
+from tests.rig.deadline import eventually
 from tests.rig.workerfiles import NOBODY, dead, histogram, living, their_lines, total
 from tests.rig.wsgi import Raises
 

@@ -11,21 +11,23 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from tests.exporter.store.test_workerfile import small_disk
-from tests.rig.master import Master, eventually, gunicorn, serving
-from tests.rig.stack import free_ports
+from tests.rig.clients import Answer
+from tests.rig.deadline import eventually
+from tests.rig.disk import small_disk
+from tests.rig.network import free_ports
+from tests.rig.server import Server, gunicorn, serving
 
 ORDERS = (
     'flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/orders/<int:number>"}'
 )
 
 
-def order(master: Master, count: int = 1) -> list[int]:
+def order(master: Server, count: int = 1) -> list[int]:
     """Place so many requests; the process ids of the workers that answered."""
-    return [int(master.get("/orders/1")[1]) for _ in range(count)]
+    return [int(master.get("/orders/1").text) for _ in range(count)]
 
 
-def files(master: Master) -> set[str]:
+def files(master: Server) -> set[str]:
     """Worker files and archive; not the rings nor the locks."""
     return {path.name for path in master.directory.iterdir() if path.suffix in (".db", ".json")}
 
@@ -175,10 +177,10 @@ def test_sigterm_drains_before_it_stops(tmp_path: Path) -> None:
     with serving(
         tmp_path, "-k", "gthread", "--threads", "4", EXPORTER_DRAIN="1.5", SLOW_STARTED=str(marker)
     ) as master:
-        assert master.get("/health/ready")[0] == 200
-        answers: list[tuple[int, str]] = []
+        assert master.get("/health/ready").status == 200
+        answers: list[Answer] = []
         master.process.send_signal(signal.SIGTERM)
-        eventually(lambda: master.get("/health/ready")[0] == 503, "not ready")
+        eventually(lambda: master.get("/health/ready").status == 503, "not ready")
         order(master, 3)
         slow = threading.Thread(target=lambda: answers.append(master.get("/slow")))
         slow.start()
@@ -186,7 +188,7 @@ def test_sigterm_drains_before_it_stops(tmp_path: Path) -> None:
         assert master.process.wait(60) == 0
         slow.join()
 
-        assert answers == [(200, "done")]
+        assert [(answer.status, answer.text) for answer in answers] == [(200, "done")]
         assert files(master) == {"archive.json"}
         archived = (master.directory / "archive.json").read_text()
         assert "/slow" in archived
@@ -209,11 +211,13 @@ def test_metrics_on_an_address_of_their_own(tmp_path: Path) -> None:
 
         assert master.samples(port)[ORDERS] == 7.0
         assert master.samples(port)['flask_exporter_mode{mode="multiprocess"}'] == 1.0
-        assert master.get("/orders/1", port) == (404, "Metrics are at /metrics\n")
-        assert master.get("/metrics", port, {"X-Forwarded-For": "192.0.2.1"})[0] == 403
-        status, text = master.get("/metrics?name[]=flask_http_request_total", port)
-        assert [line.split("{")[0] for line in text.splitlines()[2:]] == ["flask_http_request_total"] * 2
-        assert status == 200
+        answer = master.get("/orders/1", port=port)
+        assert (answer.status, answer.text) == (404, "Metrics are at /metrics\n")
+        assert master.get("/metrics", {"X-Forwarded-For": "192.0.2.1"}, port=port).status == 403
+        answer = master.get("/metrics?name[]=flask_http_request_total", port=port)
+        samples = [line.split("{")[0] for line in answer.text.splitlines()[2:]]
+        assert samples == ["flask_http_request_total"] * 2
+        assert answer.status == 200
 
         listener = listener_of(master)
         os.kill(listener, signal.SIGKILL)
@@ -224,15 +228,15 @@ def test_metrics_on_an_address_of_their_own(tmp_path: Path) -> None:
         assert not answers(master, port)
 
 
-def answers(master: Master, port: int) -> bool:
+def answers(master: Server, port: int) -> bool:
     """Whether metrics are served on this port."""
     try:
-        return master.get("/metrics", port)[0] == 200
+        return master.get("/metrics", port=port).status == 200
     except OSError:
         return False
 
 
-def listener_of(master: Master) -> int:
+def listener_of(master: Server) -> int:
     """The child of the master that is no worker."""
     children = Path(f"/proc/{master.process.pid}/task/{master.process.pid}/children").read_text().split()
     workers = {line.rsplit(" ", 1)[1] for line in master.text().splitlines() if "Booting worker" in line}
@@ -285,7 +289,7 @@ def test_a_full_disk_stops_no_request(tmp_path: Path) -> None:
         answered += [master.get(f"/new/{number}-{'x' * 100}") for number in range(600)]
         answered += [master.get("/new/known") for _ in range(20)]
 
-        assert set(answered) == {(200, "new")}
+        assert {(answer.status, answer.text) for answer in answered} == {(200, "new")}
         (workers / "ballast").unlink()
         master.get("/new/known")
         eventually(lambda: failures(master) > 0, "failures to be counted")
@@ -293,7 +297,7 @@ def test_a_full_disk_stops_no_request(tmp_path: Path) -> None:
         assert master.samples()[count] == 41.0
 
 
-def failures(master: Master) -> float:
+def failures(master: Server) -> float:
     """Failures inside the exporter that it has counted."""
     shown = master.samples()
     return sum(value for name, value in shown.items() if name.startswith("flask_exporter_failures_total"))

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from exporter.store.directory import WorkerDirectory
-from tests.rig.master import Master, eventually, started
+from tests.rig.deadline import eventually
+from tests.rig.server import Server, started
 from tests.rig.workerfiles import samples
 
 FORKS = """
@@ -67,7 +68,7 @@ def uwsgi(*options: str) -> list[str]:
     return [*command, "--virtualenv", sys.prefix, *options]
 
 
-def ready(master: Master) -> Master:
+def ready(master: Server) -> Server:
     master.port = int(master.await_text(r"bound to TCP address 127\.0\.0\.1:(\d+)")[1])
     eventually(lambda: master.text().count("spawned uWSGI worker") == 3, "all workers")
     return master
@@ -83,7 +84,7 @@ def test_uwsgi(options: list[str], tmp_path: Path) -> None:
     """Its workers share the directory; a scrape folds one that was killed."""
     with started(uwsgi(*options), tmp_path) as server:
         master = ready(server)
-        workers = [int(master.get("/orders/1")[1]) for _ in range(12)]
+        workers = [int(master.get("/orders/1").text) for _ in range(12)]
         assert master.samples()[ORDERS] == 12.0
 
         os.kill(workers[0], signal.SIGKILL)

@@ -16,7 +16,7 @@ import pytest
 
 from exporter.store import workerfile
 from exporter.store.directory import DirectoryInUseError, WorkerDirectory
-from tests.exporter.store.test_workerfile import small_disk
+from tests.rig.disk import small_disk
 from tests.rig.workerfiles import (
     NOBODY,
     dead,

@@ -6,8 +6,6 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from prometheus_client.mmap_dict import MmapedDict
 
 from exporter.store import workerfile
 from exporter.store.workerfile import WorkerFile, install
+from tests.rig.disk import small_disk
 from tests.rig.workerfiles import NOBODY, dead, living, plain, total
 
 
@@ -131,26 +130,6 @@ def test_a_plain_file_promises_no_lock(tmp_path: Path) -> None:
     plain(tmp_path, "counter", NOBODY, {total(): 1.0}).close()
 
     assert not workerfile.promises_lock(open_and_read(tmp_path / f"counter_{NOBODY}.db"))
-
-
-@contextmanager
-def small_disk(path: Path, size: str) -> Iterator[None]:
-    """A tmpfs of that size; needs root."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        assert os.environ.get("CI") != "true", mounted.stderr
-        pytest.skip(
-            f"SKIPPED: a full disk is not tested here, because no tmpfs can be mounted: {mounted.stderr}"
-        )
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def test_a_full_disk_is_counted_and_no_crash(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from werkzeug.routing import Rule
 
 from exporter.measure.exchange import Exchange, Outcome
 from exporter.worker.flightrecorder import FlightRecorder, Request, names_of
+from tests.rig.deadline import eventually
 from tests.rig.exchanges import exchange
 
 _processes = multiprocessing.get_context("fork")
@@ -261,9 +262,7 @@ class TestWorkers:
         process = _processes.Process(target=_write_until_told, args=(str(tmp_path), 0, stop))
         process.start()
         reader = FlightRecorder(200, str(tmp_path))
-        deadline = time.monotonic() + 20
-        while len(reader.read()) < 200 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        eventually(lambda: len(reader.read()) >= 199, "a full ring")
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
@@ -296,9 +295,7 @@ def _read_while_four_write(directory: Path, seconds: float) -> None:
     for writer in writers:
         writer.start()
     reader = FlightRecorder(200, str(directory))
-    deadline = time.monotonic() + 30
-    while len(list(directory.glob("*.ring"))) < 4 and time.monotonic() < deadline:
-        reader.read()
+    eventually(lambda: len(list(directory.glob("*.ring"))) == 4, "four rings")
     end = time.monotonic() + seconds
     seen = rounds = 0
     try:
@@ -364,6 +361,7 @@ class TestDamage:
         program = f"""
 import resource
 from exporter.worker import flightrecorder
+from tests.rig.deadline import eventually
 from tests.rig.exchanges import exchange
 
 flightrecorder._RETRY_SECONDS = 0.0

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.worker import worker as worker_module
 from exporter.worker.worker import Worker, shared_directory
-from tests.rig.service import Service, drive, served
+from tests.rig.clients import drive
+from tests.rig.server import Server, threaded
 from tests.rig.wsgi import Clock, Raises, application, call, counted
 
 
@@ -209,10 +210,10 @@ def requests(client: int) -> Iterator[tuple[str, str, dict[str, str]]]:
             yield "GET", f"/wait/{1 + (number + client) % 30}", {}
 
 
-def extremes(service: Service) -> dict[str, tuple[float, float]]:
+def extremes(service: Server) -> dict[str, tuple[float, float]]:
     """Minimum and maximum of each rule, as a scrape has them, in seconds."""
     found: dict[str, dict[str, float]] = {}
-    for family in text_string_to_metric_families(service.get("/metrics").body.decode()):
+    for family in text_string_to_metric_families(service.get("/metrics").text):
         if family.name in (
             "flask_http_request_duration_min_seconds",
             "flask_http_request_duration_max_seconds",
@@ -230,9 +231,9 @@ def extremes(service: Service) -> dict[str, tuple[float, float]]:
 
 def test_minimum_and_maximum_are_exact_over_four_workers(tmp_path: Path) -> None:
     """To the last digit those of the requests that the workers' flight recorders have, whoever is asked."""
-    with served(tmp_path, SLOW, workers=4, EXPORTER_RECENT="5000") as service:
+    with threaded(tmp_path, SLOW, workers=4, EXPORTER_RECENT="5000") as service:
         started = time.monotonic()
-        sent = drive(service, 8, requests)
+        sent = drive(service.port, 8, requests)
         recorded = service.get("/monitoring/requests?limit=5000").json
         answers = [extremes(service) for _ in range(12)]
         assert time.monotonic() - started < 55, "the first requests are no longer of the last minute"

@@ -1,0 +1,31 @@
+"""A disk that is soon full."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk(path: Path, size: str) -> Iterator[None]:
+    """A tmpfs of that size; needs root."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        assert os.environ.get("CI") != "true", mounted.stderr
+        pytest.skip(
+            f"SKIPPED: a full disk is not tested here, because no tmpfs can be mounted: {mounted.stderr}"
+        )
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)

@@ -1,0 +1,22 @@
+"""Ports to listen on, and documents that are served on them."""
+
+import json
+import socket
+from contextlib import ExitStack
+from typing import Any
+from urllib.request import urlopen
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listened on a moment ago."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
+
+
+def get_json(url: str) -> Any:
+    """The JSON document at `url`."""
+    with urlopen(url, timeout=10) as answer:
+        return json.load(answer)

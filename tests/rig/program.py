@@ -1,0 +1,68 @@
+"""A program that a test starts, reads and ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from tests.rig.deadline import eventually
+from tests.rig.places import ROOT
+
+T = TypeVar("T", bound="Program")
+
+
+class Program:
+    """A running program; `log` is the file that it writes its output to."""
+
+    def __init__(
+        self, command: Sequence[str], log: Path, environ: Mapping[str, str], directory: Path = ROOT
+    ) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, env=environ, cwd=directory, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing that it started is left."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def text(self) -> str:
+        """What the program has printed."""
+        return self.log.read_text()
+
+    def await_text(self, pattern: str, seconds: float = 60) -> re.Match[str]:
+        """Wait for the program to print this. AssertionError, with the output, if it ends before."""
+
+        def match() -> re.Match[str] | None:
+            ended = self.process.poll() is not None
+            match = re.search(pattern, self.text())
+            assert match or not ended, f"ended without {pattern}:\n{self.text()}"
+            return match
+
+        return eventually(match, f"{pattern} in {self.log}", seconds)
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
+        """Send a signal and wait for the end; its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command for `python -m name`."""
+    return [sys.executable, "-m", name, *arguments]
