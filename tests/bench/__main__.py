@@ -15,7 +15,15 @@ from dataclasses import asdict
 
 from tests.bench import rows
 
-BENCHMARKS = ("overhead", "throughput", "requestlog", "logging_throughput", "scrape", "dashboards")
+BENCHMARKS = (
+    "overhead",
+    "throughput",
+    "requestlog",
+    "logging_throughput",
+    "flightrecorder",
+    "scrape",
+    "dashboards",
+)
 
 
 def main(chosen: list[str]) -> int:
