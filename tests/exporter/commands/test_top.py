@@ -46,7 +46,7 @@ def _top(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """After a few requests, one of them with a path that would colour a terminal."""
     with threaded(tmp_path_factory.mktemp("orders"), CHECKED, workers=2) as service:
