@@ -8,6 +8,8 @@ from flask import Flask, render_template, request
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response
 
+from exporter import request_id
+
 
 class InvalidField(BadRequest):
     """The client sent an invalid value: the answer is 400 and names the field."""
@@ -28,7 +30,7 @@ def answer(error: HTTPException) -> Response:
         "status": error.code,
         "error": error.name,
         "message": error.description,
-        "request_id": request.environ.get("exporter.request_id"),
+        "request_id": request_id(),
     }
     if isinstance(error, InvalidField):
         details["field"] = error.field

@@ -7,6 +7,22 @@
 
     app = Flask(__name__)
     exporter = FlaskExporter(app)
+
+Public are the names below, the modules `exporter.gunicorn`, `exporter.uwsgi` and `exporter.prefork`, and the
+commands of `python -m exporter`. Everything else is private and may move.
+
+Ten words mean the same everywhere in this package:
+
+- *observation*: one request and its answer, as everything that records it sees them.
+- *exchange*: an observation on its way, which is the `start_response` and the body of its answer.
+- *outcome*: what requests share that had the same method and rule and were answered alike.
+- *recorder*: the function that adds an observation to every family of its label set.
+- *slot*: one second of one group: the count, the errors, the minimum and the maximum.
+- *ring*: a numbered file that one worker writes, and that the next worker takes over.
+- *archive*: the file with the counts of all dead workers.
+- *family*: a metric with its name, type and help text, and all its series.
+- *source*: where a scrape finds its families, which is a registry or a worker directory.
+- *sink*: what takes each recorded observation, which is the flight recorder or the request log.
 """
 
 from __future__ import annotations
@@ -16,17 +32,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exporter.extension import NO_PREFIX, FlaskExporter
+    from exporter.log.records import RequestContext, request_id
+    from exporter.pages.access import TokenError
     from exporter.settings import Settings, SettingsError
 
-__all__ = ["NO_PREFIX", "FlaskExporter", "Settings", "SettingsError", "__version__"]
+__all__ = [
+    "NO_PREFIX",
+    "FlaskExporter",
+    "RequestContext",
+    "Settings",
+    "SettingsError",
+    "TokenError",
+    "__version__",
+    "request_id",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "FlaskExporter": "exporter.extension",
     "NO_PREFIX": "exporter.extension",
+    "RequestContext": "exporter.log.records",
     "Settings": "exporter.settings",
     "SettingsError": "exporter.settings",
+    "TokenError": "exporter.pages.access",
+    "request_id": "exporter.log.records",
 }
 
 

@@ -1,7 +1,7 @@
-"""Descriptors that hold locks in this process, and in none that is forked from it.
+"""What a forked child must forget: the locks, the open files and the values of its parent.
 
-A lock belongs to the open file, which a forked child shares: without this, one that lives for long would hold
-it on when its parent has let go or has ended.
+The one place that hooks into `os.fork`. Objects that hold such things register with `forget`; descriptors
+that hold file locks are kept here.
 """
 
 from __future__ import annotations
@@ -9,25 +9,70 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
+from typing import Protocol
+from weakref import WeakValueDictionary
 
-_descriptors: set[int] = set()
+
+class Forgetful(Protocol):
+    """Something that holds what belongs to this process alone."""
+
+    def after_fork(self) -> None:
+        """Begin anew; called in the child, before anything else runs there."""
+
+
+_owners: WeakValueDictionary[int, Forgetful] = WeakValueDictionary()
+_numbers = count()
+
+
+def forget(owner: Forgetful) -> None:
+    """Call `owner.after_fork()` in each child that is forked from now on, for as long as `owner` lives.
+
+    Owners are called in the order of their registration.
+    """
+    _owners[next(_numbers)] = owner
+
+
+def owners() -> list[Forgetful]:
+    """All living owners, in the order of their registration."""
+    return list(_owners.values())
+
+
+class _Descriptors:
+    """Descriptors that hold locks in this process, and in none that is forked from it.
+
+    A lock belongs to the open file, which a forked child shares: without this a long-lived child would hold
+    on to a lock that its parent has given up.
+    """
+
+    def __init__(self) -> None:
+        self.open: set[int] = set()
+        forget(self)
+
+    def after_fork(self) -> None:
+        for descriptor in self.open:
+            os.close(descriptor)
+        self.open.clear()
+
+
+_descriptors = _Descriptors()
 
 
 def keep(descriptor: int) -> None:
-    """Hold on to it for as long as this process lives."""
-    _descriptors.add(descriptor)
+    """Hold on to this descriptor for as long as the process lives."""
+    _descriptors.open.add(descriptor)
 
 
 def give_up(descriptor: int) -> None:
-    """Close it, and drop its locks; nothing where it came from the parent."""
-    if descriptor in _descriptors:
-        _descriptors.discard(descriptor)
+    """Close the descriptor and drop its locks; does nothing to one that came from the parent process."""
+    if descriptor in _descriptors.open:
+        _descriptors.open.discard(descriptor)
         os.close(descriptor)
 
 
 @contextmanager
 def held(descriptor: int) -> Iterator[None]:
-    """Close it at the end."""
+    """Keep the descriptor inside the context, and close it at the end."""
     keep(descriptor)
     try:
         yield
@@ -36,9 +81,8 @@ def held(descriptor: int) -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    for descriptor in _descriptors:
-        os.close(descriptor)
-    _descriptors.clear()
+    for owner in owners():
+        owner.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter import prefork
 from exporter.pages import drain
-from exporter.settings import Settings, SettingsError
+from exporter.settings import DIRECTORY, Settings, SettingsError
 
 if TYPE_CHECKING:
     from exporter.pages.listener import Listener
@@ -67,7 +67,7 @@ def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None
         os.environ.update(server.cfg.env)
         _prepare(server, new_value)
     elif new_value > 1 and _master.directory is None:
-        server.log.error("%s workers each count for themselves: set %s", new_value, prefork.VARIABLE)
+        server.log.error("%s workers each count for themselves: set %s", new_value, DIRECTORY)
 
 
 def on_starting(server: Any) -> None:
@@ -134,11 +134,11 @@ def _prepare(server: Any, workers: int) -> None:
 def _listener(settings: Settings, directory: WorkerDirectory | None, *, bind: bool) -> Listener:
     if directory is None:
         raise RuntimeError(
-            f"EXPORTER_LISTEN is served by a process that reads the worker files: set {prefork.VARIABLE} too"
+            f"EXPORTER_LISTEN is served by a process that reads the worker files: set {DIRECTORY} too"
         )
     from exporter.pages.listener import Listener
 
-    listener = Listener(settings, directory.path)
+    listener = Listener(settings, directory)
     if bind:
         try:
             listener.bind()

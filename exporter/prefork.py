@@ -19,10 +19,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from exporter.settings import DIRECTORY
+
 if TYPE_CHECKING:
     from exporter.store.directory import WorkerDirectory
-
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def start(
@@ -36,21 +36,22 @@ def start(
     Raises:
         RuntimeError: several workers have no directory, another master is using it, or it cannot be made.
     """
-    path = os.environ.get(VARIABLE)
+    path = os.environ.get(DIRECTORY)
     if not path:
         if workers > 1:
             raise RuntimeError(
-                f"{workers} workers each count for themselves: set {VARIABLE} to a directory for them to "
+                f"{workers} workers each count for themselves: set {DIRECTORY} to a directory for them to "
                 "share, on tmpfs if possible, for example /dev/shm/my-service"
             )
         return None
     # Not before the variable is known to be there: prometheus_client looks for it when it is first imported.
-    from exporter.store.directory import WorkerDirectory, install
+    from exporter.store.directory import WorkerDirectory
+    from exporter.store.workerfile import install
 
     install()
     directory = WorkerDirectory(path, max_series)
     try:
         directory.prepare(keep=keep, owner=owner)
     except OSError as error:
-        raise RuntimeError(f"{VARIABLE}={path} cannot be used: {error}") from error
+        raise RuntimeError(f"{DIRECTORY}={path} cannot be used: {error}") from error
     return directory

@@ -6,11 +6,8 @@ import argparse
 import json
 import os
 import queue
-import select
 import sys
-import termios
 import threading
-import tty
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.commands.history import History
 from exporter.commands.remote import Service, Snapshot, Unavailable
+from exporter.commands.terminal import Keyboard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,14 +110,14 @@ def _watch(service: Service, interval: float) -> None:
     history, view = History(), View()
     history.add(snapshot)
     looks = _Looks(service, interval)
-    with _Keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
+    with Keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
         looks.start()
         while True:
             live.update(_shown(service, snapshot, history, view, console), refresh=True)
             if not all(view.press(key) for key in _pressed(keyboard, looks, console)):
                 return
             with suppress(queue.Empty):
-                look = looks.found.get_nowait()
+                look = looks.results.get_nowait()
                 view.complaint = str(look) if isinstance(look, Unavailable) else ""
                 if isinstance(look, Snapshot) and not view.paused:
                     snapshot = look
@@ -132,12 +130,12 @@ def _shown(service: Service, snapshot: Snapshot, history: History, view: Any, co
     return screen(service.url, snapshot, history, view, console.size.height)
 
 
-def _pressed(keyboard: _Keyboard, looks: _Looks, console: Console) -> list[str]:
+def _pressed(keyboard: Keyboard, looks: _Looks, console: Console) -> list[str]:
     """Wait until there is something new to show: keys, a look, another size of the terminal."""
     size = console.size
     while True:
         keys = keyboard.keys(0.05)
-        if keys or not looks.found.empty() or console.size != size:
+        if keys or not looks.results.empty() or console.size != size:
             return keys
 
 
@@ -145,7 +143,7 @@ class _Looks:
     """Looks at the service in the background, so that keys are answered while it is slow."""
 
     def __init__(self, service: Service, interval: float) -> None:
-        self.found: queue.SimpleQueue[Snapshot | Unavailable] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[Snapshot | Unavailable] = queue.SimpleQueue()
         self._service = service
         self._interval = interval
 
@@ -157,26 +155,6 @@ class _Looks:
         pause = threading.Event()
         while not pause.wait(self._interval):
             try:
-                self.found.put(self._service.snapshot())
+                self.results.put(self._service.snapshot())
             except Unavailable as reason:
-                self.found.put(reason)
-
-
-class _Keyboard:
-    """Standard input key by key, without echo; as it was afterwards."""
-
-    def __enter__(self) -> _Keyboard:
-        self._input = sys.stdin.fileno()
-        self._before = termios.tcgetattr(self._input)
-        tty.setcbreak(self._input)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
-
-    def keys(self, timeout: float) -> list[str]:
-        """What was pressed; an escape sequence (an arrow, say) is none of ours and comes as one key."""
-        if not select.select([self._input], [], [], timeout)[0]:
-            return []
-        text = os.read(self._input, 1024).decode("utf-8", "ignore")
-        return [text] if text.startswith("\x1b") else list(text)
+                self.results.put(reason)

@@ -1,11 +1,17 @@
 """Values of prometheus_client as doubles in a list or in the mapped worker file.
 
-Through its own objects each addition takes a lock, checks the process id and packs bytes.
+Through its own objects each addition takes a lock, checks the process id and packs bytes. This is the only
+module that writes into private attributes of prometheus_client (`_value`, `_sum`, `_count`, `_buckets`).
 """
 
 from __future__ import annotations
 
+import errno
+import os
+from mmap import mmap
 from typing import Any, NamedTuple
+
+from prometheus_client import Histogram
 
 Doubles = Any  # list[float] | memoryview: what `doubles[index] += amount` works on
 
@@ -44,13 +50,61 @@ class Distribution(NamedTuple):
     bounds: tuple[float, ...]
 
 
-def restore(child: Any) -> None:
-    """Give a child prometheus_client's own values back."""
-    for name in ("_value", "_sum", "_count"):
-        if hasattr(child, name):
-            setattr(child, name, _origin(getattr(child, name)))
-    if hasattr(child, "_buckets"):
-        child._buckets = [_origin(value) for value in child._buckets]
+class Cells:
+    """The cells of this process in the place of prometheus_client's own values."""
+
+    def __init__(self) -> None:
+        self._children: list[Any] = []
+        self._views: dict[mmap, Doubles] = {}
+
+    def single(self, child: Any) -> Cell:
+        """The cell of a counter's or gauge's child; raises OSError where the worker file has no place."""
+        (child._value,) = cells = self._cells(child, [child._value])
+        return cells[0]
+
+    def distribution(self, child: Any) -> Distribution:
+        """The cells of a histogram's or summary's child; raises OSError as `single`."""
+        if isinstance(child, Histogram):
+            child._sum, *child._buckets = cells = self._cells(child, [child._sum, *child._buckets])
+            bounds = tuple(child._upper_bounds[:-1])
+        else:
+            child._sum, child._count = cells = self._cells(child, [child._sum, child._count])
+            bounds = ()
+        return Distribution(cells[0].doubles, cells[0].index, tuple(cell.index for cell in cells[1:]), bounds)
+
+    def restore(self) -> None:
+        """Give all children prometheus_client's own values back."""
+        for child in self._children:
+            for name in ("_value", "_sum", "_count"):
+                if hasattr(child, name):
+                    setattr(child, name, _origin(getattr(child, name)))
+            if hasattr(child, "_buckets"):
+                child._buckets = [_origin(value) for value in child._buckets]
+        self._children.clear()
+        self._views.clear()
+
+    def _cells(self, child: Any, values: list[Any]) -> list[Cell]:
+        if isinstance(values[0], Cell):
+            return values
+        if not values[0]._multiprocess:
+            doubles = [value.get() for value in values]
+            cells = [Cell(value, doubles, index) for index, value in enumerate(values)]
+        else:
+            cells = self._cells_in_file(values)
+        self._children.append(child)
+        return cells
+
+    def _cells_in_file(self, values: list[Any]) -> list[Cell]:
+        """Cells in this process's worker file; raises OSError where it has no place for the values."""
+        for value in values:
+            value.get()  # the first call after a fork opens this process's own files
+        file = values[0]._file  # the same for all of them; it may have grown for the last one
+        if not all(value._key in file._positions for value in values):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file._fname)
+        view = self._views.get(file._m)
+        if view is None:
+            view = self._views[file._m] = memoryview(file._m).cast("d")
+        return [Cell(value, view, file._positions[value._key] >> 3) for value in values]
 
 
 def _origin(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which exceptions an application meets, handled or not."""
+"""Which exceptions a Flask application meets, handled or not."""
 
 from __future__ import annotations
 
@@ -9,31 +9,16 @@ from werkzeug.exceptions import HTTPException
 
 from exporter.measure.exchange import Exchange
 
-_KEY = "flask_exporter_errors"
-
-
-def is_measured(app: Flask) -> bool:
-    """Whether the requests of this application are measured, under any prefix."""
-    return _KEY in app.extensions
-
 
 class ErrorWatch:
     """Notes the exceptions of an application on their exchanges."""
 
-    @staticmethod
-    def of(app: Flask) -> ErrorWatch:
-        """That of this application; the first call puts its hooks there."""
-        if _KEY not in app.extensions:
-            app.extensions[_KEY] = ErrorWatch(app)
-        found: ErrorWatch = app.extensions[_KEY]
-        return found
-
     def __init__(self, app: Flask) -> None:
+        """Put the hooks into the application, which must keep this object: signals hold it weakly."""
         self.keys: dict[str, str] = {}
-        """Where the environ has the exchange of a request, by the prefix of the families it is for."""
+        """Where the environ keeps the exchange of a request, by the prefix of the families it is for."""
         self._handle = app.handle_user_exception
         app.handle_user_exception = self.handled  # type: ignore[method-assign, assignment]
-        # Signals hold bound methods weakly; the application holds this object.
         got_request_exception.connect(self.unhandled, app)
 
     def handled(self, error: Exception) -> Any:

@@ -4,95 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wsgi import ClosingIterator
 
-from exporter.labels import METHODS, OTHER_METHOD, UNMATCHED
+from exporter.measure.outcomes import BODILESS, Outcomes
 from exporter.measure.tracing import active, announced
+from exporter.observation import Observation
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-    from werkzeug.routing import Rule
+    from _typeshed.wsgi import StartResponse
 
-    from exporter.measure.middleware import Middleware
-    from exporter.measure.recorder import Recorder
-
-EXCHANGE = "exporter.exchange"
-BODILESS = frozenset(["204", "304"])
+STREAMING: ContextVar[Observation | None] = ContextVar("exporter.streaming", default=None)
+"""The request whose body is streamed here: log records know it when Flask's own context is gone."""
 
 
 class ClockError(Exception):
     """A duration that cannot be."""
 
 
-STREAMING: ContextVar[Exchange | None] = ContextVar("exporter.streaming", default=None)
-"""The exchange whose body is streamed here: log records know it when Flask's own context is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What requests share that matched the same rule with the same method and were answered alike."""
-
-    recorder: Recorder
-    names: bytes
-    """The labels as the flight recorder keeps them."""
-    matched: Rule
-    code: str
-    bodiless: bool
-
-
-class Exchange:
+class Exchange(Observation):
     """One request on its way: the `start_response` and the body of its answer at once.
 
-    A request touches few of the attributes, so the defaults live on the class, and the middleware sets the
-    first ones: slots or an `__init__` that fills all of them cost 0.3 µs more.
+    The middleware sets the first five attributes: an `__init__` cost 0.3 µs more.
     """
 
-    middleware: Middleware
-    environ: WSGIEnvironment
+    outcomes: Outcomes
     start_response: StartResponse
     started: float
+    """Seconds of the monotonic clock."""
     body: ClosingIterator
     expected: int | None = None
     """The Content-Length, in bytes."""
-    outcome: Outcome | None = None
-    """None where something is new or wrong: then the next three are set instead."""
-    status_line = ""
-    code = ""
-    """The status as three digits; "" before there is one."""
-    matched: Rule | None = None
     recorded = False
-    exception: BaseException | None = None
-    group = ""
-    """What the families are grouped by, where that is not the rule."""
-    extra: tuple[str, ...] = ()
-    known = True
-    skip = False
-
-    # What the sinks read, besides the labels that `name` fills in.
-    start_time: float
-    """Seconds since the epoch."""
-    duration: float
-    """Seconds until the body had been handed to the server."""
-    error_type = ""
-    """The class of the exception or HTTP error; "" where there was none."""
-    request_id = ""
-    response_size = 0
-    """Bytes that were handed to the server."""
-    request_size = 0
-    """Bytes, as announced by the client."""
-    trace_id = ""
-    """32 hex digits or ""."""
-    disconnected = False
-    failed = False
-    """An error for health and error ratios: a status of 500 or more, or an unhandled exception."""
-    method = ""
-    rule = UNMATCHED
-    endpoint = ""
-    status = 0
 
     def start(  # noqa: C901
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
@@ -114,13 +59,13 @@ class Exchange:
                     request_id = ""
             if request_id:
                 headers.append(("X-Request-ID", request_id))
-            middleware = self.middleware
+            outcomes = self.outcomes
             method = environ["REQUEST_METHOD"]
             request = environ.get("werkzeug.request")
             if request is None or self.error_type or (rule := request.url_rule) is None:
                 outcome = None
             else:
-                outcome = middleware.outcomes.get((method, rule.rule, rule.endpoint, status))
+                outcome = outcomes.table.get((method, rule.rule, rule.endpoint, status))
             if (
                 outcome is None
                 or "prom_do_not_track" in (marks := request.__dict__)
@@ -130,14 +75,14 @@ class Exchange:
                 self.status_line = status
                 self.code = code = status[:3]
                 self.expected = 0 if method == "HEAD" or code in BODILESS else expected
-                middleware.resolve(self, environ)
+                outcomes.resolve(self, environ)
             else:
                 self.outcome = outcome
                 self.expected = 0 if outcome.bodiless else expected
-                if middleware.traced:
+                if outcomes.traced:
                     self.trace_id = active()
         except Exception as error:
-            self.middleware.failures.count("middleware", error)
+            self.outcomes.failures.count("middleware", error)
         if exc_info is None:
             return self.start_response(status, headers)
         return self.start_response(status, headers, exc_info)
@@ -196,7 +141,7 @@ class Exchange:
         self.forget()
         if not self.code:
             self.code = "500"
-            self.middleware.resolve(self, self.environ)
+            self.outcomes.resolve(self, self.environ)
 
     def forget(self) -> None:
         """Something went wrong: what is known of its outcome does not hold for this exchange."""
@@ -208,46 +153,29 @@ class Exchange:
         self.recorded = True
         now = perf_counter()
         self.duration = duration = now - self.started
-        middleware = self.middleware
+        outcomes = self.outcomes
         if duration < 0.0:
-            middleware.failures.count("middleware", ClockError(f"the monotonic clock went {duration} s"))
+            outcomes.failures.count("middleware", ClockError(f"the monotonic clock went {duration} s"))
             self.duration = 0.0
         try:
             outcome = self.outcome
             if outcome is None:
-                middleware.record_unusual(self, now)
+                outcomes.record(self, now)
             else:
-                outcome.recorder(self, now)
+                outcome.record(self, now)
         except Exception as error:
-            middleware.failures.count("instruments", error)
-        if middleware.sinks and not self.skip:
+            outcomes.failures.count("instruments", error)
+        if outcomes.sinks and not self.untracked:
             self.start_time = time() - self.duration
             if "HTTP_TRACEPARENT" in self.environ and not self.trace_id:
                 self.trace_id = announced(self.environ)
-            for stage, sink in middleware.sinks:
+            for stage, sink in outcomes.sinks:
                 try:
                     sink(self)
                 except Exception as error:
-                    middleware.failures.count(stage, error)
+                    outcomes.failures.count(stage, error)
         # environ → exchange → environ would leave every request to the garbage collector.
         del self.environ
-
-    def name(self) -> None:
-        """Fill in `method` (a registered one or `_OTHER`), `rule`, `endpoint` ("" for none) and `status`."""
-        if not self.status:
-            code = self.code if self.outcome is None else self.outcome.code
-            self.status = int(code) if code.isdecimal() else 0
-            method = self.environ["REQUEST_METHOD"]
-            self.method = method if method in METHODS else OTHER_METHOD
-            route = self.route
-            if route is not None:
-                self.rule = route.rule
-                self.endpoint = route.endpoint
-
-    @property
-    def route(self) -> Rule | None:
-        """The rule that the request matched."""
-        return self.matched if self.outcome is None else self.outcome.matched
 
     def watch_close(self, body: Any) -> Iterable[bytes]:
         """The body as it is, recorded when it is closed: wrapped, the server would not call sendfile."""

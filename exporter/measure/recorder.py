@@ -1,27 +1,28 @@
-"""What adds one finished exchange to every family: it knows where the values of its label set lie."""
+"""What adds one observation to every family: it knows where the values of its label set lie."""
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from exporter.measure.cells import Cell, Distribution, Doubles
-from exporter.worker.slots import SLOT, WINDOW
-
-if TYPE_CHECKING:
-    from exporter.measure.exchange import Exchange
-    from exporter.measure.instruments import Instruments
-
-# Sizes span from an empty answer to an upload: one bucket a power of ten is what a person asks for.
-SIZE_BUCKETS = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
-
-Recorder = Callable[["Exchange", float], None]
-"""Adds one finished exchange, whose end on the monotonic clock is given in seconds, to every family."""
+from exporter.measure.metrics import SIZE_BUCKETS
+from exporter.observation import Observation, Recorder
+from exporter.worker.slots import SLOT, WINDOW, Slots
 
 
-def parents_recorder(lock: threading.Lock, duration: Distribution, total: Cell) -> Recorder:
+class InProgress(NamedTuple):
+    """Where this process keeps the number of requests in progress, and that of busy threads."""
+
+    requests: Doubles
+    requests_at: int
+    busy: Doubles
+    busy_at: int
+
+
+def plain_recorder(lock: threading.Lock, duration: Distribution, total: Cell) -> Recorder:
     """A recorder of prometheus_flask_exporter's families alone.
 
     Closures, and every addition written out: a method for each, on an object, took 1 µs more. The lock is
@@ -31,8 +32,8 @@ def parents_recorder(lock: threading.Lock, duration: Distribution, total: Cell) 
     durations, sum_at, buckets_at, bounds = duration
     totals, total_at = total.doubles, total.index
 
-    def record(exchange: Exchange, now: float) -> None:  # noqa: ARG001  a Recorder
-        amount = exchange.duration
+    def record(observation: Observation, now: float) -> None:  # noqa: ARG001  a Recorder
+        amount = observation.duration
         acquire()
         try:
             durations[sum_at] += amount
@@ -44,21 +45,25 @@ def parents_recorder(lock: threading.Lock, duration: Distribution, total: Cell) 
     return record
 
 
-def full_recorder(  # noqa: C901  two functions
-    instruments: Instruments,
+def extended_recorder(  # noqa: C901  two functions
+    lock: threading.Lock,
+    in_progress_of: InProgress,
+    slots: Slots,
+    slot: int,
+    tick: Callable[[int], None],
     duration: Distribution,
     total: Cell,
     request_size: Distribution,
     response_size: Distribution,
-    slot: int,
 ) -> Recorder:
-    """A recorder of all families; `slot` is where the group's one-second slots begin."""
-    acquire, release = instruments.lock.acquire, instruments.lock.release
-    slots = instruments.slots
-    worker = instruments.worker
+    """A recorder of all families; `slot` is where the group's one-second slots begin.
+
+    `tick` is called with the second in which the first request of a second ended.
+    """
+    acquire, release = lock.acquire, lock.release
     durations, sum_at, buckets_at, bounds = duration
     totals, total_at = total.doubles, total.index
-    in_progress, in_progress_at, busy, busy_at = instruments.gauges
+    in_progress, in_progress_at, busy, busy_at = in_progress_of
     requests, request_at, request_buckets_at, _ = request_size
     responses, response_at, response_buckets_at, _ = response_size
     empty_at = request_buckets_at[0]
@@ -81,12 +86,12 @@ def full_recorder(  # noqa: C901  two functions
             doubles[at] = second
         low, high = doubles[at + 1], doubles[at + 2]
 
-    def record(exchange: Exchange, now: float) -> None:
+    def record(observation: Observation, now: float) -> None:
         nonlocal low, high
-        amount = exchange.duration
-        if "CONTENT_LENGTH" in exchange.environ:
-            exchange.request_size = announced_size(exchange.environ["CONTENT_LENGTH"])
-        size = exchange.response_size
+        amount = observation.duration
+        if "CONTENT_LENGTH" in observation.environ:
+            observation.request_size = announced_size(observation.environ["CONTENT_LENGTH"])
+        size = observation.response_size
         fresh = now >= until
         acquire()
         try:
@@ -97,8 +102,8 @@ def full_recorder(  # noqa: C901  two functions
             totals[total_at] += 1.0
             responses[response_at] += size
             responses[response_buckets_at[bisect_left(SIZE_BUCKETS, size)]] += 1.0
-            if exchange.request_size:
-                size = exchange.request_size
+            if observation.request_size:
+                size = observation.request_size
                 requests[request_at] += size
                 requests[request_buckets_at[bisect_left(SIZE_BUCKETS, size)]] += 1.0
             else:
@@ -111,12 +116,12 @@ def full_recorder(  # noqa: C901  two functions
                 high = doubles[count_at - 1] = max(amount, doubles[count_at - 1])
             elif amount < low:
                 low = doubles[count_at - 2] = min(amount, doubles[count_at - 2])
-            if exchange.failed:
+            if observation.failed:
                 doubles[count_at + 1] += 1.0
         finally:
             release()
         if fresh:
-            worker.tick(int(now))
+            tick(int(now))
 
     return record
 
@@ -126,15 +131,15 @@ def announced_size(length: str) -> int:
     return min(int(length[:16]), 1 << 40) if length.isdecimal() else 0
 
 
-def counter_in_progress(
-    lock: threading.Lock, in_progress: Doubles, in_progress_at: int, busy: Doubles, busy_at: int
-) -> Callable[[float], None]:
+def counter_in_progress(lock: threading.Lock, in_progress: InProgress) -> Callable[[float], None]:
+    """What adds to both numbers: 1.0 for a request that came in, -1.0 for one that is not recorded."""
     acquire, release = lock.acquire, lock.release
+    requests, requests_at, busy, busy_at = in_progress
 
     def count(change: float) -> None:
         acquire()
         try:
-            in_progress[in_progress_at] += change
+            requests[requests_at] += change
             busy[busy_at] += change
         finally:
             release()

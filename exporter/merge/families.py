@@ -6,9 +6,9 @@ makes of their names and labels are kept on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar
@@ -16,7 +16,26 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.merge.series import Labels, Series
 
-_NONE: Mapping[int, Exemplar] = MappingProxyType({})
+FormatKey = tuple[bool, str]
+"""What the text of a family depends on: whether it is OpenMetrics, and the escaping of names."""
+
+_NO_EXEMPLARS: Mapping[int, Exemplar] = MappingProxyType({})
+
+
+class GroupText(NamedTuple):
+    """What one group adds to a text, with `%s` for each value; times of creation stand apart."""
+
+    heads: tuple[str, str]
+    """The comment lines of the family, and those above its times of creation."""
+    lines: str
+    apart: str
+
+
+class Template(NamedTuple):
+    """The text of a family with `%s` for each value, and what brings its values into that order."""
+
+    text: str
+    ordered: Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class Group:
@@ -27,26 +46,36 @@ class Group:
     def __init__(self, labels: Labels, lines: Sequence[tuple[str, dict[str, str]]]) -> None:
         self.labels = labels
         self.lines = tuple(lines)
-        self.texts: dict[Any, Any] = {}
+        self.texts: dict[FormatKey, GroupText] = {}
 
     @staticmethod
-    def of(series: Sequence[Series]) -> Group:
+    def of(members: Sequence[Series]) -> Group:
         """The group of these series: buckets by ascending bound first, their `_count` after the last."""
-        labels = dict(series[0].labels)
+        labels = dict(members[0].labels)
         lines = [
-            (one.family + one.suffix, labels if one.le is None else {**labels, "le": number(one.le)})
-            for one in series
+            (
+                series.family + series.suffix,
+                labels if series.le is None else {**labels, "le": number(series.le)},
+            )
+            for series in members
         ]
-        buckets = sum(one.le is not None for one in series)
+        buckets = sum(series.le is not None for series in members)
         if buckets:
-            lines.insert(buckets, (series[0].family + "_count", labels))
-        return Group(series[0].labels, lines)
+            lines.insert(buckets, (members[0].family + "_count", labels))
+        return Group(members[0].labels, lines)
+
+
+class Place(NamedTuple):
+    """Where the lines of a group begin in its family, and the upper bounds of its buckets."""
+
+    line: int
+    bounds: list[float]
 
 
 class Family:
     """A metric's name, type, help text and groups."""
 
-    __slots__ = ("documentation", "groups", "name", "texts", "type", "unit")
+    __slots__ = ("_places", "documentation", "groups", "name", "templates", "type", "unit")
 
     def __init__(
         self, name: str, documentation: str, kind: str, groups: Sequence[Group], unit: str = ""
@@ -56,9 +85,24 @@ class Family:
         self.type = kind
         self.unit = unit
         self.groups = tuple(groups)
-        self.texts: dict[Any, Any] = {}
+        self.templates: dict[FormatKey, Template] = {}
+        self._places: dict[frozenset[tuple[str, str]], Place] | None = None
 
-    def metric(self, values: Sequence[float], exemplars: Mapping[int, Exemplar] = _NONE) -> Metric:
+    @property
+    def places(self) -> Mapping[frozenset[tuple[str, str]], Place]:
+        """The place of each group, by its labels."""
+        if self._places is None:
+            self._places = {}
+            line = 0
+            for group in self.groups:
+                bounds = [
+                    float(labels["le"]) for name, labels in group.lines if name == self.name + "_bucket"
+                ]
+                self._places[frozenset(group.labels)] = Place(line, bounds)
+                line += len(group.lines)
+        return self._places
+
+    def metric(self, values: Sequence[float], exemplars: Mapping[int, Exemplar] = _NO_EXEMPLARS) -> Metric:
         """prometheus_client's form of this family with a value, and maybe an exemplar, for each line."""
         metric = Metric(self.name, self.documentation, self.type, self.unit)
         lines = (line for group in self.groups for line in group.lines)

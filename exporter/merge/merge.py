@@ -6,16 +6,13 @@ What a key means is worked out once, and kept between scrapes with the layout of
 from __future__ import annotations
 
 import os
-import struct
 import time
-from collections.abc import Iterable, Sequence
-from operator import itemgetter
+from collections.abc import Iterable, Mapping, Sequence
 
-from exporter.merge.families import Family, Group
-from exporter.merge.plan import Content, Entry, Layout, Merged, Plan, family_of, sums
+from exporter.merge.format import head, split
+from exporter.merge.gauges import Gauges
+from exporter.merge.plan import Content, Entry, Layout, Merged, Plan
 from exporter.merge.series import Series, parse
-from exporter.store import workerfile
-from exporter.store.archive import Archive
 
 # How old (ns) a file's time must be to show a later change: the kernel's clock for it ticks every few ms.
 _SETTLED = 50_000_000
@@ -30,15 +27,14 @@ class Merge:
         self._entries: dict[Series, Entry] = {}
         self._planned: tuple[Layout, ...] = ()
         self._plan = Plan(())
-        self._gauge_groups: dict[Series, Group] = {}
-        self._gauge_families: dict[tuple[str, str], Family] = {}
+        self._gauges = Gauges()
         self.crowded = False
         """Whether most of what is kept is of series that are gone: time to begin anew."""
 
     def expected(self, stat: os.stat_result) -> int:
         """The likely size of a file's content, in bytes."""
-        known = self._layouts.get((stat.st_dev, stat.st_ino))
-        return known[0].size if known else 0
+        layout = self._layouts.get((stat.st_dev, stat.st_ino))
+        return layout[0].size if layout else 0
 
     def content(self, stem: str, pid: str, living: bool, stat: os.stat_result, data: bytes) -> Content:
         """The content of a worker file; raises CorruptFileError.
@@ -53,7 +49,7 @@ class Merge:
             or len(data) != layout.size
             or (stat.st_mtime_ns != verified and not layout.fits(data))
         ):
-            layout = self.layout(stem, workerfile.heads(data))
+            layout = self.layout(stem, split(data))
         settled = stat.st_mtime_ns if time.time_ns() - stat.st_mtime_ns > _SETTLED else 0
         self._layouts[key] = layout, settled
         return Content(layout, [layout.values(data)], pid, living)
@@ -61,22 +57,22 @@ class Merge:
     def layout(self, stem: str, heads: Iterable[bytes]) -> Layout:
         """The layout of a file of these keys; raises CorruptFileError."""
         meanings = self._meanings.setdefault(stem, {})
-        found = []
-        for head in heads:
-            meaning = meanings.get(head)
+        entries = []
+        for prefix in heads:
+            meaning = meanings.get(prefix)
             if meaning is None:
-                series, documentation = parse(stem, head[4:])
+                series, documentation = parse(stem, prefix[4:])
                 entry = self._entries.setdefault(series, Entry(series, documentation))
-                meaning = meanings[head] = head, entry
-            found.append(meaning)
-        return Layout([head for head, _ in found], [entry for _, entry in found])
+                meaning = meanings[prefix] = prefix, entry
+            entries.append(meaning)
+        return Layout([prefix for prefix, _ in entries], [entry for _, entry in entries])
 
-    def archived(self, archive: Archive) -> list[Content]:
-        """The contents of the archive; raises CorruptFileError."""
+    def archived(self, totals: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Content]:
+        """The contents of an archive, whose totals come by stem and key; raises CorruptFileError."""
         contents = []
-        for stem, series in archive.series.items():
+        for stem, series in totals.items():
             encoded = [key.encode("utf-8", "surrogatepass") for key in series]
-            layout = self.layout(stem, [struct.pack("=i", len(key)) + key for key in encoded])
+            layout = self.layout(stem, [head(key) for key in encoded])
             if stem == "gauge_mostrecent":
                 rows = [tuple(number for pair in series.values() for number in pair)]
             else:
@@ -106,55 +102,13 @@ class Merge:
             for row in rows
             for arranged in layout.arranged(plan, row)
         ]
-        merged = plan.merged(rows) + self._gauges([one for one in contents if not one.layout.added])
+        merged = plan.merged(rows) + self._gauges(
+            [content for content in contents if not content.layout.added]
+        )
         merged.sort(key=lambda item: item[0].name)
         return merged
 
     def forget_others(self, contents: Iterable[Content]) -> None:
         """Drop the layouts of files other than these."""
         current = {content.layout for content in contents}
-        self._layouts = {key: known for key, known in self._layouts.items() if known[0] in current}
-
-    def _gauges(self, contents: Sequence[Content]) -> Merged:
-        values, documentation = _gauge_values(contents)
-        members: dict[tuple[str, str], dict[Series, float]] = {}
-        for series, value in values.items():
-            members.setdefault((series.kind, series.family), {}).setdefault(series._replace(mode=""), value)
-        groups, families = self._gauge_groups, self._gauge_families
-        self._gauge_groups, self._gauge_families = {}, {}
-        merged = []
-        for key, by_series in members.items():
-            for series in by_series:
-                self._gauge_groups[series] = groups.get(series) or Group.of((series,))
-            formed = [self._gauge_groups[series] for series in by_series]
-            family = self._gauge_families[key] = family_of(key, documentation[key], formed, families.get(key))
-            merged.append((family, [*by_series.values()]))
-        return merged
-
-
-def _gauge_values(contents: Iterable[Content]) -> tuple[dict[Series, float], dict[tuple[str, str], str]]:
-    """The value of each gauge by its multiprocess mode, and the help texts of their families."""
-    found: dict[Series, list[tuple[float, float]]] = {}
-    documentation: dict[tuple[str, str], str] = {}
-    for layout, rows, pid, living in contents:
-        for at, entry in enumerate(layout.entries):
-            series = entry.series
-            if not living and series.mode.startswith(("live", "all")):
-                continue
-            if series.mode.endswith("all"):
-                series = series._replace(labels=tuple(sorted({**dict(series.labels), "pid": pid}.items())))
-            documentation.setdefault((series.kind, series.family), entry.documentation)
-            found.setdefault(series, []).extend((row[2 * at], row[2 * at + 1]) for row in rows)
-    merged = {}
-    for series, pairs in found.items():
-        numbers = [value for value, _ in pairs]
-        mode = series.mode.removeprefix("live")
-        if mode == "sum":
-            merged[series] = sums([(number,) for number in numbers])[0]
-        elif mode == "mostrecent":
-            value, timestamp = max(pairs, key=itemgetter(1))
-            if timestamp > 0.0:
-                merged[series] = value
-        else:
-            merged[series] = min(numbers) if mode == "min" else max(numbers) if mode == "max" else numbers[-1]
-    return merged, documentation
+        self._layouts = {key: layout for key, layout in self._layouts.items() if layout[0] in current}

@@ -15,8 +15,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from exporter.merge.families import Family, Group
+from exporter.merge.format import padding
 from exporter.merge.series import Labels, Series
-from exporter.store import workerfile
 
 Merged = list[tuple[Family, list[float]]]
 Row = tuple[float, ...]
@@ -46,7 +46,7 @@ class Layout:
         self._plan: Plan | None = None
         self._getters: list[Callable[[Row], Row]] = []
         value = "d8x" if self.added else "dd"
-        lengths = (len(head) + workerfile.padding(len(head) - 4) for head in heads)
+        lengths = (len(head) + padding(len(head) - 4) for head in heads)
         self._heads: struct.Struct | None = None
         self._values = struct.Struct("=8x" + "".join(f"{length}x{value}" for length in lengths))
 
@@ -58,7 +58,7 @@ class Layout:
     def fits(self, data: bytes) -> bool:
         """Whether the keys of this content are those of the layout."""
         if self._heads is None:
-            fields = ((len(head), workerfile.padding(len(head) - 4) + 16) for head in self.heads)
+            fields = ((len(head), padding(len(head) - 4) + 16) for head in self.heads)
             self._heads = struct.Struct("=8x" + "".join(f"{length}s{rest}x" for length, rest in fields))
         return len(data) == self.size and self._heads.unpack(data) == self.heads
 
@@ -71,7 +71,7 @@ class Layout:
         return [head[4:].decode() for head in self.heads]
 
     def arranged(self, plan: Plan, row: Row) -> Iterable[Row]:
-        """The row in the order of the plan; another one where a second key means the same series."""
+        """The row in the order of the plan, and another row where a second key means the same series."""
         if self._plan is not plan:
             self._plan, self._getters = plan, plan.getters(self.entries)
         padded = (*row, 0.0)
@@ -79,7 +79,7 @@ class Layout:
 
 
 class Content(NamedTuple):
-    """What a file, or the archive, said at one time: rows of values for its layout's entries."""
+    """A snapshot of one file, or of the archive: rows of values for its layout's entries."""
 
     layout: Layout
     rows: Sequence[Row]
@@ -116,8 +116,8 @@ class Plan:
                 self.entries.update(zip(ordered, range(first, first + len(ordered)), strict=True))
                 buckets = sum(entry.series.le is not None for entry in ordered)
                 spans.append((first, first + buckets, len(self.entries)))
-            known = before._families.get(key) if before else None
-            family = self._families[key] = family_of(key, ordered[0].documentation, groups, known)
+            former = before._families.get(key) if before else None
+            family = self._families[key] = family_of(key, ordered[0].documentation, groups, former)
             self._spans.append((family, start, len(self.entries), spans if key[0] == "histogram" else []))
 
     def getters(self, entries: Sequence[Entry]) -> list[Callable[[Row], Row]]:
@@ -159,10 +159,10 @@ def _position(entry: Entry) -> tuple[bool, float, str]:
     return series.le is None, series.le or 0.0, series.suffix
 
 
-def family_of(key: tuple[str, str], documentation: str, groups: list[Group], known: Family | None) -> Family:
-    """The known family if it has these very groups, else a new one."""
-    if known is not None and known.groups == tuple(groups):
-        return known
+def family_of(key: tuple[str, str], documentation: str, groups: list[Group], former: Family | None) -> Family:
+    """The former family if it has these very groups, else a new one."""
+    if former is not None and former.groups == tuple(groups):
+        return former
     return Family(key[1], documentation, key[0], groups)
 
 

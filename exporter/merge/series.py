@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from prometheus_client.openmetrics.exposition import escape_label_name
 
-from exporter.store.workerfile import CorruptFileError
+from exporter.merge.format import CorruptFileError
 
 Labels = tuple[tuple[str, str], ...]
 

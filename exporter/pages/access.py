@@ -10,17 +10,12 @@ from __future__ import annotations
 import hmac
 import os
 import re
-from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING, Any, NamedTuple
+from ipaddress import ip_network
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from exporter.settings import Settings
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-Environ = Mapping[str, Any]
+from exporter.addresses import Environ, Network, client_address, sender_of, unmapped, within
+from exporter.settings import Settings
 
 # Explicit, because ipaddress.is_private also holds for documentation, benchmarking and other ranges.
 PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
@@ -36,34 +31,6 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
     )
 )
 
-# Headers in which proxies name the client. Lists grow to the right: each proxy appends whom it heard from.
-_ADDRESS_HEADERS = (
-    "HTTP_X_FORWARDED_FOR",
-    "HTTP_FORWARDED",
-    "HTTP_X_REAL_IP",
-    "HTTP_X_CLIENT_IP",
-    "HTTP_X_CLUSTER_CLIENT_IP",
-    "HTTP_X_ORIGINAL_FORWARDED_FOR",
-    "HTTP_X_ENVOY_EXTERNAL_ADDRESS",
-    "HTTP_TRUE_CLIENT_IP",
-    "HTTP_CF_CONNECTING_IP",
-    "HTTP_FASTLY_CLIENT_IP",
-    "HTTP_FLY_CLIENT_IP",
-)
-# Headers that show that a proxy was there, and not for whom.
-_PROXY_HEADERS = (
-    "HTTP_VIA",
-    "HTTP_X_FORWARDED",
-    "HTTP_X_FORWARDED_BY",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PORT",
-    "HTTP_X_FORWARDED_PREFIX",
-    "HTTP_X_FORWARDED_PROTO",
-    "HTTP_X_FORWARDED_SCHEME",
-    "HTTP_X_FORWARDED_SERVER",
-    "HTTP_X_FORWARDED_SSL",
-)
-_FORWARDED_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]*)', re.IGNORECASE)  # RFC 7239, section 4
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
 
 
@@ -101,50 +68,13 @@ class Access:
         """None for an insider. The message says what is missing, never what is configured."""
         if self._token is not None and not self._token.opens(environ.get("HTTP_AUTHORIZATION", "")):
             return Refusal(401, "A token is needed here: send it as 'Authorization: Bearer <token>'.")
-        if self._networks is None or _within(client_address(environ, self._proxies), self._networks):
+        if self._networks is None or within(client_address(environ, self._proxies), self._networks):
             return None
         return Refusal(403, "Your address may not read this page.")
 
     def from_proxy(self, environ: Environ) -> bool:
         """Whether a declared proxy sent this request, so that what it says in headers may be believed."""
-        return _within(_sender(environ), self._proxies)
-
-
-def client_address(environ: Environ, proxies: Iterable[Network]) -> Address | None:
-    """Where a request comes from; None if that cannot be told.
-
-    The headers in which proxies name the client count only where a declared proxy sent them. A proxy that
-    maintains one of them passes the others on as the client wrote them, so where two name different strangers
-    neither is believed.
-    """
-    sender = _sender(environ)
-    named = [header for header in _ADDRESS_HEADERS if header in environ]
-    if not named and not any(header in environ for header in _PROXY_HEADERS):
-        return sender
-    if not _within(sender, proxies):
-        return None
-    clients = {_rightmost_stranger(header, environ[header], proxies) for header in named}
-    strangers = {client for client in clients if not _within(client, proxies)} or clients
-    return strangers.pop() if len(strangers) == 1 else None
-
-
-def _sender(environ: Environ) -> Address | None:
-    # Werkzeug's ProxyFix overwrites REMOTE_ADDR with what a header says; whom we heard from is kept here.
-    original = environ.get("werkzeug.proxy_fix.orig") or environ
-    return _address(original.get("REMOTE_ADDR") or "")
-
-
-def _rightmost_stranger(header: str, value: str, proxies: Iterable[Network]) -> Address | None:
-    """The client according to one header; what stands left of it may be the client's own invention."""
-    address = None
-    for hop in reversed(value.split(",")):
-        if header == "HTTP_FORWARDED":
-            node = _FORWARDED_FOR.search(hop)
-            hop = node[1] if node else ""
-        address = _address(hop)
-        if not _within(address, proxies):
-            break
-    return address
+        return within(sender_of(environ), self._proxies)
 
 
 class _TokenFile:
@@ -196,33 +126,3 @@ class _TokenFile:
             f"EXPORTER_TOKEN_FILE={self._path!r}: {reason}. Write the token into it, readable by the user "
             "that the service runs as, or unset it to use addresses alone."
         )
-
-
-def _address(text: str) -> Address | None:
-    """`1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `"[2001:db8::1]:80"`; anything else is None."""
-    text = text.strip().strip('"').strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return (address.version == 6 and address.ipv4_mapped) or address
-
-
-def unmapped(networks: Iterable[Network]) -> tuple[Network, ...]:
-    """IPv4-mapped networks as the IPv4 networks that they are."""
-    plain: list[Network] = []
-    for network in networks:
-        mapped = network.network_address.ipv4_mapped if network.version == 6 else None
-        if mapped is not None and network.prefixlen >= 96:
-            plain.append(IPv4Network((mapped, network.prefixlen - 96)))
-        else:
-            plain.append(network)
-    return tuple(plain)
-
-
-def _within(address: Address | None, networks: Iterable[Network]) -> bool:
-    return address is not None and any(address in network for network in networks)

@@ -5,25 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import Flask
-from werkzeug.routing import Rule
-
-_KEY = "flask_exporter_endpoints"
+from werkzeug.routing import Map, Rule
 
 
 class OwnEndpoints:
-    """Knows which rules of an application are the exporter's."""
+    """Knows which rules of a routing map are the exporter's."""
 
-    @staticmethod
-    def of(app: Flask) -> OwnEndpoints:
-        """Those of this application, made when first asked for."""
-        if _KEY not in app.extensions:
-            app.extensions[_KEY] = OwnEndpoints(app)
-        found: OwnEndpoints = app.extensions[_KEY]
-        return found
-
-    def __init__(self, app: Flask) -> None:
-        self._app = app
+    def __init__(self, url_map: Map) -> None:
+        self._url_map = url_map
         self._complete = False
         self._rules: list[Rule] = []
         self.paths: set[str] = set()
@@ -31,10 +20,10 @@ class OwnEndpoints:
 
     @contextmanager
     def registering(self) -> Iterator[None]:
-        """What is added to the application's routing map inside this context is the exporter's."""
-        before = set(map(id, self._app.url_map.iter_rules()))
+        """What is added to the routing map inside this context is the exporter's."""
+        before = set(map(id, self._url_map.iter_rules()))
         yield
-        for rule in self._app.url_map.iter_rules():
+        for rule in self._url_map.iter_rules():
             if id(rule) not in before:
                 self._rules.append(rule)
                 self.paths.add(rule.rule)
@@ -49,15 +38,15 @@ class OwnEndpoints:
             return
         self._complete = True
         own = set(map(id, self._rules))
-        taken = {rule.rule for rule in self._app.url_map.iter_rules() if id(rule) not in own}
+        host_paths = {rule.rule for rule in self._url_map.iter_rules() if id(rule) not in own}
         for rule in self._rules:
-            if rule.rule in taken:
+            if rule.rule in host_paths:
                 rule.methods = set()  # matches nothing any more, so the next rule is tried
                 self.paths.discard(rule.rule)
 
     def host_rules(self) -> Iterator[tuple[str, str]]:
         """(method, rule) of the application's routes: GET where it is allowed, else each of its methods."""
-        for rule in self._app.url_map.iter_rules():
+        for rule in self._url_map.iter_rules():
             if rule.rule in self.paths or rule.methods is None:
                 continue
             methods = {"GET"} if "GET" in rule.methods else rule.methods - {"HEAD", "OPTIONS"}

@@ -15,7 +15,7 @@ from exporter.worker.flightrecorder import Request
 
 _TOP = 10
 _PERCENTILES = (50, 95, 99)
-_RECORDED = frozenset(one.name for one in fields(Request))
+_RECORDED = frozenset(field.name for field in fields(Request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +87,26 @@ def endpoints(totals: Totals, recorded: Sequence[Request], group: str) -> dict[s
     Where the families are grouped by something that is not recorded, the counts are of the recorded too.
     """
     recorded_group = group if group in _RECORDED else "url_rule"
-    seen: dict[str, list[Request]] = {}
+    groups: dict[str, list[Request]] = {}
     for request in recorded:
-        seen.setdefault(str(getattr(request, recorded_group)), []).append(request)
+        groups.setdefault(str(getattr(request, recorded_group)), []).append(request)
     if recorded_group == group:
         codes, errors = totals.groups, totals.group_errors
     else:
-        codes = {name: Counter(str(one.status) for one in some) for name, some in seen.items()}
-        errors = Counter({name: sum(one.failed for one in some) for name, some in seen.items()})
+        codes = {
+            name: Counter(str(request.status) for request in requests) for name, requests in groups.items()
+        }
+        errors = Counter(
+            {name: sum(request.failed for request in requests) for name, requests in groups.items()}
+        )
     return {
         name: {
             "request_count": codes[name].total(),
-            **_times(seen.get(name, ())),
+            **_times(groups.get(name, ())),
             "error_count": errors[name],
             "error_rate": _ratio(errors[name], codes[name].total()),
             "status_codes": _sorted(codes[name]),
-            "recent_request_count": len(seen.get(name, ())),
+            "recent_request_count": len(groups.get(name, ())),
         }
         for name in sorted(codes, key=lambda name: (-codes[name].total(), name))
     }

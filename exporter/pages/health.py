@@ -1,212 +1,79 @@
-"""Is the service well? The checks that an application registers, the last minute's errors, readiness."""
+"""`/health`, `/health/live`, `/health/ready`: is the service well, and does it take requests?"""
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
-from weakref import WeakSet
+from typing import Any
 
-from flask import Flask, current_app
-from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
-
-Function = TypeVar("Function", bound=Callable[[], object])
-
-_CACHED_SECONDS = 1.0
+from exporter.addresses import Environ
+from exporter.pages.access import Access
+from exporter.pages.answers import Answer, Page, as_json
+from exporter.pages.checks import CheckResult, Checks
+from exporter.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Thresholds:
-    """From which error rate (0 to 1) on `/health` says so, and from how many requests a minute it speaks."""
+class Vitals:
+    """What is known of the service besides its checks."""
 
-    warning: float = 0.05
-    degraded: float = 0.10
-    min_requests: int = 20
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What one check said; `error` is None when it is up."""
-
-    up: bool
-    duration_seconds: float
-    error: str | None
-
-
-class _Run:
-    """One call of a check in a thread of its own."""
-
-    def __init__(self, name: str, function: Callable[[], object], app: Flask | None) -> None:
-        self.started = time.monotonic()
-        self.seconds: float | None = None
-        self.error: str | None = None
-        self.ended = threading.Event()
-        # A daemon, unlike a pool's threads: a check that never returns must not keep a worker from exiting.
-        thread = threading.Thread(target=self._call, args=(function, app), name=f"health-{name}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the process has no threads to spare
-            self.seconds, self.error = 0.0, str(error)
-            self.ended.set()
-
-    def _call(self, function: Callable[[], object], app: Flask | None) -> None:
-        try:
-            with nullcontext() if app is None else app.app_context():
-                if function() is False:
-                    self.error = "the check returned False"
-        except BaseException as error:  # a check may raise anything, SystemExit included: it is down, no more
-            self.error = f"{type(error).__name__}: {error}"
-        self.seconds = time.monotonic() - self.started
-        self.ended.set()
-
-    def result(self, timeout: float) -> CheckResult:
-        """Wait until `timeout` seconds after the start, no longer; what took longer than that is down."""
-        self.ended.wait(max(0.0, self.started + timeout - time.monotonic()))
-        seconds = self.seconds
-        if seconds is not None and seconds <= timeout:
-            return CheckResult(self.error is None, round(seconds, 6), self.error)
-        waited = time.monotonic() - self.started if seconds is None else seconds
-        return CheckResult(False, round(waited, 6), f"no answer within {timeout:g} s")
-
-
-class _Check:
-    """One registered check and its last run."""
-
-    def __init__(self, name: str, function: Callable[[], object], timeout: float) -> None:
-        self.name = name
-        self.function = function
-        self.timeout = timeout
-        self.run: _Run | None = None
-
-    def start(self, app: Flask | None) -> _Run:
-        """A new run, or the last one where it still hangs: threads never pile up."""
-        if self.run is None or self.run.ended.is_set():
-            self.run = _Run(self.name, self.function, app)
-        return self.run
+    window: Callable[[], tuple[int, int]]
+    """Requests and errors of the last 60 s, over all workers."""
+    uptime: Callable[[], float]
+    """Seconds since the service started."""
+    draining: Callable[[], bool]
+    """Whether this worker is shutting down."""
 
 
 class Health:
-    """The health of one service as the answering worker sees it.
+    """The health of one service as the answering worker sees it; outsiders see the status alone."""
 
-    `window` gives the requests and errors of the last 60 s over all workers, `draining` whether this worker
-    is shutting down, `uptime` the seconds since the service started.
-    """
+    def __init__(self, checks: Checks, vitals: Vitals, access: Access, settings: Settings) -> None:
+        self.vitals = vitals
+        self._checks = checks
+        self._access = access
+        self._settings = settings
 
-    _lock: threading.Lock
-    _results: dict[str, CheckResult]
-    _checked: float
+    def pages(self) -> dict[str, Page]:
+        """The pages by what follows the path of the first."""
+        return {"": self.report, "/live": self.live, "/ready": self.ready}
 
-    def __init__(
-        self,
-        thresholds: Thresholds,
-        *,
-        window: Callable[[], tuple[int, int]],
-        draining: Callable[[], bool],
-        uptime: Callable[[], float],
-    ) -> None:
-        self._thresholds = thresholds
-        self._window = window
-        self._draining = draining
-        self._uptime = uptime
-        self._checks: dict[str, _Check] = {}
-        self._forget()
-        _instances.add(self)
-
-    def health_check(self, name: str, timeout: float = 1.0) -> Callable[[Function], Function]:
-        """Decorator: the function is a health check, called without arguments in the application context.
-
-        It is down if it raises, returns False or takes longer than `timeout` seconds; anything else is up.
-        Its result serves every caller for a second. Raises ValueError for a name that is taken or no timeout.
-        """
-        if not name or name in self._checks:
-            raise ValueError(f"health check {name!r}: give each check a name of its own")
-        if not timeout > 0:
-            raise ValueError(
-                f"health check {name!r}: timeout={timeout!r} must be a number of seconds above 0"
-            )
-
-        def register(function: Function) -> Function:
-            self._checks[name] = _Check(name, function, timeout)
-            return function
-
-        return register
-
-    def results(self) -> dict[str, CheckResult]:
-        """What each check says: all run side by side, at most once a second, and callers wait for one run."""
-        with self._lock:
-            if (
-                time.monotonic() - self._checked > _CACHED_SECONDS
-                or self._results.keys() != self._checks.keys()
-            ):
-                app = current_app._get_current_object() if current_app else None  # type: ignore[attr-defined]
-                runs = [(check, check.start(app)) for check in self._checks.values()]
-                self._results = {check.name: run.result(check.timeout) for check, run in runs}
-                self._checked = time.monotonic()
-            return self._results
-
-    def report(self, details: bool) -> tuple[dict[str, Any], int]:
-        """The body and status of `/health`; outsiders (`details=False`) see the status alone."""
-        checks = self.results()
-        requests, errors = self._window()
+    def report(self, environ: Environ) -> Answer:
+        """`/health`: 503 when a check fails; the error rate alone only changes the status in the body."""
+        checks = self._checks.results()
+        requests, errors = self.vitals.window()
         error_rate = errors / requests if requests else 0.0
         healthy = all(check.up for check in checks.values())
-        status = self._grade(error_rate, requests) if healthy else "unhealthy"
-        body: dict[str, Any] = {"status": status}
-        if details:
-            body["uptime_seconds"] = round(self._uptime(), 3)
+        body: dict[str, Any] = {"status": self._grade(error_rate, requests) if healthy else "unhealthy"}
+        if self._is_insider(environ):
+            body["uptime_seconds"] = round(self.vitals.uptime(), 3)
             body["error_rate"] = error_rate
             body["checks"] = _shown(checks)
-        return body, 200 if healthy else 503
+        return as_json(body, 200 if healthy else 503)
 
-    def live(self) -> tuple[dict[str, Any], int]:
-        """The body and status of `/health/live`: the process answers."""
-        return {"status": "alive"}, 200
+    def live(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
+        """`/health/live`: the process answers."""
+        return as_json({"status": "alive"})
 
-    def ready(self, details: bool) -> tuple[dict[str, Any], int]:
-        """The body and status of `/health/ready`: every check passes and the worker is not shutting down."""
-        if self._draining():
-            return {"status": "draining"}, 503
-        checks = self.results()
+    def ready(self, environ: Environ) -> Answer:
+        """`/health/ready`: 200 while every check passes and the worker is not shutting down, else 503."""
+        if self.vitals.draining():
+            return as_json({"status": "draining"}, 503)
+        checks = self._checks.results()
         ready = all(check.up for check in checks.values())
         body: dict[str, Any] = {"status": "ready" if ready else "not ready"}
-        if details:
+        if self._is_insider(environ):
             body["checks"] = _shown(checks)
-        return body, 200 if ready else 503
-
-    def describe(self) -> Iterable[Metric]:
-        """For the registry, which would else run the checks to learn the names of the families."""
-        return [_family()]
-
-    def collect(self) -> Iterable[Metric]:
-        """Computed by the worker that answers the scrape: a file would keep saying what a dead worker saw."""
-        family = _family()
-        for name, check in self.results().items():
-            family.add_metric([name], 1.0 if check.up else 0.0)
-        return [family]
+        return as_json(body, 200 if ready else 503)
 
     def _grade(self, error_rate: float, requests: int) -> str:
-        if requests < self._thresholds.min_requests or error_rate <= self._thresholds.warning:
+        settings = self._settings
+        if requests < settings.health_min_requests or error_rate <= settings.health_warning:
             return "healthy"
-        return "warning" if error_rate <= self._thresholds.degraded else "degraded"
+        return "warning" if error_rate <= settings.health_degraded else "degraded"
 
-    def _forget(self) -> None:
-        """No result yet; also in a forked child, which has the lock and the runs but not their threads."""
-        self._lock = threading.Lock()
-        self._results = {}
-        self._checked = float("-inf")
-        for check in self._checks.values():
-            check.run = None
-
-
-def _family() -> GaugeMetricFamily:
-    return GaugeMetricFamily(
-        "flask_health_check_up", "Whether a health check passes: 1 up, 0 down", labels=["check"]
-    )
+    def _is_insider(self, environ: Environ) -> bool:
+        return self._access.refusal(environ) is None
 
 
 def _shown(checks: dict[str, CheckResult]) -> dict[str, dict[str, Any]]:
@@ -215,14 +82,3 @@ def _shown(checks: dict[str, CheckResult]) -> dict[str, dict[str, Any]]:
         name: {key: value for key, value in asdict(check).items() if value is not None}
         for name, check in checks.items()
     }
-
-
-_instances: WeakSet[Health] = WeakSet()
-
-
-def _after_fork() -> None:
-    for health in _instances:
-        health._forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -13,18 +13,19 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.registry import Collector
-
 from exporter.pages.access import Access
+from exporter.pages.answers import as_text
+from exporter.pages.metrics import MetricsPage
 from exporter.scrape.exposition import Exposition
+from exporter.scrape.sources import DirectorySource
 from exporter.settings import Settings
-from exporter.worker.live import Facts
+from exporter.store.directory import WorkerDirectory
+from exporter.worker.facts import Facts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -36,10 +37,10 @@ _BIND_INTERVAL = 0.2
 class Listener:
     """Serves the metrics of a worker directory on `settings.listen`."""
 
-    def __init__(self, settings: Settings, directory: str) -> None:
+    def __init__(self, settings: Settings, directory: WorkerDirectory) -> None:
         assert settings.listen is not None  # noqa: S101  the caller has asked
         self._address = settings.listen
-        self._metrics = Metrics(settings, directory)
+        self._application = _Application(settings, directory)
         self._server: _Server | None = None
 
     @property
@@ -51,7 +52,7 @@ class Listener:
     def bind(self) -> _Server:
         """Take the address; raises OSError if it cannot be had."""
         self._server = _Server(self._address, _Handler)
-        self._server.set_app(self._metrics)
+        self._server.set_app(self._application)
         return self._server
 
     def close(self) -> None:
@@ -85,38 +86,28 @@ class Listener:
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            for one in inherited:
-                one.close()
+            for inheritance in inherited:
+                inheritance.close()
             time.sleep(pause)
             self.run(parent)
         finally:
             os._exit(0)
 
 
-class Metrics:
+class _Application:
     """A WSGI application that serves the metrics of a worker directory to those who may see them."""
 
-    def __init__(self, settings: Settings, directory: str) -> None:
+    def __init__(self, settings: Settings, directory: WorkerDirectory) -> None:
         self._path = settings.path or "/metrics"
-        self._access = Access(settings)
-        live: list[Collector] = []
-        self._exposition = Exposition(CollectorRegistry(), directory, live, max_series=settings.max_series)
-        live.append(Facts(settings.app_version, self._exposition.worker_files))
+        facts = Facts(settings.app_version, directory.counts)
+        self._page = MetricsPage(Exposition(DirectorySource(directory, [facts])), Access(settings))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != self._path:
-            start_response("404 Not Found", [("Content-Type", "text/plain")])
-            return [f"Metrics are at {self._path}\n".encode()]
-        refusal = self._access.refusal(environ)
-        if refusal is not None:
-            start_response(f"{refusal.status} Refused", [("Content-Type", "text/plain"), *refusal.headers])
-            return [f"{refusal.message}\n".encode()]
-        body, headers = self._exposition.render(
-            environ.get("HTTP_ACCEPT"),
-            parse_qs(environ.get("QUERY_STRING", "")).get("name[]", ()),
-            environ.get("HTTP_ACCEPT_ENCODING"),
-        )
-        start_response("200 OK", headers)
+        if environ["PATH_INFO"] == self._path:
+            status, headers, body = self._page.answer(environ)
+        else:
+            status, headers, body = as_text(f"Metrics are at {self._path}", 404)
+        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         return [body]
 
 

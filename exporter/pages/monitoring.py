@@ -12,29 +12,20 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
-from flask import Blueprint, Response, request
-from prometheus_client import Metric
-
+from exporter.addresses import Environ
 from exporter.pages import figures
 from exporter.pages.access import Access
+from exporter.pages.answers import Answer, Page, arguments_of, as_json
+from exporter.pages.health import Vitals
+from exporter.scrape.sources import Source
 from exporter.worker.flightrecorder import Request
 
-NAME = "flask_exporter_monitoring"
 MAX_LIMIT = 10_000
 _DEFAULT_LIMIT = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the figures come from, each over all workers."""
-
-    recorded: Callable[[], list[Request]]  # newest first
-    families: Callable[[], Iterable[Metric]]
-    window: Callable[[], tuple[int, int]]  # requests and errors of the last 60 s
-    uptime: Callable[[], float]  # seconds since the service started
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,66 +64,70 @@ class Filter:
 
 
 class Monitoring:
-    """The views of one application; `prefix` and `group` are those of its request families."""
+    """The pages of one service; `prefix` and `group` are those of its request families."""
 
     def __init__(
-        self, source: Source, access: Access, *, prefix: str = "flask_", group: str = "url_rule"
+        self,
+        recorded: Callable[[], list[Request]],
+        source: Source,
+        vitals: Vitals,
+        access: Access,
+        *,
+        prefix: str = "flask_",
+        group: str = "url_rule",
     ) -> None:
+        """`recorded` gives the recorded requests of all workers, newest first."""
+        self._recorded = recorded
         self._source = source
+        self._vitals = vitals
         self._access = access
         self._prefix = prefix
         self._group = group
 
-    def blueprint(self) -> Blueprint:
-        """The pages, to be registered under the path of one's choice."""
-        pages = Blueprint(NAME, __name__)
-        pages.before_request(self._insiders_only)
-        pages.add_url_rule("/stats", "stats", self.stats)
-        pages.add_url_rule("/requests", "requests", self.requests)
-        pages.add_url_rule("/endpoints", "endpoints", self.endpoints)
-        pages.add_url_rule("/openapi.json", "openapi", self.openapi)
-        return pages
+    def pages(self) -> dict[str, Page]:
+        """The pages by what follows the path under which they are served."""
+        return {
+            "/stats": partial(self._insiders_only, self.stats),
+            "/requests": partial(self._insiders_only, self.requests),
+            "/endpoints": partial(self._insiders_only, self.endpoints),
+            "/openapi.json": partial(self._insiders_only, self.openapi),
+        }
 
-    def stats(self) -> Response:
+    def stats(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """Totals since the start, times over the recorded requests."""
-        source = self._source
-        return _json(figures.stats(self._totals(), source.recorded(), source.uptime(), source.window()[0]))
+        uptime, (requests, _) = self._vitals.uptime(), self._vitals.window()
+        return as_json(figures.stats(self._totals(), self._recorded(), uptime, requests))
 
-    def requests(self) -> Response:
+    def requests(self, environ: Environ) -> Answer:
         """The recorded requests that the query asks for, newest first."""
         try:
-            wanted = Filter.of(request.args.items(multi=True))
+            selection = Filter.of(arguments_of(environ))
         except ValueError as error:
-            return _json({"error": str(error)}, 400)
-        found = [one for one in self._source.recorded() if wanted.matches(one)]
-        return _json([figures.shown(one) for one in found[: wanted.limit]])
+            return as_json({"error": str(error)}, 400)
+        requests = [request for request in self._recorded() if selection.matches(request)]
+        return as_json([figures.shown(request) for request in requests[: selection.limit]])
 
-    def endpoints(self) -> Response:
+    def endpoints(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """The figures of each endpoint, the busiest first."""
-        return _json(figures.endpoints(self._totals(), self._source.recorded(), self._group))
+        return as_json(figures.endpoints(self._totals(), self._recorded(), self._group))
 
-    def openapi(self) -> Response:
+    def openapi(self, environ: Environ) -> Answer:
         """The description of the pages in OpenAPI 3.1, with the address under which they are served."""
         document = json.loads(files("exporter.pages").joinpath("openapi.json").read_text("utf-8"))
-        document["servers"] = [{"url": request.script_root + request.path.removesuffix("/openapi.json")}]
-        return _json(document)
+        path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+        document["servers"] = [{"url": path.removesuffix("/openapi.json")}]
+        return as_json(document)
 
     def _totals(self) -> figures.Totals:
-        return figures.Totals.of(self._source.families(), self._prefix, self._group)
+        names = ("total", "errors_total", "duration_seconds_count")
+        families = self._source.metrics([f"{self._prefix}http_request_{name}" for name in names])
+        return figures.Totals.of(families, self._prefix, self._group)
 
-    def _insiders_only(self) -> Response | None:
-        refused = self._access.refusal(request.environ)
-        return None if refused is None else _json({"error": refused.message}, refused.status, refused.headers)
-
-
-def _json(body: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Response:
-    # Not jsonify: the host application may have a JSON provider of its own.
-    return Response(
-        json.dumps(body) + "\n",
-        status,
-        [*headers, ("Cache-Control", "no-store")],
-        mimetype="application/json",
-    )
+    def _insiders_only(self, page: Page, environ: Environ) -> Answer:
+        refusal = self._access.refusal(environ)
+        if refusal is not None:
+            return as_json({"error": refusal.message}, refusal.status, refusal.headers)
+        return page(environ)
 
 
 def _limit(text: str) -> int:

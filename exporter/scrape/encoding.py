@@ -19,13 +19,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Exemplar, Sample
 
-from exporter.merge.families import Family, Group, number
+from exporter.merge.families import Family, Group, GroupText, Template, number
 
 # Stands for a bucket's bound while one line is written for all of them; no label value contains it.
 _BOUND = uuid4().hex
 _VALUE = 0.5
-
-Ordered = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +71,38 @@ def encoded(family: Family, values: Sequence[float], exemplars: Mapping[int, Exe
             sample = Sample(names[line], {}, values[line])
             text = openmetrics._compose_exemplar_string(family, sample, exemplar)  # type: ignore[no-untyped-call]
             written[line] = number(values[line]) + text
-    text, ordered = _template(family, form)
-    return text % ordered(written)
+    template = _template(family, form)
+    return template.text % template.ordered(written)
 
 
-def _template(family: Family, form: Format) -> tuple[str, Ordered]:
-    """The text of a family with `%s` for each value, and a function that brings its values into that order.
-
-    In the plain text format the times of creation are a family of their own after the rest.
-    """
+def _template(family: Family, form: Format) -> Template:
+    """The template of a family. In the plain text format the times of creation are a family of their own."""
     key = form.openmetrics, form.escaping
-    if key not in family.texts:
-        heads: list[str] = []
-        bodies: tuple[list[str], list[str]] = [], []
+    if key not in family.templates:
+        heads = ("", "")
+        lines: list[str] = []
+        apart: list[str] = []
         order: tuple[list[int], list[int]] = [], []
         line = 0
         for group in family.groups or (Group((), ()),):
             if key not in group.texts:
-                group.texts[key] = _group_texts(family, group, form)
-            heads, *texts = group.texts[key]
-            for body, text in zip(bodies, texts, strict=True):
-                body.append(text)
+                group.texts[key] = _group_text(family, group, form)
+            text = group.texts[key]
+            heads = text.heads
+            lines.append(text.lines)
+            apart.append(text.apart)
             for name, _ in group.lines:
                 order[_is_apart(family, name, form)].append(line)
                 line += 1
-        text = "".join([heads[0], *bodies[0], heads[1], *bodies[1]])
-        family.texts[key] = text, itemgetter(*order[0], *order[1]) if order[1] else tuple
-    found: tuple[str, Ordered] = family.texts[key]
-    return found
+        family.templates[key] = Template(
+            "".join([heads[0], *lines, heads[1], *apart]),
+            itemgetter(*order[0], *order[1]) if order[1] else tuple,
+        )
+    return family.templates[key]
 
 
-def _group_texts(family: Family, group: Group, form: Format) -> tuple[list[str], str, str]:
-    """The heads of the family and of its times of creation, and what one group adds below each."""
+def _group_text(family: Family, group: Group, form: Format) -> GroupText:
+    """The text of one group, as prometheus_client's encoder writes it."""
     bounds = [labels["le"] for name, labels in group.lines if name == family.name + "_bucket"]
     metric = Metric(family.name, family.documentation, family.type, family.unit)
     for at, (name, labels) in enumerate(group.lines[max(len(bounds) - 1, 0) :]):
@@ -120,7 +118,7 @@ def _group_texts(family: Family, group: Group, form: Format) -> tuple[list[str],
             text = line.removesuffix(str(_VALUE)).replace("%", "%%") + "%s\n"
             bodies[part] += "".join(text.replace(_BOUND, le) for le in bounds) if _BOUND in text else text
             written += 1
-    return heads, bodies[0], bodies[1]
+    return GroupText((heads[0], heads[1]), bodies[0], bodies[1])
 
 
 def _is_apart(family: Family, name: str, form: Format) -> bool:

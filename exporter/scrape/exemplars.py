@@ -8,14 +8,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from prometheus_client.samples import Exemplar
 
 from exporter.merge.families import Family
-
-if TYPE_CHECKING:
-    from exporter.worker.flightrecorder import Request
+from exporter.worker.flightrecorder import Request
 
 
 class Observed(NamedTuple):
@@ -46,26 +44,20 @@ def of_requests(
 
 def by_family(observed: Iterable[Observed]) -> dict[str, list[Observed]]:
     """The exemplars of each family, in their order."""
-    found: defaultdict[str, list[Observed]] = defaultdict(list)
-    for one in observed:
-        found[one.family].append(one)
-    return found
+    families: defaultdict[str, list[Observed]] = defaultdict(list)
+    for observation in observed:
+        families[observation.family].append(observation)
+    return families
 
 
 def placed(family: Family, observed: Iterable[Observed]) -> dict[int, Exemplar]:
     """The first exemplar for each line of the family that has one; others have no place."""
-    if "places" not in family.texts:
-        places = {}
-        first = 0
-        for group in family.groups:
-            bounds = [float(labels["le"]) for name, labels in group.lines if name == family.name + "_bucket"]
-            places[frozenset(group.labels)] = first, bounds
-            first += len(group.lines)
-        family.texts["places"] = places
-    found: dict[int, Exemplar] = {}
-    for one in observed:
-        first, bounds = family.texts["places"].get(frozenset(one.labels.items()), (None, ()))
-        at = bisect_left(bounds, one.exemplar.value) if family.type == "histogram" else 0
-        if first is not None and (at < len(bounds) or family.type == "counter"):
-            found.setdefault(first + at, one.exemplar)
-    return found
+    exemplars: dict[int, Exemplar] = {}
+    for observation in observed:
+        place = family.places.get(frozenset(observation.labels.items()))
+        if place is None:
+            continue
+        at = bisect_left(place.bounds, observation.exemplar.value) if family.type == "histogram" else 0
+        if at < len(place.bounds) or family.type == "counter":
+            exemplars.setdefault(place.line + at, observation.exemplar)
+    return exemplars

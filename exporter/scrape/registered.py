@@ -2,7 +2,7 @@
 
 `collect()` makes a sample object with a dict of labels for every value. Here labels become text once, and
 a scrape reads the numbers alone. Only the exact classes of prometheus_client are read so; anything else is
-asked to collect.
+asked to collect. This is the only module that reads private attributes of prometheus_client's metrics.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Registered:
 
     def _rebuild(self, children: list[Any]) -> Family:
         same = metrics._use_created is self._created
-        known = dict(zip(self._children, self._readers, strict=True)) if same else {}
-        self._readers = [known.get(child) or _Reader(child) for child in children]
+        readers = dict(zip(self._children, self._readers, strict=True)) if same else {}
+        self._readers = [readers.get(child) or _Reader(child) for child in children]
         self._children, self._created = children, metrics._use_created
         collector = self._collector
         groups = [reader.group for reader in self._readers]

@@ -14,11 +14,11 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from exporter.store.workerfile import CorruptFileError
+from exporter.merge.format import CorruptFileError
 
 VERSION = 1
 
-# Gauges that show the living only are not here: those of the dead disappear.
+# `live*` and `all` gauges are absent: they vanish with their process.
 _ADDED = ("counter", "histogram", "summary", "gauge_sum")
 STEMS = (*_ADDED, "gauge_min", "gauge_max", "gauge_mostrecent")
 
@@ -36,13 +36,13 @@ class Archive:
             return
         series = self.series.setdefault(stem, {})
         for key, (value, timestamp) in zip(keys, pairs, strict=True):
-            kept = series.get(key)
+            total = series.get(key)
             if stem in _ADDED:
                 add(series.setdefault(key, []), value)
             elif stem == "gauge_mostrecent":
-                if kept is None or timestamp > kept[1]:
+                if total is None or timestamp > total[1]:
                     series[key] = [value, timestamp]
-            elif kept is None or (value < kept[0] if stem == "gauge_min" else value > kept[0]):
+            elif total is None or (value < total[0] if stem == "gauge_min" else value > total[0]):
                 series[key] = [value]
 
     def dump(self) -> bytes:

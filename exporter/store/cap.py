@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable
 
-from exporter.labels import OTHER, OTHER_METHOD
+from exporter.labels import coarse
 from exporter.merge.plan import Content
 from exporter.merge.series import Labels, Series
 from exporter.store.archive import Archive, add
@@ -45,16 +45,16 @@ def bound(
         for key, entry in zip(content.layout.keys(), content.layout.entries, strict=True):
             families.setdefault(entry.series.family, {}).setdefault(label_set(entry.series), []).append(key)
         excess = [
-            (found, keys)
+            (labels, keys)
             for family, sets in families.items()
             if len(sets) > limit and _REQUESTS.fullmatch(family)
-            for found, keys in list(sets.items())[limit:]
-            if not _is_coarse(dict(found[1]))
+            for labels, keys in list(sets.items())[limit:]
+            if not _is_coarse(dict(labels[1]))
         ]
         stay = living() if excess else ()
         numbers = total.series[content.layout.entries[0].series.kind] if excess else {}
-        for found, keys in excess:
-            if found not in stay:
+        for labels, keys in excess:
+            if labels not in stay:
                 for key in keys:
                     into = numbers.setdefault(_coarse_key(key), [])
                     for number in numbers.pop(key):
@@ -67,20 +67,12 @@ def _coarse_key(key: str) -> str:
 
 
 def _coarse(labels: dict[str, str]) -> dict[str, str]:
-    coarse = dict.fromkeys(labels, OTHER)
-    for name, value in labels.items():
-        if name == "method":
-            coarse[name] = OTHER_METHOD
-        elif name == "status":
-            coarse[name] = value[:1] + "xx"
-        elif name == "le":
-            coarse[name] = value
-    return coarse
+    return {name: value if name == "le" else coarse(name, value) for name, value in labels.items()}
 
 
 def _is_coarse(labels: dict[str, str]) -> bool:
-    """Whether a living worker or the archive has folded this already; a known rule may be in it."""
-    coarse = _coarse(labels)
-    return all(labels[name] == coarse[name] for name in ("method", "status") if name in labels) and (
-        "method" in labels or labels == coarse
+    """Whether this has been folded already, maybe under a rule of the application."""
+    folded = _coarse(labels)
+    return all(labels[name] == folded[name] for name in ("method", "status") if name in labels) and (
+        "method" in labels or labels == folded
     )

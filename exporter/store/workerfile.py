@@ -1,11 +1,7 @@
-"""Worker files: what one process writes, in prometheus_client's own format, and how it is read.
+"""Worker files: what one process writes, and how it is read.
 
-A file is a header (4 bytes used, 4 bytes that prometheus_client leaves alone) and entries: length of the
-key (4 bytes), key, padding to 8, value and timestamp (8 each). Entries are only ever appended.
-
-A file of ours says `lock` in the spare 4 bytes: its writer holds a lock on it for as long as it lives. The
-kernel drops the lock when the process ends, however it ends, and a lock is seen from every container that
-shares the directory, which a process id is not.
+The kernel drops a writer's lock when the process ends, however it ends, and a lock is seen from every
+container that shares the directory, which a process id is not.
 """
 
 from __future__ import annotations
@@ -15,8 +11,6 @@ import fcntl
 import mmap
 import os
 import re
-import struct
-import weakref
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -24,20 +18,16 @@ from typing import Any
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
+from exporter import forks
+from exporter.merge.format import HEADER, LENGTH, LOCKED, CorruptFileError, head, padding
+
 NAME = re.compile(r"(counter|histogram|summary|gauge_(?:live)?(?:all|min|max|sum|mostrecent))_(\d+)\.db")
 
 # Linux has at most 2**22 process ids: numbers above are further files of the same process id.
 SAME_PID = 10_000_000
 
 _INITIAL = 1 << 16
-_HEADER = struct.Struct("=i4s")
-_LENGTH = struct.Struct("=i")
-_LOCKED = b"lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class CorruptFileError(ValueError):
-    """The content of a file cannot be what a worker wrote."""
 
 
 class WorkerFile(MmapedDict):
@@ -93,8 +83,12 @@ class WorkerFile(MmapedDict):
             self._f.close()
         self._f = None
 
+    def after_fork(self) -> None:
+        """Give up the child's copy of the lock, which would let the parent seem alive."""
+        self.release()
+
     def release(self) -> None:
-        """Give up the lock; for a forked child, whose copy would let the parent seem alive."""
+        """Give up the lock."""
         if self._lock is not None:
             self._lock.close()
         self._lock = None
@@ -103,12 +97,12 @@ class WorkerFile(MmapedDict):
         if self._m is None:
             self._open()
         encoded = key.encode("utf-8")
-        entry = _LENGTH.pack(len(encoded)) + encoded + b" " * (8 - (len(encoded) + 4) % 8) + bytes(16)
+        entry = head(encoded) + b" " * padding(len(encoded)) + bytes(16)
         end = self._used + len(entry)
         if end > self._capacity:
             self._reserve(max(2 * self._capacity, 1 << end.bit_length()))
         self._m[self._used : end] = entry
-        self._m[0:4] = _LENGTH.pack(end)
+        self._m[0:4] = LENGTH.pack(end)
         self._used = end
         self._positions[key] = end - 16
 
@@ -122,8 +116,8 @@ class WorkerFile(MmapedDict):
                     break
         self._fname = path
         self._used = 8
-        self._m[0:8] = _HEADER.pack(self._used, _LOCKED)
-        _open_files.add(self)
+        self._m[0:8] = HEADER.pack(self._used, LOCKED)
+        forks.forget(self)
 
     def _create(self, path: str) -> bool:
         """Create the file and lock it; False if a compactor took the still empty file for a dead one."""
@@ -164,11 +158,6 @@ def is_locked(descriptor: int) -> bool:
     return False
 
 
-def promises_lock(data: bytes) -> bool:
-    """Whether the writer of this content holds a lock while it lives."""
-    return data[4:8] == _LOCKED
-
-
 def read(descriptor: int, expected: int = 0) -> bytes:
     """The used part of an open worker file, zeros if nothing is in it yet; `expected` is its likely length.
 
@@ -180,7 +169,7 @@ def read(descriptor: int, expected: int = 0) -> bytes:
         if any(data):
             raise CorruptFileError("shorter than its header")
         return bytes(8)
-    used = int(_LENGTH.unpack_from(data)[0])
+    used = int(LENGTH.unpack_from(data)[0])
     if used == 0:
         return bytes(8)
     if used < 8 or used % 8:
@@ -195,42 +184,7 @@ def read(descriptor: int, expected: int = 0) -> bytes:
     return data[:used]
 
 
-def heads(data: bytes) -> list[bytes]:
-    """The length and key of each entry, as they stand in the file.
-
-    Raises:
-        CorruptFileError: an entry does not end where the next one or the file does.
-    """
-    found = []
-    position, used, unpack = 8, len(data), _LENGTH.unpack_from
-    while position < used:
-        length = unpack(data, position)[0]
-        end = position + 4 + length
-        if length < 0 or end + 16 > used:
-            raise CorruptFileError(f"the entry at {position} says {length} bytes")
-        found.append(data[position:end])
-        position = end + padding(length) + 16
-    if position > used:
-        raise CorruptFileError(f"the last entry ends at {position} of {used} bytes")
-    return found
-
-
-def padding(length: int) -> int:
-    """Bytes between a key of `length` bytes and its value."""
-    return 8 - (length + 4) % 8
-
-
 def _count_if_full(error: OSError) -> None:
     if error.errno not in _FULL:
         raise error
     WorkerFile.refused += 1
-
-
-def _after_fork() -> None:
-    for file in list(_open_files):
-        file.release()
-    _open_files.clear()
-
-
-_open_files: weakref.WeakSet[WorkerFile] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_after_fork)

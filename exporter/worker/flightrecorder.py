@@ -1,14 +1,12 @@
 """Flight recorder: the last requests of each worker, in rings that all can read and that outlive it.
 
-A worker writes a memory-mapped ring of its own, `recent_<n>.ring`, whose number it holds by flock; the next
-worker takes over the ring of a dead one, so there are never more rings than there were workers at once.
-Readers do not map it: a file that is cut short would end them with SIGBUS. Each record carries a checksum, so
-one that is being overwritten, or whose writer was killed half-way, is never shown.
+A worker writes a memory-mapped ring of its own, `recent_<n>.ring`. Readers do not map it: a file that is cut
+short would end them with SIGBUS. Each record carries a checksum, so one that is being overwritten, or whose
+writer was killed half-way, is never shown.
 """
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import mmap
 import os
@@ -19,12 +17,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-from weakref import WeakSet
 from zlib import crc32
 
-if TYPE_CHECKING:
-    from exporter.measure.exchange import Exchange
+from exporter import forks
+from exporter.observation import Observation
+from exporter.worker import ring
 
 _MAGIC = b"flight02"
 _HEADER = struct.Struct("<8sIId")  # magic, record size, records, time at which the writing began
@@ -79,38 +76,42 @@ class FlightRecorder:
         self._size = size
         self._directory = None if directory is None else Path(directory)
         self._born = time.time()
-        self._forget()
-        _instances.add(self)
+        self.after_fork()
+        forks.forget(self)
 
-    def record(self, exchange: Exchange) -> None:
+    def record(self, observation: Observation) -> None:
         """Write one finished request. Raises OSError while the directory cannot be written."""
-        ring = self._ring or self._claim()
-        if ring is None:
+        current = self._ring or self._claim()
+        if current is None:
             return
-        sequence = next(ring.sequence)
-        outcome = exchange.outcome
-        names = names_of(exchange) if outcome is None else outcome.names
+        sequence = next(current.sequence)
+        outcome = observation.outcome
+        names = b"" if outcome is None else outcome.packed
+        if not names:
+            names = _names(observation)
+            if outcome is not None:
+                outcome.packed = names
         # WSGI hands over the bytes of the path as Latin-1.
-        path = exchange.environ.get("PATH_INFO", "")[:_PATH_LIMIT]
-        rest = f"{exchange.request_id}\0{exchange.trace_id}\0{path}".encode("latin-1", "replace")
+        path = observation.environ.get("PATH_INFO", "")[:_PATH_LIMIT]
+        rest = f"{observation.request_id}\0{observation.trace_id}\0{path}".encode("latin-1", "replace")
         body = _pack(
             len(names),
             len(rest),
             sequence,
-            exchange.start_time,
-            exchange.duration,
-            exchange.request_size,
-            exchange.response_size,
+            observation.start_time,
+            observation.duration,
+            observation.request_size,
+            observation.response_size,
         ) + names + rest  # fmt: skip
         at = _HEADER_SIZE + sequence % self._size * _RECORD_SIZE
         # One assignment: atomic among the threads of this process, which hold the interpreter lock for it.
-        ring.memory[at : at + _CHECKSUM + len(body)] = crc32(body).to_bytes(_CHECKSUM, "little") + body
+        current.memory[at : at + _CHECKSUM + len(body)] = crc32(body).to_bytes(_CHECKSUM, "little") + body
 
     def read(self) -> list[Request]:
         """The recorded requests of all workers, living and dead: newest start first, each once."""
-        found = [request for content in self._contents() for _, request in _requests(content)]
-        found.sort(key=lambda request: request.start_time, reverse=True)
-        return found
+        requests = [request for content in self._contents() for _, request in _requests(content)]
+        requests.sort(key=lambda request: request.start_time, reverse=True)
+        return requests
 
     def started(self) -> float:
         """When the service started (seconds since the epoch), as the oldest ring or this process knows it."""
@@ -125,7 +126,7 @@ class FlightRecorder:
             if self._ring is not None:
                 yield self._ring.memory[:]
             return
-        for path in self._directory.glob("recent_*.ring"):
+        for path in ring.paths(self._directory, "recent"):
             with suppress(OSError):
                 content = path.read_bytes()
                 if _valid(content):
@@ -140,11 +141,11 @@ class FlightRecorder:
                 if now < self._retry_at:  # a directory that cannot be written must not cost every request
                     raise OSError(f"{self._directory}: no ring for the flight recorder")
                 self._retry_at = now + _RETRY_SECONDS
-                self._ring = _claimed(self._directory, self._size, self._born)
+                self._ring = _open(self._directory, self._size, self._born)
             return self._ring
 
-    def _forget(self) -> None:
-        """No ring yet; also in a forked child, whose copy would be a second writer to the parent's."""
+    def after_fork(self) -> None:
+        """Begin without a ring: the copy of the parent's would have two writers."""
         self._ring = None
         self._lock = threading.Lock()
         self._retry_at = 0.0
@@ -156,33 +157,27 @@ class _Ring:
     sequence: Iterator[int]  # of itertools.count: next() is atomic among threads
 
 
-def _claimed(directory: Path | None, size: int, born: float) -> _Ring:
-    """A ring that this process alone writes: the first one whose number nobody holds."""
+def _open(directory: Path | None, size: int, born: float) -> _Ring:
+    """A ring that this process alone writes."""
     length = _HEADER_SIZE + size * _RECORD_SIZE
     header = _HEADER.pack(_MAGIC, _RECORD_SIZE, size, born)
     if directory is None:
         memory = mmap.mmap(-1, length)
         memory[: len(header)] = header
         return _Ring(memory, itertools.count())
-    for number in itertools.count():
-        path = directory / f"recent_{number}.ring"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            content = path.read_bytes()
-            if len(content) != length or not _valid(content):  # new, of another size, or garbage
-                os.ftruncate(file, 0)
-                os.posix_fallocate(file, 0, length)  # a full disk is an error here, not SIGBUS at a write
-                os.pwrite(file, header, 0)
-                content = header
-            following = max((sequence for sequence, _ in _requests(content)), default=-1) + 1
-            # The mapping keeps a duplicate of the descriptor, and with it the lock, until it is dropped.
-            return _Ring(mmap.mmap(file, length), itertools.count(following))
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(file)
-    raise AssertionError("itertools.count ended")
+    file = ring.claim(directory, "recent")
+    try:
+        content = os.pread(file, length + 1, 0)
+        if len(content) != length or not _valid(content):  # new, of another size, or garbage
+            os.ftruncate(file, 0)
+            os.posix_fallocate(file, 0, length)  # a full disk is an error here, not SIGBUS at a write
+            os.pwrite(file, header, 0)
+            content = header
+        following = max((sequence for sequence, _ in _requests(content)), default=-1) + 1
+        # The mapping keeps a duplicate of the descriptor, and with it the lock, until it is dropped.
+        return _Ring(mmap.mmap(file, length), itertools.count(following))
+    finally:
+        os.close(file)
 
 
 def _valid(content: bytes) -> bool:
@@ -196,12 +191,12 @@ def _valid(content: bytes) -> bool:
     )
 
 
-def names_of(exchange: Exchange) -> bytes:
+def _names(observation: Observation) -> bytes:
     """The part of a record that is the same for all requests of a rule with the same outcome."""
-    exchange.name()
-    flags = f"{exchange.failed:d}{exchange.disconnected:d}"
-    names = (exchange.method, exchange.error_type, exchange.endpoint, exchange.rule)
-    return (f"{exchange.status:03d}{flags}" + "\0".join(names)).encode("utf-8", "replace")[:_NAMES_LIMIT]
+    observation.name()
+    flags = f"{observation.failed:d}{observation.disconnected:d}"
+    names = (observation.method, observation.error_type, observation.endpoint, observation.rule)
+    return (f"{observation.status:03d}{flags}" + "\0".join(names)).encode("utf-8", "replace")[:_NAMES_LIMIT]
 
 
 def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
@@ -240,14 +235,3 @@ def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
                 disconnected=names[4] == "1",
             ),
         )
-
-
-_instances: WeakSet[FlightRecorder] = WeakSet()
-
-
-def _after_fork() -> None:
-    for recorder in _instances:
-        recorder._forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)

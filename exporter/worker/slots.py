@@ -1,9 +1,7 @@
 """One-second slots of the last minute: requests and errors, and the exact minimum and maximum of each group.
 
-Each process writes a file of its own, `slots_<n>.ring` in the worker directory, or anonymous memory where
-there is none. The number n is claimed with a lock on the file, which the kernel releases when the process
-dies, so the next worker inherits the file with the last minute of the dead one, and there are never more
-files than there were workers at a time.
+Each process writes a ring of its own, `slots_<n>.ring` in the worker directory, or anonymous memory where
+there is none. The next worker inherits the ring with the last minute of a dead one.
 
 Layout, native byte order: used bytes (8), then for each group the length of its name in bytes (8), the name
 padded to 8, and 60 slots of five doubles: second, minimum, maximum, requests, errors. Seconds are of the
@@ -12,14 +10,15 @@ system-wide monotonic clock.
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import mmap
 import os
 import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
+
+from exporter.worker import ring
 
 WINDOW = 60
 SLOT = 5
@@ -38,7 +37,7 @@ class Slots:
     def __init__(self, directory: str | None) -> None:
         """Claim a file in `directory`; raises OSError where that is not possible."""
         self._directory = directory
-        self._descriptor = -1 if directory is None else _claim(directory)
+        self._descriptor = -1 if directory is None else ring.claim(directory, "slots")
         size = _INITIAL
         if self._descriptor >= 0:
             size = max(size, os.fstat(self._descriptor).st_size)
@@ -58,9 +57,9 @@ class Slots:
 
     def entry(self, name: str) -> int:
         """The index into `view` of the first slot of this group; makes the entry where there is none."""
-        found = self._entries.get(name)
-        if found is not None:
-            return found
+        place = self._entries.get(name)
+        if place is not None:
+            return place
         encoded = name.encode(errors="surrogateescape")
         padded = encoded + bytes(-len(encoded) % 8)
         start = self._used + 8 + len(padded)
@@ -86,19 +85,19 @@ class Slots:
         """Requests and errors of the last 60 seconds before `now` (monotonic seconds), over all workers."""
         requests = errors = 0.0
         for _, slots in self._read():
-            for _, _, _, some, wrong in _fresh(slots, now):
-                requests += some
-                errors += wrong
+            for _, _, _, count, failures in _fresh(slots, now):
+                requests += count
+                errors += failures
         return round(requests), round(errors)
 
     def extremes(self, now: float) -> dict[str, tuple[float, float]]:
         """Minimum and maximum duration of each group in the last 60 seconds, over all workers."""
-        found: dict[str, tuple[float, float]] = {}
+        extremes: dict[str, tuple[float, float]] = {}
         for name, slots in self._read():
             for _, low, high, _, _ in _fresh(slots, now):
-                known = found.get(name, (low, high))
-                found[name] = min(low, known[0]), max(high, known[1])
-        return found
+                lowest, highest = extremes.get(name, (low, high))
+                extremes[name] = min(low, lowest), max(high, highest)
+        return extremes
 
     def _grow(self, needed: int) -> None:
         size = len(self._map)
@@ -120,7 +119,7 @@ class Slots:
         if self._directory is None:
             contents = [self._map[: self._used]]
         else:
-            contents = [_content(path) for path in glob.glob(os.path.join(self._directory, "slots_*.ring"))]
+            contents = [_content(path) for path in ring.paths(self._directory, "slots")]
         for content in contents:
             try:
                 for name, start in _walk(content):
@@ -129,24 +128,7 @@ class Slots:
                 continue  # cut short or garbage: it costs its own slots only
 
 
-def _claim(directory: str) -> int:
-    """The descriptor of the first slots file that no living process holds."""
-    number = 0
-    while True:
-        path = os.path.join(directory, f"slots_{number}.ring")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            number += 1
-        except BaseException:
-            os.close(descriptor)
-            raise
-
-
-def _content(path: str) -> bytes:
+def _content(path: Path) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(8)

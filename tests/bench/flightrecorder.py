@@ -13,8 +13,8 @@ import time
 
 from werkzeug.routing import Rule
 
-from exporter.measure.exchange import Exchange, Outcome
-from exporter.worker.flightrecorder import FlightRecorder, names_of
+from exporter.observation import Observation, Outcome
+from exporter.worker.flightrecorder import FlightRecorder
 from tests.bench.rows import Row, save
 from tests.rig.exchanges import exchange
 
@@ -40,7 +40,7 @@ def microseconds(directory: str | None) -> float:
     """Processor time of one request in the best round."""
     recorder = FlightRecorder(1000, directory)
     request = exchange(trace_id="ab" * 16)
-    request.outcome = Outcome(_unmeasured, names_of(request), Rule("/orders/<int:id>"), "200", bodiless=False)
+    request.outcome = Outcome(_unmeasured, Rule("/orders/<int:id>"), "200", bodiless=False)
 
     def seconds() -> float:
         before = time.process_time()
@@ -51,7 +51,7 @@ def microseconds(directory: str | None) -> float:
     return min(seconds() for _ in range(ROUNDS)) / REQUESTS * 1e6
 
 
-def _unmeasured(exchange: Exchange, now: float) -> None:
+def _unmeasured(observation: Observation, now: float) -> None:
     """An outcome's recorder, which this benchmark leaves out."""
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 from pythonjsonlogger.json import JsonFormatter
 
-from exporter.log.destinations import RotatingFile
 from exporter.log.requestlog import RequestLog
+from exporter.log.rotating import RotatingFile
 from exporter.measure.exchange import Exchange
 from exporter.settings import Settings
 from tests.bench.rows import Row, save

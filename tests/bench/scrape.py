@@ -23,7 +23,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.utils import floatToGoString
 
 from exporter.scrape.exposition import Exposition
+from exporter.scrape.sources import DirectorySource, RegistrySource
 from exporter.settings import DEFAULT_BUCKETS
+from exporter.store.directory import WorkerDirectory
 from exporter.store.workerfile import WorkerFile
 from tests.bench.rows import Row, save
 from tests.rig.workerfiles import NOBODY, histogram, living
@@ -69,7 +71,7 @@ def one_process() -> list[Row]:
     for labels in CHILDREN:
         for _ in range(20):
             family.labels(**labels).observe(chance.expovariate(2))
-    exposition = Exposition(registry)
+    exposition = Exposition(RegistrySource(registry))
     assert exposition.render()[0] == generate_latest(registry)
     assert exposition.render(OPENMETRICS)[0] == generate_openmetrics(registry)  # type: ignore[no-untyped-call]
     theirs = cpu_ms(lambda: generate_latest(registry), 10)
@@ -105,10 +107,11 @@ def several_processes(
         MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 
-    young = Exposition(CollectorRegistry(), str(fresh))
-    exposition = Exposition(CollectorRegistry(), str(aged))
+    young = _exposition(fresh)
+    shared = WorkerDirectory(aged)
+    exposition = Exposition(DirectorySource(shared, []))
     assert sorted(young.render()[0].split(b"\n")) == sorted(theirs_of(fresh).split(b"\n"))
-    cold = cpu_ms(lambda: Exposition(CollectorRegistry(), str(fresh)).render(), 5)
+    cold = cpu_ms(lambda: _exposition(fresh).render(), 5)
     ours: dict[int, float] = {}
     theirs: dict[int, float] = {}
     for number in dead:
@@ -122,7 +125,7 @@ def several_processes(
     # In turns, so that a busy moment of the machine meets both.
     turns = [(cpu_ms(young.render, 1), cpu_ms(exposition.render, 1)) for _ in range(60)]
     first, last = (min(times) for times in zip(*turns, strict=True))
-    left = exposition.worker_files()
+    left = shared.counts()
     assert left == {"live": WORKERS, "archive": int(bool(dead[-1])), "corrupt": 0}, left
     for file in files:
         file.close()
@@ -152,6 +155,10 @@ def several_processes(
     if dead[-1] in beside:
         rows.append(Row(f"prometheus_client after {dead[-1]} dead", round(theirs[dead[-1]]), "ms a scrape"))
     return rows, ours, theirs
+
+
+def _exposition(directory: Path) -> Exposition:
+    return Exposition(DirectorySource(WorkerDirectory(directory), []))
 
 
 def worker(directory: Path, number: int) -> WorkerFile:

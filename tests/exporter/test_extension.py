@@ -91,7 +91,7 @@ def test_one_application_twice_raises_and_says_what_to_do() -> None:
         exporter.init_app(app)
     with pytest.raises(RuntimeError, match="call init_app once for each application"):
         FlaskExporter(app, registry=CollectorRegistry())
-    assert app.extensions["flask_exporter"] is exporter
+    assert app.extensions["flask_exporter"].exporter is exporter
 
 
 def test_other_labels_on_the_same_registry_raise_and_say_what_to_do() -> None:
@@ -231,7 +231,7 @@ def test_excluded_paths_are_not_measured(excluded: str | list[str]) -> None:
     call(app, "/elsewhere")
 
     assert durations(exporter) == {("GET", "_unmatched", "404"): 1}
-    assert [one.path for one in exporter.recent.read()] == ["/elsewhere"]
+    assert [one.path for one in exporter.core.recorder.read()] == ["/elsewhere"]
 
 
 def test_excluded_paths_are_paths_as_flask_reads_them() -> None:
@@ -270,7 +270,7 @@ def test_do_not_track_hides_a_request_from_everything_but_its_own_decorators() -
         "requests_in_progress",
     ):
         assert counted(exporter, f"flask_http_{family}") == {}
-    assert exporter.recent.read() == []
+    assert exporter.core.recorder.read() == []
 
 
 def test_exclude_all_metrics_hides_a_request_from_its_decorators_too() -> None:
@@ -425,7 +425,7 @@ def test_a_failing_scrape_says_why_and_is_counted(monkeypatch: pytest.MonkeyPatc
         raise OSError("no such directory")
 
     with monkeypatch.context() as patched:
-        patched.setattr(exporter.exposition, "render", broken)
+        patched.setattr(exporter.core.exposition, "render", broken)
         answer = call(app, "/metrics")
 
     assert answer.status == "500 INTERNAL SERVER ERROR"

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
-from exporter.measure.instruments import Instruments
+from exporter.measure.instruments import ExtendedInstruments, Instruments
 from exporter.worker.failures import STAGES, Failures
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.slots import Slots
@@ -62,7 +62,7 @@ def test_labels_that_fail(options: dict[str, Any]) -> None:
 
 def test_a_routing_map_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for a request that Flask has dropped already, here because the view exits."""
-    monkeypatch.setattr("exporter.extension.request_of", lambda _: Raises())
+    monkeypatch.setattr("exporter.measure.grouping.request_of", lambda _: Raises())
     app, exporter = measured()
     app.add_url_rule("/exit", "exit", Raises(SystemExit(3)))
 
@@ -71,12 +71,12 @@ def test_a_routing_map_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counted(exporter, "flask_http_request_duration_seconds_count") == {("GET", "_unmatched", "500"): 1}
 
 
-@pytest.mark.parametrize("target", ["recorder", "error", "_build", "_errors_cell"])
+@pytest.mark.parametrize("target", ["recorder", "error", "_build", "_error_cell"])
 def test_instruments_that_fail(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     app, exporter = measured()
     fault = Raises()
     monkeypatch.setattr(Instruments, "prime", lambda *_: None)
-    monkeypatch.setattr(Instruments, target, fault)
+    monkeypatch.setattr(ExtendedInstruments, target, fault)
 
     assert answers(app) == BARE
     assert fault.calls > 0
@@ -86,13 +86,13 @@ def test_instruments_that_fail(target: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_slots_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file for them: this process keeps its own, nobody else sees them."""
-    monkeypatch.setattr("exporter.worker.slots._claim", Raises(OSError(28, "No space left on device")))
+    monkeypatch.setattr("exporter.worker.slots.ring.claim", Raises(OSError(28, "No space left on device")))
     app, exporter = measured()
-    exporter.worker._directory = "/nowhere"
+    exporter.core.worker._directory = "/nowhere"
 
     assert answers(app) == BARE
     assert failures(exporter) == {"slots": 1}
-    assert exporter._window() == (REQUESTS, 4 + 1)  # all of /boom, and /break read to its end
+    assert exporter.core.window() == (REQUESTS, 4 + 1)  # all of /boom, and /break read to its end
     assert call(app, "/health").status == "200 OK"
 
 
@@ -121,7 +121,7 @@ def test_a_sink_that_fails(
     assert failures(exporter) == {stage: REQUESTS}
     assert fault.calls == REQUESTS
     assert sum(counted(exporter, "flask_http_request_total").values()) == REQUESTS
-    exporter.request_log.close()
+    exporter.core.request_log.close()
 
 
 def test_a_clock_that_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_a_queue_time_that_cannot_be_told(target: str, monkeypatch: pytest.Monke
     from exporter.pages.access import Access
 
     fault = Raises()
-    monkeypatch.setattr(Access if target == "from_proxy" else Instruments, target, fault)
+    monkeypatch.setattr(Access if target == "from_proxy" else ExtendedInstruments, target, fault)
     app, exporter = measured(trusted_proxies="127.0.0.0/8")
 
     monkeypatch.setitem(REQUEST_ID, "HTTP_X_REQUEST_START", "1700000000")
@@ -165,7 +165,7 @@ def test_a_queue_time_that_cannot_be_told(target: str, monkeypatch: pytest.Monke
 def test_a_beginning_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     app, exporter = measured()
     with monkeypatch.context() as patched:
-        patched.setattr(Instruments, "begin", Raises())
+        patched.setattr(ExtendedInstruments, "begin", Raises())
         assert answers(app) == BARE
     assert failures(exporter) == {"middleware": REQUESTS}
 

@@ -11,24 +11,26 @@ import pytest
 from flask import Flask, abort, request
 from prometheus_client import CollectorRegistry
 
-from exporter import FlaskExporter
+from exporter import FlaskExporter, forks
 from exporter.labels import METHODS, SeriesCap, error_type_of
 from tests.rig.wsgi import call, counted
+
+LABELS = ("method", "url_rule", "status")
 
 # The cap
 
 
 def test_below_the_limit_every_label_set_is_its_own() -> None:
-    cap = SeriesCap(3, group=1, status=2)
+    cap = SeriesCap(3, LABELS, "url_rule")
 
     for number in range(3):
         labels = ("GET", f"/{number}", "200")
-        assert cap.admit(labels, known=False) == labels
-        assert cap.admit(labels, known=False) == labels
+        assert cap.admit(labels, own=False) == labels
+        assert cap.admit(labels, own=False) == labels
 
 
 @pytest.mark.parametrize(
-    ("labels", "known", "folded"),
+    ("labels", "own", "folded"),
     [
         (("PUT", "/orders", "404"), True, ("_OTHER", "/orders", "4xx")),
         (("PUT", "/made-up", "404"), False, ("_OTHER", "_other", "4xx")),
@@ -36,22 +38,23 @@ def test_below_the_limit_every_label_set_is_its_own() -> None:
     ],
 )
 def test_above_the_limit_a_known_rule_stays_and_the_rest_is_folded(
-    labels: tuple[str, ...], known: bool, folded: tuple[str, ...]
+    labels: tuple[str, ...], own: bool, folded: tuple[str, ...]
 ) -> None:
-    cap = SeriesCap(1, group=1, status=2)
-    cap.admit(("GET", "/first", "200"), known=True)
+    cap = SeriesCap(1, LABELS, "url_rule")
+    cap.admit(("GET", "/first", "200"), own=True)
 
-    assert cap.admit(labels, known) == folded
-    assert cap.admit(("GET", "/first", "200"), known=True) == ("GET", "/first", "200")
+    assert cap.admit(labels, own) == folded
+    assert cap.admit(("GET", "/first", "200"), own=True) == ("GET", "/first", "200")
 
 
 def test_further_labels_are_folded_and_a_family_without_groups_has_none() -> None:
-    errors, totals = SeriesCap(0, group=1, status=2), SeriesCap(0, group=None, status=1)
+    errors = SeriesCap(0, (*LABELS, "error_type", "region"), "url_rule")
+    totals = SeriesCap(0, ("method", "status", "region"))
 
-    assert errors.admit(("GET", "/orders", "500", "KeyError", "north"), known=True) == (
+    assert errors.admit(("GET", "/orders", "500", "KeyError", "north"), own=True) == (
         "_OTHER", "/orders", "5xx", "_other", "_other"
     )  # fmt: skip
-    assert totals.admit(("GET", "500", "north"), known=True) == ("_OTHER", "5xx", "_other")
+    assert totals.admit(("GET", "500", "north"), own=True) == ("_OTHER", "5xx", "_other")
 
 
 def test_every_status_has_an_error_type() -> None:
@@ -136,10 +139,10 @@ def bounded(exporter: FlaskExporter, limit: int) -> None:
     most = limit + 6 * (RULES + 2)
     for name, number in series(exporter).items():
         assert number <= most, f"{name}: {number}"
-    for instruments in exporter.worker.forks:
-        for name in ("recorders", "_folded", "_errors_cells", "outcomes", "_children"):
-            assert len(getattr(instruments, name, ())) <= 5 * most, name
-    assert len(exporter.worker.slots._entries) <= most
+    for owner in forks.owners():
+        for name in ("recorders", "_folded", "_errors", "table"):
+            assert len(getattr(owner, name, ())) <= 5 * most, name
+    assert len(exporter.core.worker.slots._entries) <= most
 
 
 def test_a_hundred_thousand_random_requests_stay_within_the_cap() -> None:

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import app as service
 from exporter import Settings
+from exporter.settings import meanings
 from prometheus.run.plan import PORTS, TOP, Plan
 from tests.rig.alerts import ALERTS, rules
 from tests.rig.places import ROOT
@@ -77,11 +78,11 @@ def test_alerts() -> None:
 
 
 def test_exporter_settings() -> None:
-    """Every field of Settings with its default, written as the variable would have it."""
+    """Every setting in its order, its meaning, and its default as the variable would have it."""
     defaults = Settings()
     documented = {name: default for name, default, _ in table("The exporter")}
 
-    assert set(documented) == {f"EXPORTER_{field.upper()}" for field in Settings.__slots__}
+    assert [(name, meaning) for name, _, meaning in table("The exporter")] == list(meanings())
     for name, text in documented.items():
         field = name.removeprefix("EXPORTER_").lower()
         if text:
@@ -132,8 +133,8 @@ def test_run_settings() -> None:
 def test_paths_of_a_service(app: Flask) -> None:
     """Every path that the exporter serves."""
     assert {path for path, _ in table("What a service answers")} == app.extensions[
-        "flask_exporter_endpoints"
-    ].paths
+        "flask_exporter"
+    ].endpoints.paths
 
 
 def test_dashboards() -> None:

@@ -17,7 +17,8 @@ from functools import partial
 from mmap import mmap
 from pathlib import Path
 
-from exporter.store.directory import WorkerDirectory, WorkerFile
+from exporter.store.directory import WorkerDirectory
+from exporter.store.workerfile import WorkerFile
 from tests.rig.workerfiles import NOBODY, dead, histogram, key, samples, total
 
 WORKERS = 4
@@ -60,7 +61,7 @@ def killed_at(step: int, action: Callable[[], object]) -> bool:
 def shown(path: Path) -> dict[str, float]:
     """What a reader sees that leaves everything as it is."""
     directory = WorkerDirectory(path)
-    contents, _ = directory._read()
+    contents = directory._contents.read().contents
     return {
         name + str(sorted(labels.items())): value
         for family, values in directory._merge(contents)

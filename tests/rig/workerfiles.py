@@ -12,7 +12,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from exporter.store.directory import WorkerDirectory, WorkerFile
+from exporter.store.directory import WorkerDirectory
+from exporter.store.workerfile import WorkerFile
 
 # Higher than any process id of Linux, so that no process has it.
 NOBODY = 5_000_000

@@ -22,8 +22,9 @@ from flask.logging import default_handler
 from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
-from exporter.log.destinations import RotatingFile
-from exporter.log.requestlog import RequestContext, RequestLog
+from exporter.log.records import RequestContext
+from exporter.log.requestlog import RequestLog
+from exporter.log.rotating import RotatingFile
 from exporter.settings import Settings, SettingsError
 from tests.rig.exchanges import exchange
 from tests.rig.wsgi import application, call
@@ -267,7 +268,7 @@ class TestRotation:
         """A full disk takes a part of a line; a limit on file sizes stands in for it."""
         program = f"""
 import resource
-from exporter.log.destinations import RotatingFile
+from exporter.log.rotating import RotatingFile
 
 to = RotatingFile({str(path)!r}, 10_000, 1)
 to.write(b"first\\n", 6)
@@ -406,7 +407,7 @@ def app(path: Path) -> Iterator[Flask]:
         raise ValueError("half-way")
 
     yield app
-    exporter.request_log.close()
+    exporter.core.request_log.close()
 
 
 class TestRecords:
@@ -547,7 +548,7 @@ class TestRecords:
     def test_two_applications_with_one_log_write_a_record_once(self, app: Flask, path: Path) -> None:
         second = FlaskExporter(Flask("stock"), registry=CollectorRegistry(), request_log=str(path))
         app.logger.error("once")
-        second.request_log.close()
+        second.core.request_log.close()
 
         assert [record["message"] for record in _lines(path)] == ["once"]
 
@@ -588,7 +589,7 @@ class TestFailures:
         monkeypatch.undo()
 
         assert (answer.status, answer.data) == (whole.status, whole.data)
-        registry = app.extensions["flask_exporter"].registry
+        registry = app.extensions["flask_exporter"].exporter.registry
         assert registry.get_sample_value("flask_exporter_failures_total", {"stage": "request_log"}) == 1.0
 
 

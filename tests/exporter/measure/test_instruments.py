@@ -234,12 +234,12 @@ def test_a_slot_of_an_earlier_minute_starts_anew(monkeypatch: pytest.MonkeyPatch
 
     for _ in range(3):
         call(app, "/boom")
-    assert exporter.worker.slots.totals(clock.now) == (3, 3)
+    assert exporter.core.worker.slots.totals(clock.now) == (3, 3)
 
     clock.advance(60)
-    assert exporter.worker.slots.totals(clock.now) == (0, 0)
+    assert exporter.core.worker.slots.totals(clock.now) == (0, 0)
     call(app, "/orders/7")
-    assert exporter.worker.slots.totals(clock.now) == (1, 0)
+    assert exporter.core.worker.slots.totals(clock.now) == (1, 0)
 
 
 def test_the_parents_metrics_alone_can_be_had() -> None:
@@ -288,5 +288,5 @@ def test_two_prefixes_on_one_application_each_count_each_request_once() -> None:
         assert counted(exporter, f"{prefix}_http_request_exceptions_total") == {("GET", "500"): 1}
         assert counted(exporter, f"{prefix}_http_requests_in_progress") == {}
     assert counted(exporter, "flask_worker_threads_busy") == {}
-    assert len(exporter.recent.read()) == 3
-    assert exporter._window() == (3, 1)
+    assert len(exporter.core.recorder.read()) == 3
+    assert exporter.core.window() == (3, 1)

@@ -5,29 +5,31 @@ from __future__ import annotations
 import pytest
 from flask import Response
 
-from exporter.measure import middleware
-from exporter.measure.instruments import Instruments
-from exporter.measure.middleware import Middleware
-from exporter.measure.recorder import Recorder, announced_size
+from exporter import forks
+from exporter.measure import outcomes
+from exporter.measure.instruments import ExtendedInstruments as Extended
+from exporter.measure.recorder import announced_size
+from exporter.observation import Recorder
 from tests.rig.exchanges import exchange
 from tests.rig.wsgi import RULE, application, call, counted
 
 
 @pytest.fixture
-def instruments() -> Instruments:
+def instruments() -> Extended:
     """Ready for the first request."""
     _, exporter = application()
-    (made,) = (one for one in exporter.worker.forks if isinstance(one, Instruments))
-    made.begin()
-    return made
+    instruments = exporter.core.worker.families["flask_"]
+    assert isinstance(instruments, Extended)
+    instruments.begin()
+    return instruments
 
 
-def recorder(instruments: Instruments, status: str) -> Recorder:
+def recorder(instruments: Extended, status: str) -> Recorder:
     """That of a status of the rule."""
-    return instruments.recorder(("GET", RULE, status), known=True)
+    return instruments.recorder(("GET", RULE, status), own=True)
 
 
-def test_minimum_and_maximum_are_those_of_all_statuses_of_a_rule(instruments: Instruments) -> None:
+def test_minimum_and_maximum_are_those_of_all_statuses_of_a_rule(instruments: Extended) -> None:
     """Each recorder keeps what it saw; another's slower or faster request is not forgotten for it."""
     good, bad = recorder(instruments, "200"), recorder(instruments, "500")
     good(exchange(duration=0.5), 1000.1)
@@ -40,7 +42,7 @@ def test_minimum_and_maximum_are_those_of_all_statuses_of_a_rule(instruments: In
     assert instruments.slots.totals(1000.9) == (5, 2)
 
 
-def test_each_second_begins_anew(instruments: Instruments) -> None:
+def test_each_second_begins_anew(instruments: Extended) -> None:
     """Also where a minute ago the same slot was used."""
     record = recorder(instruments, "200")
     record(exchange(duration=9.0), 1000.9)
@@ -54,7 +56,9 @@ def test_each_second_begins_anew(instruments: Instruments) -> None:
     assert instruments.slots.totals(1061.0) == (1, 0)
 
 
-def test_a_request_that_another_thread_overtook_counts_in_the_later_second(instruments: Instruments) -> None:
+def test_a_request_that_another_thread_overtook_counts_in_the_later_second(
+    instruments: Extended,
+) -> None:
     record = recorder(instruments, "200")
     record(exchange(duration=0.2), 1001.0)
     record(exchange(duration=0.1), 1000.9)
@@ -73,7 +77,7 @@ def test_the_announced_size_is_a_number_or_nothing(length: str, size: int) -> No
 
 def test_status_lines_that_an_application_invents_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is counted under its number, and only so many are remembered."""
-    monkeypatch.setattr(middleware, "OUTCOMES", 5)
+    monkeypatch.setattr(outcomes, "LIMIT", 5)
     app, exporter = application()
 
     @app.get("/invent/<reason>")
@@ -83,9 +87,9 @@ def test_status_lines_that_an_application_invents_fill_no_memory(monkeypatch: py
     for _ in range(2):
         for number in range(20):
             assert call(app, f"/invent/{number}").status == f"299 {number}"
-    (measuring,) = (one for one in exporter.worker.forks if isinstance(one, Middleware))
+    tables = [owner.table for owner in forks.owners() if isinstance(owner, outcomes.Outcomes)]
 
-    assert len(measuring.outcomes) == 5
+    assert len(tables[-1]) == 5
     assert counted(exporter, "flask_http_request_duration_seconds_count") == {
         ("GET", "/invent/<reason>", "299"): 40
     }

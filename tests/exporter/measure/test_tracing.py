@@ -62,7 +62,7 @@ def service(tmp_path: Path, stock: tuple[str, list[str]]) -> Iterator[Service]:
     """A service that calls the other one, with everything on."""
     made = Service(tmp_path / "requests.jsonl", stock[0])
     yield made
-    made.exporter.request_log.close()
+    made.exporter.core.request_log.close()
 
 
 class Service:

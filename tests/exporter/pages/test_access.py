@@ -18,7 +18,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import pytest
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from exporter.pages.access import Access, TokenError, client_address
+from exporter.addresses import client_address
+from exporter.pages.access import Access, TokenError
 from exporter.settings import Settings
 from tests.rig.deadline import eventually
 

@@ -30,7 +30,7 @@ def test_they_are_no_traffic(path: str) -> None:
     assert "X-Request-ID" not in dict(answer.headers)
     for family in ("request_total", "requests_in_progress", "request_duration_seconds_count"):
         assert counted(exporter, f"flask_http_{family}") == {}
-    assert exporter.recent.read() == []
+    assert exporter.core.recorder.read() == []
 
 
 @pytest.mark.parametrize("path", OWN)

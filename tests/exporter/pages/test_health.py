@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -13,9 +14,12 @@ import pytest
 from flask import Flask, current_app
 from prometheus_client import CollectorRegistry
 
-from exporter import FlaskExporter
-from exporter.pages import health
-from exporter.pages.health import Health, Thresholds
+from exporter import FlaskExporter, Settings
+from exporter.pages import checks as checks_module
+from exporter.pages.access import Access
+from exporter.pages.answers import Answer
+from exporter.pages.checks import Checks
+from exporter.pages.health import Health, Vitals
 from tests.rig.deadline import eventually
 
 
@@ -27,17 +31,31 @@ def release() -> Iterator[threading.Event]:
     event.set()
 
 
+INSIDER = {"REMOTE_ADDR": "127.0.0.1"}
+OUTSIDER = {"REMOTE_ADDR": "203.0.113.7"}
+
+
 def _health(
-    window: tuple[int, int] = (0, 0), draining: Callable[[], bool] = lambda: False, **thresholds: Any
+    checks: Checks | None = None,
+    window: tuple[int, int] = (0, 0),
+    draining: Callable[[], bool] = lambda: False,
+    **settings: Any,
 ) -> Health:
-    return Health(Thresholds(**thresholds), window=lambda: window, draining=draining, uptime=lambda: 12.3456)
+    vitals = Vitals(window=lambda: window, draining=draining, uptime=lambda: 12.3456)
+    loaded = Settings.load({}, **settings)
+    return Health(checks or Checks(), vitals, Access(loaded), loaded)
+
+
+def _read(answer: Answer) -> tuple[Any, int]:
+    """The document and the status of a page."""
+    return json.loads(answer.body), answer.status
 
 
 class TestReport:
     def test_a_service_without_checks_and_traffic_is_healthy(self) -> None:
         expected = {"status": "healthy", "uptime_seconds": 12.346, "error_rate": 0.0, "checks": {}}
 
-        assert _health().report(details=True) == (expected, 200)
+        assert _read(_health().report(INSIDER)) == (expected, 200)
 
     @pytest.mark.parametrize(
         ("requests", "errors", "status"),
@@ -54,39 +72,40 @@ class TestReport:
     def test_the_error_rate_of_the_last_minute_grades_it(
         self, requests: int, errors: int, status: str
     ) -> None:
-        body, code = _health((requests, errors)).report(details=True)
+        body, code = _read(_health(window=(requests, errors)).report(INSIDER))
 
         assert (body["status"], body["error_rate"], code) == (status, errors / requests, 200)
 
     def test_thresholds_and_least_traffic_can_be_set(self) -> None:
-        service = _health((5, 1), warning=0.1, degraded=0.5, min_requests=5)
+        service = _health(window=(5, 1), health_warning=0.1, health_degraded=0.5, health_min_requests=5)
 
-        assert service.report(details=False) == ({"status": "warning"}, 200)
+        assert _read(service.report(OUTSIDER)) == ({"status": "warning"}, 200)
 
     def test_a_check_that_fails_makes_it_unhealthy_and_says_why_to_insiders_only(self) -> None:
-        service = _health()
+        checks = Checks()
 
-        @service.health_check("database")
+        @checks.health_check("database")
         def database() -> None:
             raise ConnectionError("refused")
 
-        body, code = service.report(details=True)
+        service = _health(checks)
+        body, code = _read(service.report(INSIDER))
 
         assert (body["status"], code) == ("unhealthy", 503)
         assert body["checks"]["database"]["error"] == "ConnectionError: refused"
         assert body["checks"]["database"]["up"] is False
-        assert service.report(details=False) == ({"status": "unhealthy"}, 503)
-        assert service.ready(details=False) == ({"status": "not ready"}, 503)
+        assert _read(service.report(OUTSIDER)) == ({"status": "unhealthy"}, 503)
+        assert _read(service.ready(OUTSIDER)) == ({"status": "not ready"}, 503)
 
     def test_draining_is_not_ready_and_alive(self) -> None:
         draining = threading.Event()
         service = _health(draining=draining.is_set)
 
-        assert service.ready(details=True) == ({"status": "ready", "checks": {}}, 200)
+        assert _read(service.ready(INSIDER)) == ({"status": "ready", "checks": {}}, 200)
         draining.set()
-        assert service.ready(details=True) == ({"status": "draining"}, 503)
-        assert service.live() == ({"status": "alive"}, 200)
-        assert service.report(details=False) == ({"status": "healthy"}, 200)
+        assert _read(service.ready(INSIDER)) == ({"status": "draining"}, 503)
+        assert _read(service.live(OUTSIDER)) == ({"status": "alive"}, 200)
+        assert _read(service.report(OUTSIDER)) == ({"status": "healthy"}, 200)
 
 
 class TestChecks:
@@ -105,38 +124,38 @@ class TestChecks:
     def test_it_is_down_if_it_raises_or_returns_false(
         self, answer: Callable[[], object], error: str | None
     ) -> None:
-        service = _health()
-        service.health_check("one")(answer)
-        result = service.results()["one"]
+        checks = Checks()
+        checks.health_check("one")(answer)
+        result = checks.results()["one"]
 
         assert (result.up, result.error) == (error is None, error)
 
     def test_it_runs_in_the_application_context_of_who_is_asked(self) -> None:
-        service = _health()
+        checks = Checks(lambda: current_app._get_current_object().app_context())  # type: ignore[attr-defined]
         seen: list[str] = []
-        service.health_check("app")(lambda: seen.append(current_app.name))
+        checks.health_check("app")(lambda: seen.append(current_app.name))
         with Flask("orders").app_context():
-            assert service.results()["app"].up
+            assert checks.results()["app"].up
 
         assert seen == ["orders"]
 
     def test_all_run_side_by_side(self) -> None:
         """Three that wait for each other pass only if they run at the same time."""
-        service = _health()
+        checks = Checks()
         barrier = threading.Barrier(3)
         for name in ("a", "b", "c"):
-            service.health_check(name, timeout=10)(lambda: barrier.wait(10) < 0 or None)
+            checks.health_check(name, timeout=10)(lambda: barrier.wait(10) < 0 or None)
 
-        assert [result.up for result in service.results().values()] == [True, True, True]
+        assert [result.up for result in checks.results().values()] == [True, True, True]
 
     def test_one_that_hangs_is_down_after_its_deadline_and_the_others_are_not(
         self, release: threading.Event
     ) -> None:
-        service = _health()
-        service.health_check("hangs", timeout=0.05)(lambda: release.wait(60) and None)
-        service.health_check("works")(lambda: None)
+        checks = Checks()
+        checks.health_check("hangs", timeout=0.05)(lambda: release.wait(60) and None)
+        checks.health_check("works")(lambda: None)
         started = time.monotonic()
-        results = service.results()
+        results = checks.results()
 
         assert time.monotonic() - started < 5
         assert (results["hangs"].up, results["hangs"].error) == (False, "no answer within 0.05 s")
@@ -145,51 +164,51 @@ class TestChecks:
     def test_one_that_hangs_does_not_pile_up_threads(
         self, release: threading.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(health, "_CACHED_SECONDS", -1.0)
-        service = _health()
+        monkeypatch.setattr(checks_module, "_CACHED_SECONDS", -1.0)
+        checks = Checks()
         runs: list[int] = []
 
         def hangs() -> None:
             runs.append(1)
             release.wait(60)
 
-        service.health_check("piles", timeout=0.02)(hangs)
+        checks.health_check("piles", timeout=0.02)(hangs)
         for _ in range(20):
-            assert not service.results()["piles"].up
+            assert not checks.results()["piles"].up
 
         assert len(runs) == 1
         assert [thread.name for thread in threading.enumerate()].count("health-piles") == 1
         release.set()
-        eventually(lambda: service.results()["piles"].up, "an answer")
+        eventually(lambda: checks.results()["piles"].up, "an answer")
 
     def test_one_that_takes_too_long_stays_down_when_it_has_ended(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = [100.0]
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-        service = _health()
+        checks = Checks()
 
         def slow() -> None:
             clock[0] += 2.0
 
-        service.health_check("slow", timeout=1.0)(slow)
-        result = service.results()["slow"]
+        checks.health_check("slow", timeout=1.0)(slow)
+        result = checks.results()["slow"]
 
         assert (result.up, result.duration_seconds, result.error) == (False, 2.0, "no answer within 1 s")
 
     def test_results_are_kept_for_a_second_and_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = [100.0]
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-        service = _health()
+        checks = Checks()
         runs: list[float] = []
-        service.health_check("counted")(lambda: runs.append(clock[0]))
+        checks.health_check("counted")(lambda: runs.append(clock[0]))
         for clock[0] in (100.0, 100.5, 101.0, 101.1, 102.0, 102.2):
-            service.results()
+            checks.results()
 
         assert runs == [100.0, 101.1, 102.2]
 
     def test_callers_at_the_same_time_share_one_run(self) -> None:
-        service = _health()
+        checks = Checks()
         entered, proceed = threading.Event(), threading.Event()
         runs: list[int] = []
 
@@ -198,10 +217,10 @@ class TestChecks:
             entered.set()
             proceed.wait(10)
 
-        service.health_check("shared", timeout=10)(check)
+        checks.health_check("shared", timeout=10)(check)
         found: list[bool] = []
         callers = [
-            threading.Thread(target=lambda: found.append(service.results()["shared"].up)) for _ in range(10)
+            threading.Thread(target=lambda: found.append(checks.results()["shared"].up)) for _ in range(10)
         ]
         for caller in callers:
             caller.start()
@@ -213,40 +232,40 @@ class TestChecks:
         assert (runs, found) == ([1], [True] * 10)
 
     def test_a_check_that_is_added_later_is_asked_at_once(self) -> None:
-        service = _health()
-        service.health_check("first")(lambda: None)
-        service.results()
-        service.health_check("second")(lambda: False)
+        checks = Checks()
+        checks.health_check("first")(lambda: None)
+        checks.results()
+        checks.health_check("second")(lambda: False)
 
-        assert [result.up for result in service.results().values()] == [True, False]
+        assert [result.up for result in checks.results().values()] == [True, False]
 
     @pytest.mark.parametrize(("name", "timeout"), [("", 1.0), ("taken", 1.0), ("new", 0), ("new", -1.0)])
     def test_a_bad_registration_is_an_error_that_names_it(self, name: str, timeout: float) -> None:
-        service = _health()
-        service.health_check("taken")(lambda: None)
+        checks = Checks()
+        checks.health_check("taken")(lambda: None)
 
         with pytest.raises(ValueError, match=f"health check {name!r}"):
-            service.health_check(name, timeout=timeout)
+            checks.health_check(name, timeout=timeout)
 
     def test_the_decorated_function_stays_what_it_was(self) -> None:
         def check() -> None:
             """Asks the database."""
 
-        assert _health().health_check("one")(check) is check
+        assert Checks().health_check("one")(check) is check
 
     def test_a_forked_worker_asks_anew(self, release: threading.Event) -> None:
         """It has neither the thread of the master's run nor anybody who would give the lock back."""
-        service = _health()
+        checks = Checks()
         parent = os.getpid()
-        service.health_check("hangs", timeout=0.02)(
+        checks.health_check("hangs", timeout=0.02)(
             lambda: os.getpid() != parent or (release.wait(60) and None)
         )
-        assert not service.results()["hangs"].up
-        service._lock.acquire()
+        assert not checks.results()["hangs"].up
+        checks._lock.acquire()
         child = os.fork()
         if not child:
-            os._exit(0 if service.results()["hangs"].up else 1)
-        service._lock.release()
+            os._exit(0 if checks.results()["hangs"].up else 1)
+        checks._lock.release()
 
         assert os.waitpid(child, 0)[1] == 0
 
@@ -254,36 +273,36 @@ class TestChecks:
         def refuse(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
-        service = _health()
-        service.health_check("one")(lambda: None)
+        checks = Checks()
+        checks.health_check("one")(lambda: None)
         monkeypatch.setattr(threading.Thread, "start", refuse)
 
-        assert service.results()["one"].error == "can't start new thread"
+        assert checks.results()["one"].error == "can't start new thread"
 
     def test_a_check_may_log(self, caplog: pytest.LogCaptureFixture) -> None:
-        service = _health()
-        service.health_check("logs")(lambda: logging.getLogger("orders").warning("slow disk"))
+        checks = Checks()
+        checks.health_check("logs")(lambda: logging.getLogger("orders").warning("slow disk"))
 
-        assert service.results()["logs"].up
+        assert checks.results()["logs"].up
         assert caplog.messages == ["slow disk"]
 
 
 class TestGauge:
     def test_a_scrape_says_what_the_checks_say_now(self) -> None:
-        service = _health()
-        service.health_check("up")(lambda: None)
-        service.health_check("down")(lambda: False)
+        checks = Checks()
+        checks.health_check("up")(lambda: None)
+        checks.health_check("down")(lambda: False)
         registry = CollectorRegistry()
-        registry.register(service)
+        registry.register(checks)
 
         assert registry.get_sample_value("flask_health_check_up", {"check": "up"}) == 1.0
         assert registry.get_sample_value("flask_health_check_up", {"check": "down"}) == 0.0
 
     def test_registering_it_runs_nothing(self) -> None:
-        service = _health()
+        checks = Checks()
         runs: list[int] = []
-        service.health_check("counted")(lambda: runs.append(1))
-        CollectorRegistry(auto_describe=True).register(service)
+        checks.health_check("counted")(lambda: runs.append(1))
+        CollectorRegistry(auto_describe=True).register(checks)
 
         assert runs == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import random
 import threading
@@ -18,10 +17,11 @@ from prometheus_client.samples import Exemplar
 
 from exporter.scrape.exemplars import Observed, of_requests
 from exporter.scrape.exposition import Exposition
+from exporter.scrape.sources import DirectorySource, RegistrySource
+from exporter.store.directory import WorkerDirectory
 from exporter.worker.flightrecorder import Request
 from tests.rig.deadline import eventually
 from tests.rig.workerfiles import NOBODY, dead, histogram, living, their_lines, total
-from tests.rig.wsgi import Raises
 
 ACCEPTED = [
     None,
@@ -88,7 +88,7 @@ def test_one_process_says_what_prometheus_client_says(
 ) -> None:
     """Byte for byte in every format and escaping; again after values and children have changed."""
     encode, content_type = choose_encoder(accept or "")
-    exposition = Exposition(registry)
+    exposition = Exposition(RegistrySource(registry))
     body, headers = exposition.render(accept)
 
     assert body == encode(registry)
@@ -107,7 +107,7 @@ def test_names_select_samples(accept: str | None, registry: CollectorRegistry) -
     """`name[]` gives the samples of these names and their families' heads."""
     names = ["hits_total", "took_seconds_bucket", "plain", "size_created", "target_info", "unknown"]
     encode, _ = choose_encoder(accept or "")
-    body, _ = Exposition(registry).render(accept, names)
+    body, _ = Exposition(RegistrySource(registry)).render(accept, names)
 
     assert sorted(body.split(b"\n")) == sorted(encode(registry.restricted_registry(names)).split(b"\n"))
 
@@ -116,7 +116,7 @@ def test_created_series_can_be_turned_off(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in prometheus_client, at any time."""
-    exposition = Exposition(registry)
+    exposition = Exposition(RegistrySource(registry))
     assert b"hits_created" in exposition.render()[0]
     monkeypatch.setattr("prometheus_client.metrics._use_created", False)
 
@@ -125,7 +125,7 @@ def test_created_series_can_be_turned_off(
 
 def test_a_version_that_is_no_number_gets_the_plain_text(registry: CollectorRegistry) -> None:
     """prometheus_client raises TypeError for it."""
-    body, headers = Exposition(registry).render("application/openmetrics-text;version=1.a")
+    body, headers = Exposition(RegistrySource(registry)).render("application/openmetrics-text;version=1.a")
 
     assert dict(headers)["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert body == choose_encoder("")[0](registry)
@@ -145,7 +145,7 @@ def test_a_version_that_is_no_number_gets_the_plain_text(registry: CollectorRegi
 )
 def test_gzip_where_asked(accept_encoding: str | None, compressed: bool, registry: CollectorRegistry) -> None:
     """The body is compressed for those who say so, and the same."""
-    exposition = Exposition(registry)
+    exposition = Exposition(RegistrySource(registry))
     body, headers = exposition.render(None, (), accept_encoding)
 
     assert ("Content-Encoding", "gzip") in headers or not compressed
@@ -163,33 +163,16 @@ def test_a_collector_that_raises_costs_its_own_samples(registry: CollectorRegist
         def collect(self) -> list[Metric]:
             raise ValueError("broken")
 
-    whole = Exposition(registry).render()[0]
+    whole = Exposition(RegistrySource(registry)).render()[0]
     registry.register(Broken())
     Gauge("divided", "d", registry=registry).set_function(lambda: 1 / 0)
-    failed: list[tuple[str, type[BaseException]]] = []
-    body, _ = Exposition(registry, failed=lambda stage, error: failed.append((stage, type(error)))).render()
+    failed: list[type[BaseException]] = []
+    body, _ = Exposition(RegistrySource(registry, lambda error: failed.append(type(error)))).render()
 
     assert body == whole
-    assert failed == [("scrape", ValueError), ("scrape", ZeroDivisionError)]
+    assert failed == [ValueError, ZeroDivisionError]
     with pytest.raises(ValueError, match="broken"):
-        Exposition(registry).render()
-
-
-def test_a_fold_that_finds_no_space_is_no_failed_scrape(
-    tmp_path: Path, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The scrape answers with every count, and the failure is told as one of stage `fold`."""
-    dead(tmp_path, "counter", NOBODY, {total(): 3.0})
-    monkeypatch.setattr(
-        "exporter.store.archive.write", Raises(OSError(errno.ENOSPC, "No space left on device"))
-    )
-    failed: list[tuple[str, type[BaseException]]] = []
-    exposition = Exposition(
-        registry, str(tmp_path), failed=lambda stage, error: failed.append((stage, type(error)))
-    )
-
-    assert b"hits_total 3.0" in exposition.render()[0]
-    assert failed == [("fold", OSError)]
+        Exposition(RegistrySource(registry)).render()
 
 
 def test_several_processes_say_what_prometheus_client_says(tmp_path: Path) -> None:
@@ -204,7 +187,7 @@ def test_several_processes_say_what_prometheus_client_says(tmp_path: Path) -> No
         )
     ]
     theirs = their_lines(tmp_path)
-    body, _ = Exposition(CollectorRegistry(), str(tmp_path), [Custom()]).render()
+    body, _ = Exposition(DirectorySource(WorkerDirectory(tmp_path), [Custom()])).render()
     for file in files:
         file.close()
 
@@ -218,20 +201,6 @@ class _Only:
 
     def collect(self) -> Iterable[Metric]:
         return self._collector.collect()
-
-
-def test_worker_files_are_counted(tmp_path: Path) -> None:
-    """Living, archive and corrupt; nothing where there is no directory."""
-    file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
-    dead(tmp_path, "counter", NOBODY + 1, {total(): 1.0})
-    (tmp_path / "histogram_1.db").write_text("garbage garbage")
-    exposition = Exposition(CollectorRegistry(), str(tmp_path))
-    exposition.render()
-    counts = exposition.worker_files()
-    file.close()
-
-    assert counts == {"live": 1, "archive": 1, "corrupt": 1}
-    assert Exposition(CollectorRegistry()).worker_files() == {}
 
 
 def request(number: int, duration: float, status: int = 200, error_type: str = "") -> Request:
@@ -269,9 +238,8 @@ def test_exemplars_under_several_workers(tmp_path: Path) -> None:
         request(4, 0.5, 503),
     ]
     exposition = Exposition(
-        CollectorRegistry(),
-        str(tmp_path),
-        observed=lambda: of_requests(newest_first, durations="took", errors="errors", group="url_rule"),
+        DirectorySource(WorkerDirectory(tmp_path), []),
+        lambda: of_requests(newest_first, durations="took", errors="errors", group="url_rule"),
     )
     text = exposition.render(OPENMETRICS)[0].decode()
     shown = {
@@ -298,7 +266,7 @@ def test_an_exemplar_in_one_process_takes_the_place_of_an_older_one() -> None:
     registry = CollectorRegistry()
     Counter("hits", "h", ["a"], registry=registry).labels("b").inc(1, {"id": "old"})
     new = Observed("hits", {"a": "b"}, Exemplar({"id": "new"}, 1.0, 5.0))
-    text = Exposition(registry, observed=lambda: [new]).render(OPENMETRICS)[0].decode()
+    text = Exposition(RegistrySource(registry), lambda: [new]).render(OPENMETRICS)[0].decode()
 
     assert 'hits_total{a="b"} 1.0 # {id="new"} 1.0 5.0\n' in text
     assert "old" not in text
@@ -336,7 +304,7 @@ def test_simultaneous_scrapers_share_one_merge() -> None:
             return [GaugeMetricFamily("merge", "m", value=merges[-1])]
 
     registry.register(Slow())
-    exposition = Exposition(registry)
+    exposition = Exposition(RegistrySource(registry))
     bodies: list[bytes] = []
     scrapers = [threading.Thread(target=lambda: bodies.append(exposition.render()[0])) for _ in range(10)]
     turn = CountingLock()
@@ -359,7 +327,7 @@ def test_a_failed_merge_serves_nobody() -> None:
     registry = CollectorRegistry()
     numbers = iter([1 / 1, 0.0])
     Gauge("divided", "d", registry=registry).set_function(lambda: 1 / (1 - next(numbers)))
-    exposition = Exposition(registry)
+    exposition = Exposition(RegistrySource(registry))
     with pytest.raises(ZeroDivisionError):
         exposition.render()
 
@@ -369,4 +337,4 @@ def test_a_failed_merge_serves_nobody() -> None:
 def test_a_missing_directory_is_the_callers_error(tmp_path: Path) -> None:
     """Somebody has removed it."""
     with pytest.raises(FileNotFoundError):
-        Exposition(CollectorRegistry(), str(tmp_path / "gone")).render()
+        Exposition(DirectorySource(WorkerDirectory(tmp_path / "gone"), [])).render()

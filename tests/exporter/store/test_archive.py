@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.merge.format import CorruptFileError
 from exporter.store import archive
 from exporter.store.archive import Archive, add
-from exporter.store.workerfile import CorruptFileError
 
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300)
 

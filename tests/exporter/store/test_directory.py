@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.store import workerfile
-from exporter.store.directory import DirectoryInUseError, WorkerDirectory
+from exporter.merge.format import LENGTH
+from exporter.store.directory import WorkerDirectory
+from exporter.store.master import DirectoryInUseError
+from exporter.store.workerfile import WorkerFile
 from tests.rig.disk import small_disk
 from tests.rig.workerfiles import (
     NOBODY,
@@ -50,7 +52,7 @@ def directory(tmp_path: Path) -> WorkerDirectory:
     return WorkerDirectory(tmp_path)
 
 
-def every_type(directory: Path, pid: int, seed: int) -> list[workerfile.WorkerFile]:
+def every_type(directory: Path, pid: int, seed: int) -> list[WorkerFile]:
     """One living worker's files: each type and mode, label sets of its own, values that add up exactly."""
     chance = random.Random(seed)
 
@@ -185,7 +187,7 @@ GOOD = {'hits_total{path="/"}': 3.0}
 
 
 def broken_files() -> dict[str, bytes]:
-    entry = workerfile._LENGTH
+    entry = LENGTH
     good = b"[" + b'"x","x_total",{},"h"]' + b" " * 6
     return {
         "empty": b"",
@@ -224,7 +226,7 @@ def test_a_broken_file_costs_its_own_samples_only(
 def test_a_file_cut_at_any_byte_costs_its_samples_only(tmp_path: Path, directory: WorkerDirectory) -> None:
     """Every shorter version of a good file is set aside; the archive and the living stay as they are."""
     whole = dead(tmp_path, "histogram", NOBODY, histogram("took", dict.fromkeys(BOUNDS, 1.0), 0.5))
-    content = whole.read_bytes()[: workerfile._LENGTH.unpack(whole.read_bytes()[:4])[0]]
+    content = whole.read_bytes()[: LENGTH.unpack(whole.read_bytes()[:4])[0]]
     whole.unlink()
     file = living(tmp_path, "counter", NOBODY + 1, {total(path="/"): 3.0})
     path = tmp_path / f"histogram_{NOBODY}.db"
@@ -370,7 +372,8 @@ def test_a_directory_in_use_is_refused(tmp_path: Path, directory: WorkerDirector
     directory.prepare()
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     second = WorkerDirectory(tmp_path)
-    upgrade = f"from exporter.store.directory import *; WorkerDirectory({str(tmp_path)!r}).prepare(keep=True)"
+    upgrade = "from exporter.store.directory import WorkerDirectory; "
+    upgrade += f"WorkerDirectory({str(tmp_path)!r}).prepare(keep=True)"
     with pytest.raises(DirectoryInUseError, match=f"master process {os.getpid()} is using .*{tmp_path}"):
         second.prepare()
     subprocess.run([sys.executable, "-c", upgrade], check=True)
@@ -416,7 +419,7 @@ def test_simultaneous_scrapes_and_folds_agree(tmp_path: Path) -> None:
 def test_a_reader_that_hangs_does_not_hang_the_master(tmp_path: Path, directory: WorkerDirectory) -> None:
     """A fold gives up while somebody reads, and says so; the next one succeeds."""
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
-    with directory._locked(fcntl.LOCK_SH):
+    with directory._files.locked(fcntl.LOCK_SH):
         assert WorkerDirectory(tmp_path).sweep(wait=0.05) is False
     assert WorkerDirectory(tmp_path).sweep() is True
 
@@ -431,7 +434,7 @@ import fcntl, os
 from exporter.store.directory import WorkerDirectory
 directory = WorkerDirectory({str(tmp_path)!r})
 reading, writing = os.pipe()
-with directory._locked(fcntl.LOCK_SH):
+with directory._files.locked(fcntl.LOCK_SH):
     child = os.fork()
     if child == 0:
         os.close(writing)

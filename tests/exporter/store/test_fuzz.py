@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.store import workerfile
+from exporter.merge.format import LENGTH
 from exporter.store.archive import Archive
 from exporter.store.directory import WorkerDirectory
 from tests.rig.workerfiles import NOBODY, dead, histogram, living, samples, total
@@ -33,7 +33,7 @@ def damaged(content: bytes, edits: list[tuple[int, bytes]], cut: int | None) -> 
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Fuzzed:
     path = tmp_path_factory.mktemp("fuzzed")
     content = dead(path, "histogram", 1, histogram("mine", dict.fromkeys(BOUNDS, 1.0), 0.5, path="/"))
-    data = content.read_bytes()[: workerfile._LENGTH.unpack(content.read_bytes()[:4])[0]]
+    data = content.read_bytes()[: LENGTH.unpack(content.read_bytes()[:4])[0]]
     content.unlink()
     return WorkerDirectory(path), path, data
 

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
+from exporter.merge.format import promises_lock
 from exporter.store import workerfile
 from exporter.store.workerfile import WorkerFile, install
 from tests.rig.disk import small_disk
@@ -121,7 +122,7 @@ def test_install_makes_prometheus_client_use_it(monkeypatch: pytest.MonkeyPatch,
     value.inc(2)
 
     assert type(value._file) is WorkerFile
-    assert workerfile.promises_lock(open_and_read(tmp_path / f"counter_{os.getpid()}.db"))
+    assert promises_lock(open_and_read(tmp_path / f"counter_{os.getpid()}.db"))
     value_class.close_all_files()
 
 
@@ -129,7 +130,7 @@ def test_a_plain_file_promises_no_lock(tmp_path: Path) -> None:
     """prometheus_client leaves the spare bytes of the header at zero."""
     plain(tmp_path, "counter", NOBODY, {total(): 1.0}).close()
 
-    assert not workerfile.promises_lock(open_and_read(tmp_path / f"counter_{NOBODY}.db"))
+    assert not promises_lock(open_and_read(tmp_path / f"counter_{NOBODY}.db"))
 
 
 def test_a_full_disk_is_counted_and_no_crash(tmp_path: Path) -> None:

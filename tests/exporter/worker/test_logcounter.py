@@ -84,8 +84,8 @@ def test_several_exporters_all_count(app: Flask, logger: logging.Logger) -> None
 
 def test_a_finalizer_may_log_while_its_thread_holds_the_lock(app: Flask, logger: logging.Logger) -> None:
     """The collector runs finalizers anywhere: a count that waits for a lock may wait for ever."""
-    exporter = app.extensions["flask_exporter"]
-    with exporter.worker.lock, exporter.worker.log_messages._lock:
+    exporter = app.extensions["flask_exporter"].exporter
+    with exporter.core.worker.lock, exporter.core.worker.log_messages._lock:
         logger.error("from a finalizer")
 
     assert _counts(app) == {"ERROR": 1.0}

@@ -14,8 +14,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.store.directory import shared_path
+from exporter.worker import process
 from exporter.worker import worker as worker_module
-from exporter.worker.worker import Worker, shared_directory
+from exporter.worker.worker import Worker
 from tests.rig.clients import drive
 from tests.rig.server import Server, threaded
 from tests.rig.wsgi import Clock, Raises, application, call, counted
@@ -117,8 +119,9 @@ def test_the_first_request_of_each_second_refreshes(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_refresh_that_fails_is_counted_and_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
     app, exporter = application()
-    monkeypatch.setattr(worker_module, "_resident_bytes", Raises())
+    monkeypatch.setattr(process, "_resident_bytes", Raises())
 
     assert call(app, "/orders/7").body == b"xxxxxxx"
     assert counted(exporter, "flask_exporter_failures_total") == {("instruments",): 1}
@@ -149,7 +152,7 @@ def test_a_directory_that_comes_too_late_is_a_warning(
     with pytest.warns(
         UserWarning, match="came after the first import of prometheus_client and has no effect"
     ):
-        assert shared_directory() is None
+        assert shared_path() is None
 
 
 def test_a_forked_child_begins_anew() -> None:
@@ -164,8 +167,8 @@ def test_a_forked_child_begins_anew() -> None:
         found = (
             counted(exporter, "flask_http_request_total")[("GET", "200")],
             counted(exporter, "flask_worker_starts_total")[()],
-            exporter._window(),
-            len(exporter.recent.read()),
+            exporter.core.window(),
+            len(exporter.core.recorder.read()),
             counted(exporter, "flask_http_requests_in_progress"),
         )
         os.write(writing, repr(found).encode())

@@ -1,0 +1,184 @@
+"""The core: every part of one measured service, for whatever framework; it only plugs them together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from exporter.log.requestlog import RequestLog
+from exporter.measure.instruments import ExtendedInstruments, Instruments
+from exporter.measure.metrics import ExtendedMetrics, Metrics, Shape
+from exporter.measure.outcomes import Sink
+from exporter.pages.access import Access
+from exporter.pages.checks import Checks, Context
+from exporter.pages.drain import draining
+from exporter.pages.health import Health, Vitals
+from exporter.pages.metrics import MetricsPage
+from exporter.pages.monitoring import Monitoring
+from exporter.scrape.exemplars import Observed, of_requests
+from exporter.scrape.exposition import Exposition
+from exporter.scrape.sources import DirectorySource, RegistrySource, Source
+from exporter.settings import Settings
+from exporter.store.directory import WorkerDirectory, shared_path
+from exporter.store.workerfile import WorkerFile
+from exporter.worker.facts import Facts
+from exporter.worker.flightrecorder import FlightRecorder
+from exporter.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+UNSHARED = """\
+Several workers serve this application and each counts for itself: these numbers would be one worker's.
+Set PROMETHEUS_MULTIPROC_DIR to a directory for them to share before the server starts, and run gunicorn with
+-c python:exporter.gunicorn, which prepares it."""
+
+
+class Core:
+    """The parts of one service.
+
+    What belongs to the registry is made when it is first asked for, so an exporter without an application
+    leaves the registry alone.
+    """
+
+    def __init__(
+        self, settings: Settings, registry: CollectorRegistry, *, prefix: str, group: str, context: Context
+    ) -> None:
+        """`prefix` and `group` are those of the request families; health checks run in a `context`.
+
+        Raises:
+            SettingsError: the request log cannot be written.
+            TokenError: the token file cannot be used.
+        """
+        self.settings = settings
+        self.access = Access(settings)
+        path = shared_path()
+        self.directory = path and WorkerDirectory(path, settings.max_series, self._fold_failed)
+        self.recorder = FlightRecorder(settings.recent if settings.extended else 0, path)
+        self.request_log = RequestLog(settings)
+        self.checks = Checks(context)
+        self.health = Health(self.checks, Vitals(self.window, self.uptime, draining), self.access, settings)
+        self._registry = registry
+        self._prefix = prefix
+        self._group = group
+        self._facts = Facts(settings.app_version, self.directory.counts if self.directory else None)
+        self._unshared = False
+
+    @cached_property
+    def worker(self) -> Worker:
+        """What this process keeps for the registry."""
+        path = self.directory.path if self.directory else None
+        worker = Worker.of(self._registry, path, lambda: WorkerFile.refused)
+        worker.live.add(self.checks, self._facts)
+        return worker
+
+    @cached_property
+    def source(self) -> Source:
+        """Where a scrape finds its families."""
+        if self.directory:
+            return DirectorySource(self.directory, [self.worker.live], self._collect_failed)
+        self.worker  # noqa: B018  its families belong to the registry
+        return RegistrySource(self._registry, self._collect_failed)
+
+    @cached_property
+    def exposition(self) -> Exposition:
+        """What a scrape gets."""
+        return Exposition(self.source, self._exemplars)
+
+    @cached_property
+    def metrics_page(self) -> MetricsPage:
+        """The page of the metrics."""
+        return MetricsPage(self.exposition, self.access, self.worker, self._problem)
+
+    @cached_property
+    def monitoring(self) -> Monitoring:
+        """The figures for people."""
+        return Monitoring(
+            self.recorder.read,
+            self.source,
+            self.health.vitals,
+            self.access,
+            prefix=self._prefix,
+            group=self._group,
+        )
+
+    def begin(self, environ: WSGIEnvironment) -> None:
+        """Work postponed until this process serves its first request."""
+        self._unshared = bool(environ.get("wsgi.multiprocess")) and not self.directory
+        self.worker.start()
+
+    def instruments(
+        self, shape: Shape, *, first: bool, announce: Callable[[str], bool]
+    ) -> Instruments | None:
+        """The families of this shape; applications that share the registry share them.
+
+        None if `announce`, which is asked with the prefix before they are declared, objects. `first`
+        says whether the application has no others. Raises ValueError if the registry has them with
+        other labels.
+        """
+        families: dict[str, Instruments] = self.worker.families
+        instruments = families.get(shape.prefix)
+        if instruments is None:
+            if not announce(shape.prefix):
+                return None
+            instruments = families[shape.prefix] = self._declare(shape, first)
+        labels = instruments.metrics.shape.group, instruments.metrics.shape.extra
+        if labels != (shape.group, shape.extra):
+            raise ValueError(
+                f"the registry has {shape.prefix}http_request_* with the labels {labels}, not "
+                f"{(shape.group, shape.extra)}: give both applications the same group_by and default_labels, "
+                "or one of them another defaults_prefix"
+            )
+        return instruments
+
+    def sinks(self) -> list[Sink]:
+        """What takes each recorded request."""
+        sinks: list[Sink] = []
+        if self.settings.extended and self.settings.recent:
+            sinks.append(("recent", self.recorder.record))
+        if self.request_log.on:
+            sinks.append(("request_log", self.request_log.write))
+        return sinks
+
+    def window(self) -> tuple[int, int]:
+        """Requests and errors of the last 60 s, over all workers."""
+        try:
+            return self.worker.slots.totals(time.monotonic())
+        except Exception as error:  # a probe must not end a service for what its exporter lacks
+            self.worker.failures.count("health", error)
+            return 0, 0
+
+    def uptime(self) -> float:
+        """Seconds since the service started."""
+        return time.time() - self.recorder.started()
+
+    def _declare(self, shape: Shape, first: bool) -> Instruments:
+        max_series = self.settings.max_series
+        if not self.settings.extended:
+            return Instruments(self.worker, Metrics(self._registry, shape), max_series=max_series)
+        instruments = ExtendedInstruments(
+            self.worker, ExtendedMetrics(self._registry, shape), max_series=max_series, first=first
+        )
+        self.worker.live.add(instruments.extremes)
+        return instruments
+
+    def _exemplars(self) -> Iterable[Observed]:
+        return of_requests(
+            self.recorder.read(),
+            durations=f"{self._prefix}http_request_duration_seconds",
+            errors=f"{self._prefix}http_request_errors",
+            group=self._group,
+        )
+
+    def _problem(self) -> str:
+        return UNSHARED if self._unshared else ""
+
+    def _fold_failed(self, error: BaseException) -> None:
+        self.worker.failures.count("fold", error)
+
+    def _collect_failed(self, error: BaseException) -> None:
+        self.worker.failures.count("scrape", error)

@@ -1,0 +1,75 @@
+"""Fields of log lines: times, paths and texts, cut to a length, and what is known of the current request."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from flask import has_request_context, request
+
+from exporter.labels import UNMATCHED
+from exporter.measure.exchange import STREAMING
+from exporter.measure.tracing import active, announced
+from exporter.observation import EXCHANGE, Observation
+
+PATH_LIMIT = 512  # characters; with all of them escaped a line still fits into one atomic write to a pipe
+TEXT_LIMIT = 16_384  # of a message or a traceback
+
+
+class Clock:
+    """ISO 8601 in UTC with microseconds; the part that changes once a second is kept."""
+
+    def __init__(self) -> None:
+        self._second = (-1, "")
+
+    def stamp(self, seconds: float) -> str:
+        """The time of these seconds since the epoch."""
+        whole = int(seconds)
+        second, text = self._second
+        if second != whole:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+            self._second = whole, text
+        return f"{text}.{int((seconds - whole) * 1_000_000):06d}Z"
+
+
+def current_request() -> Observation | None:
+    """The request that this thread or task answers, or whose body it streams; None outside of one."""
+    if has_request_context():
+        observation: Observation | None = request.environ.get(EXCHANGE)
+        return observation
+    return STREAMING.get()
+
+
+def request_fields() -> dict[str, str]:
+    """What a log record says of the current request; nothing outside of one."""
+    observation = current_request()
+    if observation is None:
+        return {}
+    environ = observation.environ
+    rule = request.url_rule if has_request_context() else observation.route
+    return {
+        "request_id": observation.request_id,
+        "trace_id": active() or announced(environ),
+        "method": environ["REQUEST_METHOD"][:PATH_LIMIT],
+        "path": path_of(environ),
+        "url_rule": rule.rule if rule else UNMATCHED,
+        "endpoint": rule.endpoint if rule else "",
+    }
+
+
+def path_of(environ: dict[str, Any]) -> str:
+    """The path of a request, as text."""
+    path: str = environ.get("PATH_INFO", "")
+    cut = "" if len(path) <= PATH_LIMIT else "…"
+    path = path[:PATH_LIMIT]
+    if not path.isascii():  # WSGI hands over the bytes as Latin-1
+        path = path.encode("latin-1", "replace").decode("utf-8", "replace")
+    return path + cut
+
+
+def plain(value: object) -> object:
+    """The value as it stands in JSON: a number, true, false, null or a text."""
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)[:TEXT_LIMIT]

@@ -1,0 +1,78 @@
+"""Log records: what the application logs becomes JSON lines with the id of the request."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from exporter.log.destinations import Destination
+from exporter.log.fields import TEXT_LIMIT, Clock, current_request, plain, request_fields
+
+LOGGED = "exporter.logged"
+"""In the environ of a request whose exception has been logged with its traceback."""
+
+# RFC 5424, section 6.2.1
+_SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class JsonHandler(logging.Handler):
+    """Writes log records as JSON lines with the id of the request during which they were made."""
+
+    def __init__(self, to: Destination, name: str, level: int) -> None:
+        super().__init__(level)
+        self.set_name(name)
+        self._destination = to
+        self._clock = Clock()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; what goes wrong is reported as for every handler of `logging`."""
+        try:
+            line = _encode(self._fields(record)) + "\n"
+            severity = next((number for level, number in _SEVERITIES if record.levelno >= level), 7)
+            self._destination.write(line.encode("ascii"), severity)
+            if record.exc_info:
+                observation = current_request()
+                if observation is not None and observation.exception is record.exc_info[1]:
+                    observation.environ[LOGGED] = True
+        except Exception:
+            self.handleError(record)
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "timestamp": self._clock.stamp(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage()[:TEXT_LIMIT],
+            **request_fields(),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["error_type"] = record.exc_info[0].__name__
+            trace = logging.Formatter().formatException(record.exc_info)
+            fields["traceback"] = trace[-TEXT_LIMIT:]  # its end says what happened
+        if record.stack_info:
+            fields["stack"] = record.stack_info[-TEXT_LIMIT:]
+        for name, value in vars(record).items():
+            if name not in _RECORD_ATTRIBUTES and name not in fields:
+                fields[name] = plain(value)
+        return fields
+
+
+class RequestContext(logging.Filter):
+    """For handlers of one's own: gives each record `request_id` and `trace_id`, "" outside of a request."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Never drops a record."""
+        fields = request_fields()
+        record.request_id = fields.get("request_id", "")
+        record.trace_id = fields.get("trace_id", "")
+        return True
+
+
+def request_id() -> str:
+    """The id of the request that is being answered here; "" outside of one, or where it is not measured."""
+    observation = current_request()
+    return "" if observation is None else observation.request_id

@@ -1,0 +1,107 @@
+"""The metric families of requests, as they are declared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+
+# Sizes span from an empty answer to an upload: one bucket a power of ten is what a person asks for.
+SIZE_BUCKETS = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The names, labels and buckets of the families under one prefix."""
+
+    prefix: str
+    """With its underscore, or ""."""
+    group: str
+    """The label that requests are grouped by."""
+    extra: tuple[str, ...]
+    """The names of the default labels."""
+    buckets: Sequence[float]
+    """Upper bounds of durations, in seconds."""
+    as_histogram: bool
+    """Whether durations are a histogram; else they are a summary."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of durations."""
+        return ("method", self.group, "status", *self.extra)
+
+
+class Metrics:
+    """The families that prometheus_flask_exporter has too."""
+
+    def __init__(self, registry: CollectorRegistry, shape: Shape) -> None:
+        """Raises ValueError if the registry has one of the names already."""
+        self.shape = shape
+        name = f"{shape.prefix}http_request_duration_seconds"
+        text = "Flask HTTP request duration in seconds"
+        self.duration: Histogram | Summary = (
+            Histogram(name, text, shape.labels, buckets=shape.buckets, registry=registry)
+            if shape.as_histogram
+            else Summary(name, text, shape.labels, registry=registry)
+        )
+        self.total = Counter(
+            f"{shape.prefix}http_request_total",
+            "Total number of HTTP requests",
+            ("method", "status", *shape.extra),
+            registry=registry,
+        )
+        self.exceptions = Counter(
+            f"{shape.prefix}http_request_exceptions_total",
+            "Total number of HTTP requests which resulted in an exception",
+            ("method", "status", *shape.extra),
+            registry=registry,
+        )
+
+
+class ExtendedMetrics(Metrics):
+    """The families that prometheus_flask_exporter has, and ours."""
+
+    def __init__(self, registry: CollectorRegistry, shape: Shape) -> None:
+        """Raises ValueError if the registry has one of the names already."""
+        super().__init__(registry, shape)
+        prefix, group = shape.prefix, shape.group
+        by_endpoint = ("method", group, *shape.extra)
+        self.errors = Counter(
+            f"{prefix}http_request_errors_total",
+            "Responses of 400 or more and exceptions, handled or not, by the error's type",
+            ("method", group, "status", "error_type", *shape.extra),
+            registry=registry,
+        )
+        self.in_progress = Gauge(
+            f"{prefix}http_requests_in_progress",
+            "Requests that are being answered right now",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.request_size = Histogram(
+            f"{prefix}http_request_size_bytes",
+            "Size of request bodies",
+            by_endpoint,
+            buckets=SIZE_BUCKETS,
+            registry=registry,
+        )
+        self.response_size = Histogram(
+            f"{prefix}http_response_size_bytes",
+            "Size of response bodies",
+            by_endpoint,
+            buckets=SIZE_BUCKETS,
+            registry=registry,
+        )
+        self.queue = Histogram(
+            f"{prefix}http_request_queue_seconds",
+            "Time from a declared proxy's X-Request-Start until the application took the request",
+            buckets=shape.buckets,
+            registry=registry,
+        )
+        self.disconnects = Counter(
+            f"{prefix}http_client_disconnects_total",
+            "Responses that the client or server gave up before the body had been handed over",
+            (group,),
+            registry=registry,
+        )

@@ -1,0 +1,98 @@
+"""Outcomes: what is known of a request as soon as its rule, method and status line are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from exporter import forks
+from exporter.labels import error_type_of
+from exporter.measure.grouping import Grouping
+from exporter.measure.instruments import Instruments
+from exporter.measure.tracing import active
+from exporter.observation import Observation, Outcome
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+BODILESS = frozenset(["204", "304"])
+# Outcomes that are remembered, each with 1 KB or so: an application may invent status lines without end.
+LIMIT = 10_000
+
+Sink = tuple[str, Callable[[Observation], None]]
+"""Takes each recorded observation; the name is the stage that its failures count for."""
+
+
+class Outcomes:
+    """The outcomes of one application's requests under one prefix, and the way to find a new one."""
+
+    def __init__(self, instruments: Instruments, grouping: Grouping, sinks: Sequence[Sink] = ()) -> None:
+        self.table: dict[tuple[str, str, str, str], Outcome] = {}
+        """By method, rule, endpoint and status line."""
+        self.sinks = sinks
+        self.failures = instruments.worker.failures
+        self.traced = False
+        """Whether OpenTelemetry traces this process."""
+        self._instruments = instruments
+        self._grouping = grouping
+        self._blank = ("",) * len(instruments.metrics.shape.extra)
+        self._by_rule = grouping.group_of is None and grouping.extra_of is None
+        forks.forget(self)
+
+    def resolve(self, observation: Observation, environ: WSGIEnvironment) -> None:
+        """Read the labels that need the request context, which is gone when the body is sent."""
+        grouping = self._grouping
+        try:
+            request = environ.get("werkzeug.request")
+            if request is None:
+                request = grouping.request_of(environ)
+            observation.matched = rule = request.url_rule
+            marks = request.__dict__
+            if "prom_do_not_track" in marks or "prom_exclude_all" in marks:
+                observation.untracked = True
+                return
+            if grouping.group_of is not None:
+                observation.group = grouping.group_of(request)
+                observation.own_group = rule is not None and observation.group in (rule.rule, rule.endpoint)
+            if grouping.extra_of is not None:
+                observation.extra = grouping.extra_of(environ)
+            if self.traced:
+                observation.trace_id = active()
+        except Exception as error:
+            self.failures.count("labels", error)
+
+    def record(self, observation: Observation, now: float) -> None:
+        """Record what has no outcome yet, or went wrong; `now` is its end, monotonic seconds."""
+        instruments = self._instruments
+        if observation.untracked:
+            instruments.count_in_progress(-1.0)
+            return
+        try:
+            if not observation.code:
+                # No start_response: a server's connection was taken over, or nothing was answered.
+                observation.code = "101" if "HTTP_UPGRADE" in observation.environ else "500"
+                self.resolve(observation, observation.environ)
+            observation.name()
+            group = observation.group or observation.rule
+            observation.failed = observation.status >= 500 or observation.exception is not None
+            if observation.status >= 400 and not observation.error_type:
+                observation.error_type = error_type_of(observation.status)
+            observation.extra = observation.extra or self._blank
+            key = (observation.method, group, observation.code, *observation.extra)
+            recorder = instruments.recorder(key, observation.own_group)
+        except BaseException:
+            instruments.count_in_progress(-1.0)
+            raise
+        recorder(observation, now)
+        rule, code = observation.matched, observation.code
+        if observation.error_type or observation.disconnected:
+            instruments.error(observation, group)
+        elif self._by_rule and rule is not None and key in instruments.recorders and len(self.table) < LIMIT:
+            bodiless = observation.method == "HEAD" or code in BODILESS
+            self.table[observation.method, rule.rule, rule.endpoint, observation.status_line] = Outcome(
+                recorder, rule, code, bodiless
+            )
+
+    def after_fork(self) -> None:
+        """Forget the recorders, which write into the parent's files."""
+        self.table.clear()

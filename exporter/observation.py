@@ -1,0 +1,98 @@
+"""One request and its answer, as everything that records it sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.labels import METHODS, OTHER_METHOD, UNMATCHED
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.routing import Rule
+
+EXCHANGE = "exporter.exchange"
+"""Where the environ keeps the observation of its request."""
+
+
+class Observation:
+    """One request and its answer.
+
+    A request touches few of the attributes, so the defaults live on the class: slots, or an `__init__` that
+    fills all of them, cost 0.3 µs more.
+    """
+
+    environ: WSGIEnvironment
+    outcome: Outcome | None = None
+    """None where something is new or wrong; then `code`, `matched` and `status_line` hold what it would."""
+    status_line = ""
+    code = ""
+    """The status as three digits; "" before there is one."""
+    matched: Rule | None = None
+    exception: BaseException | None = None
+    """What the application raised and did not handle."""
+    group = ""
+    """The value that the families are grouped by, where that is not the rule."""
+    extra: tuple[str, ...] = ()
+    """The values of the default labels."""
+    own_group = True
+    """Whether the group is the application's own and not a client's invention."""
+    untracked = False
+    """Whether the view asks not to be measured."""
+
+    start_time: float
+    """Seconds since the epoch."""
+    duration: float
+    """Seconds until the body had been handed to the server."""
+    error_type = ""
+    """The class of the exception or HTTP error; "" where there was none."""
+    request_id = ""
+    response_size = 0
+    """Bytes that were handed to the server."""
+    request_size = 0
+    """Bytes, as announced by the client."""
+    trace_id = ""
+    """32 hex digits or ""."""
+    disconnected = False
+    """Whether the body was closed before all of it had been handed over."""
+    failed = False
+    """An error for health and error ratios: a status of 500 or more, or an unhandled exception."""
+
+    method = ""
+    rule = UNMATCHED
+    endpoint = ""
+    status = 0
+
+    def name(self) -> None:
+        """Fill in `method` (a registered one or `_OTHER`), `rule`, `endpoint` ("" for none) and `status`."""
+        if not self.status:
+            code = self.code if self.outcome is None else self.outcome.code
+            self.status = int(code) if code.isdecimal() else 0
+            method = self.environ["REQUEST_METHOD"]
+            self.method = method if method in METHODS else OTHER_METHOD
+            route = self.route
+            if route is not None:
+                self.rule = route.rule
+                self.endpoint = route.endpoint
+
+    @property
+    def route(self) -> Rule | None:
+        """The rule that the request matched."""
+        return self.matched if self.outcome is None else self.outcome.matched
+
+
+Recorder = Callable[[Observation, float], None]
+"""Adds an observation, whose end on the monotonic clock is given in seconds, to every family."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What requests share that matched the same rule with the same method and were answered alike."""
+
+    record: Recorder
+    matched: Rule
+    code: str
+    bodiless: bool
+    packed: bytes = b""
+    """The labels as the flight recorder writes them, which fills them in at the first use."""

@@ -1,0 +1,41 @@
+"""Answers: what a page gives to any server, as status, headers and body; and what it is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from exporter.addresses import Environ
+
+Headers = list[tuple[str, str]]
+
+
+class Answer(NamedTuple):
+    """One answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+Page = Callable[[Environ], Answer]
+"""Answers the request of a WSGI environ."""
+
+
+def as_text(text: str, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    """One line of plain text."""
+    return Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers], f"{text}\n".encode())
+
+
+def as_json(body: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    """A JSON document that nobody may cache; the host's own JSON provider has no say in its form."""
+    fixed = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+    return Answer(status, [*fixed, *headers], json.dumps(body, separators=(",", ":")).encode() + b"\n")
+
+
+def arguments_of(environ: Environ) -> list[tuple[str, str]]:
+    """The name and value of each argument in the query, in their order."""
+    query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")  # as WSGI hands over its bytes
+    return parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True)

@@ -1,0 +1,155 @@
+"""Health checks: functions of the application that say whether what it needs is there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+
+from exporter import forks
+
+Function = TypeVar("Function", bound=Callable[[], object])
+Context = Callable[[], AbstractContextManager[Any]]
+"""Makes what a check is to run in, such as the application context of the caller."""
+
+_CACHED_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check said; `error` is None when it is up."""
+
+    up: bool
+    duration_seconds: float
+    error: str | None
+
+
+class _Run:
+    """One call of a check in a thread of its own."""
+
+    def __init__(
+        self, name: str, function: Callable[[], object], context: AbstractContextManager[Any]
+    ) -> None:
+        self.started = time.monotonic()
+        self.seconds: float | None = None
+        self.error: str | None = None
+        self.ended = threading.Event()
+        # A daemon, unlike a pool's threads: a check that never returns must not keep a worker from exiting.
+        thread = threading.Thread(
+            target=self._call, args=(function, context), name=f"health-{name}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # the process has no threads to spare
+            self.seconds, self.error = 0.0, str(error)
+            self.ended.set()
+
+    def result(self, timeout: float) -> CheckResult:
+        """Wait until `timeout` seconds after the start, no longer; what took longer than that is down."""
+        self.ended.wait(max(0.0, self.started + timeout - time.monotonic()))
+        seconds = self.seconds
+        if seconds is not None and seconds <= timeout:
+            return CheckResult(self.error is None, round(seconds, 6), self.error)
+        duration = time.monotonic() - self.started if seconds is None else seconds
+        return CheckResult(False, round(duration, 6), f"no answer within {timeout:g} s")
+
+    def _call(self, function: Callable[[], object], context: AbstractContextManager[Any]) -> None:
+        try:
+            with context:
+                if function() is False:
+                    self.error = "the check returned False"
+        except BaseException as error:  # a check may raise anything, SystemExit included: it is down, no more
+            self.error = f"{type(error).__name__}: {error}"
+        self.seconds = time.monotonic() - self.started
+        self.ended.set()
+
+
+class _Check:
+    """One registered check and its last run."""
+
+    def __init__(self, name: str, function: Callable[[], object], timeout: float) -> None:
+        self.name = name
+        self.function = function
+        self.timeout = timeout
+        self.run: _Run | None = None
+
+    def start(self, context: Context) -> _Run:
+        """A new run, or the last one where it still hangs: threads never pile up."""
+        if self.run is None or self.run.ended.is_set():
+            self.run = _Run(self.name, self.function, context())
+        return self.run
+
+
+class Checks:
+    """The checks of one service, and what they said last."""
+
+    def __init__(self, context: Context = nullcontext) -> None:
+        """`context` is called in the thread that asks, once for each check."""
+        self._context = context
+        self._checks: dict[str, _Check] = {}
+        self._lock = threading.Lock()
+        self._results: dict[str, CheckResult] = {}
+        self._checked = float("-inf")
+        forks.forget(self)
+
+    def health_check(self, name: str, timeout: float = 1.0) -> Callable[[Function], Function]:
+        """Decorator: the function is a health check, called without arguments in the application context.
+
+        It is down if it raises, returns False or takes longer than `timeout` seconds; anything else is up.
+        Its result serves every caller for a second. Raises ValueError for a name that is taken or no timeout.
+        """
+        if not name or name in self._checks:
+            raise ValueError(f"health check {name!r}: give each check a name of its own")
+        if not timeout > 0:
+            raise ValueError(
+                f"health check {name!r}: timeout={timeout!r} must be a number of seconds above 0"
+            )
+
+        def register(function: Function) -> Function:
+            self._checks[name] = _Check(name, function, timeout)
+            return function
+
+        return register
+
+    def results(self) -> dict[str, CheckResult]:
+        """What each check says: all run side by side, at most once a second, and callers wait for one run."""
+        with self._lock:
+            if (
+                time.monotonic() - self._checked > _CACHED_SECONDS
+                or self._results.keys() != self._checks.keys()
+            ):
+                runs = [(check, check.start(self._context)) for check in self._checks.values()]
+                self._results = {check.name: run.result(check.timeout) for check, run in runs}
+                self._checked = time.monotonic()
+            return self._results
+
+    def describe(self) -> Iterable[Metric]:
+        """For the registry, which would else run the checks to learn the names of the families."""
+        return [_family()]
+
+    def collect(self) -> Iterable[Metric]:
+        """Computed by the worker that answers the scrape: a file would keep saying what a dead worker saw."""
+        family = _family()
+        for name, check in self.results().items():
+            family.add_metric([name], 1.0 if check.up else 0.0)
+        return [family]
+
+    def after_fork(self) -> None:
+        """Forget all results: the child has the lock and the runs, but not their threads."""
+        self._lock = threading.Lock()
+        self._results = {}
+        self._checked = float("-inf")
+        for check in self._checks.values():
+            check.run = None
+
+
+def _family() -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "flask_health_check_up", "Whether a health check passes: 1 up, 0 down", labels=["check"]
+    )

@@ -1,0 +1,88 @@
+"""Compaction: the files of the dead are folded into the archive, and corrupt ones are set aside.
+
+It gives the files of the dead names that are never used again, writes a new archive that contains their
+counts and lists those names, puts it in place with one rename, and unlinks them. Readers leave out what the
+archive lists, so a compactor may be killed between any two steps.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import uuid
+from contextlib import suppress
+
+from exporter.merge.format import CorruptFileError
+from exporter.merge.merge import Merge
+from exporter.store import archive, cap
+from exporter.store.archive import Archive
+from exporter.store.contents import Contents, has_unlocked_writer
+from exporter.store.files import ARCHIVE, CORRUPT, DEAD, File, Files
+
+_KEEP_CORRUPT = 10
+# A worker file that a living process has locked, that is gone, or that belongs to somebody else.
+_NOT_OURS = (BlockingIOError, FileNotFoundError, PermissionError)
+
+
+class Compaction:
+    """Compacts one directory; the caller holds its lock alone."""
+
+    def __init__(self, files: Files, contents: Contents, merge: Merge, max_series: int) -> None:
+        """`max_series` is the most label sets that a family of requests has in the archive."""
+        self._files = files
+        self._contents = contents
+        self._merge = merge
+        self._max_series = max_series
+
+    def __call__(self, ended: int | None) -> None:
+        """Compact; `ended` is the id of a process that is known to be dead. Raises OSError (disk full)."""
+        files = self._files
+        try:
+            total = archive.read(files.at(ARCHIVE))
+            self._merge.archived(total.series)
+        except CorruptFileError:
+            self._set_aside(ARCHIVE)
+            total = Archive()
+        files.unlink(total.folded)
+        folded = []
+        for file in files.worker_files():
+            with suppress(*_NOT_OURS), files.opened(file) as descriptor:
+                # Held until the file has its new name: a process that has just made it must find it gone.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                living = file.pid != ended and has_unlocked_writer(file, descriptor)
+                try:
+                    content = self._contents.of(file, descriptor, living)
+                except CorruptFileError:
+                    self._set_aside(file.name)
+                    continue
+                if not living:
+                    total.fold(file.stem, content.layout.keys(), content.pairs())
+                    folded.append(self._rename(file))
+        if folded:
+            archived = self._merge.archived(total.series)
+            cap.bound(total, archived, self._max_series, self._label_sets_of_the_living)
+            total.folded = folded
+            archive.write(files.at(ARCHIVE), total)
+            files.unlink(folded)
+
+    def _label_sets_of_the_living(self) -> set[cap.LabelSet]:
+        contents = []
+        for file in self._files.worker_files():
+            with suppress(CorruptFileError, OSError), self._files.opened(file) as descriptor:
+                if not file.dead:
+                    contents.append(self._contents.of(file, descriptor, living=True))
+        return cap.label_sets(contents)
+
+    def _rename(self, file: File) -> str:
+        """The name of the file among the dead."""
+        if file.dead:
+            return file.name
+        name = f"{DEAD}{file.name}~{uuid.uuid4().hex}"
+        os.rename(self._files.at(file.name), self._files.at(name))
+        return name
+
+    def _set_aside(self, name: str) -> None:
+        os.rename(self._files.at(name), self._files.at(f"{CORRUPT}{time.time_ns():020d}-{name}"))
+        corrupt = sorted(name for name in self._files.names() if name.startswith(CORRUPT))
+        self._files.unlink(corrupt[:-_KEEP_CORRUPT])

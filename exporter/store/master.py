@@ -1,0 +1,71 @@
+"""The master: the server's parent process, which holds the worker directory while it lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from exporter import forks
+from exporter.merge.format import promises_lock
+from exporter.store import workerfile
+from exporter.store.files import ARCHIVE, CORRUPT, MASTER, Files
+
+
+class DirectoryInUseError(RuntimeError):
+    """Another running server has the worker directory."""
+
+
+# The descriptors with which this process holds directories, by their path.
+_holds: dict[str, int] = {}
+
+
+def hold(files: Files, *, keep: bool) -> None:
+    """Hold the directory for this process; the caller has locked it alone.
+
+    What an earlier run left in it is removed. With `keep` (a master that takes over from one that is still
+    running) nothing is.
+
+    Raises:
+        DirectoryInUseError: another master holds the directory.
+        OSError: it cannot be written.
+    """
+    master = os.open(files.at(MASTER), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(master, fcntl.LOCK_NB | (fcntl.LOCK_SH if keep else fcntl.LOCK_EX))
+    except BlockingIOError:
+        holder = os.pread(master, 20, 0).decode("ascii", "replace").strip()
+        os.close(master)
+        raise DirectoryInUseError(
+            f"the master process {holder} is using PROMETHEUS_MULTIPROC_DIR={files.path}: "
+            "stop it, or give this one another directory"
+        ) from None
+    if not keep:
+        _remove_earlier_run(files)
+    os.ftruncate(master, 0)
+    os.pwrite(master, b"%d\n" % os.getpid(), 0)
+    fcntl.flock(master, fcntl.LOCK_SH)
+    _holds[files.path] = master
+    forks.keep(master)
+
+
+def release(files: Files) -> None:
+    """Let another master have the directory; ending the process does the same."""
+    descriptor = _holds.pop(files.path, None)
+    if descriptor is not None:
+        forks.give_up(descriptor)
+
+
+def _remove_earlier_run(files: Files) -> None:
+    """Remove the files whose writer is dead, and the archive."""
+    for file in files.worker_files():
+        with files.opened(file) as descriptor:
+            # What this process has written (an application loaded before the fork) is not of that run.
+            mine = file.pid == os.getpid() and not promises_lock(os.pread(descriptor, 8, 0))
+            if file.dead or not (mine or workerfile.is_locked(descriptor)):
+                files.unlink([file.name])
+    for name in files.names():
+        if name.endswith(".ring"):  # of the flight recorder or the slots
+            with open(files.at(name), "rb") as ring:
+                if not workerfile.is_locked(ring.fileno()):
+                    files.unlink([name])
+    files.unlink([ARCHIVE, *(name for name in files.names() if name.startswith(CORRUPT))])

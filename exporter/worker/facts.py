@@ -1,0 +1,41 @@
+"""Facts: what the exporter says of itself and of the application that it observes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+class Facts(Collector):
+    """The application's version, the exporter's mode, and the number of its files."""
+
+    def __init__(self, app_version: str, worker_files: Callable[[], Mapping[str, int]] | None) -> None:
+        """`worker_files` counts the worker files by state; None in single-process mode."""
+        self._app_version = app_version
+        self._worker_files = worker_files
+
+    def describe(self) -> Iterable[Metric]:
+        """The families, without samples."""
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families as they are now."""
+        version, mode, files = families = self._families()
+        version.add_metric([self._app_version], 1)
+        mode.add_metric(["multiprocess" if self._worker_files else "single"], 1)
+        counts = self._worker_files() if self._worker_files else {}
+        for state in ("live", "archive", "corrupt"):
+            files.add_metric([state], counts.get(state, 0))
+        return families
+
+    @staticmethod
+    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+        return (
+            GaugeMetricFamily("flask_app_info", "The observed application's own version", labels=["version"]),
+            GaugeMetricFamily("flask_exporter_mode", "Whether one process or several serve", labels=["mode"]),
+            GaugeMetricFamily(
+                "flask_exporter_worker_files", "Files in the worker directory", labels=["state"]
+            ),
+        )

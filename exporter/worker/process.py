@@ -1,0 +1,94 @@
+"""What this process uses: threads, memory, processor time, and time in the garbage collector.
+
+`process_*` of prometheus_client vanish under several workers; these families are summed over them.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class _Collections:
+    """The time that this process has spent in Python's garbage collector, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def __call__(self, phase: str, info: dict[str, Any]) -> None:  # noqa: ARG002  the callback's signature
+        if phase == "start":
+            self._started = time.perf_counter()
+        else:
+            self.seconds += time.perf_counter() - self._started
+
+
+_collections = _Collections()
+gc.callbacks.append(_collections)
+
+
+class ProcessMetrics:
+    """The families `flask_worker_*` of one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._threads = Gauge(
+            "flask_worker_threads",
+            "Threads that serve requests",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.busy = Gauge(
+            "flask_worker_threads_busy",
+            "Threads that serve a request right now",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._memory = Gauge(
+            "flask_worker_resident_memory_bytes",
+            "Resident memory of the workers",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._cpu = Counter(
+            "flask_worker_cpu_seconds", "CPU time that the workers used, user and system", registry=registry
+        )
+        self._gc = Counter(
+            "flask_worker_gc_seconds",
+            "Time that the workers spent in Python's garbage collector",
+            registry=registry,
+        )
+        self.starts = Counter(
+            "flask_worker_starts", "Worker processes that began to serve requests", registry=registry
+        )
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from now on what this process uses; its parent's use is not its own."""
+        self._cpu_counted = 0.0
+        self._gc_counted = _collections.seconds
+
+    def refresh(self, threads: int) -> None:
+        """Tell what the process uses now; `threads` is its capacity, or 0 where nobody has told it."""
+        self._threads.set(threads or threading.active_count())
+        self._memory.set(_resident_bytes())
+        cpu = time.process_time()
+        self._cpu.inc(max(cpu - self._cpu_counted, 0.0))
+        self._cpu_counted = cpu
+        collected = _collections.seconds
+        self._gc.inc(collected - self._gc_counted)
+        self._gc_counted = collected
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:  # no Linux: the peak is the best that the standard library gives
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

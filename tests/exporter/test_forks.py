@@ -1,0 +1,73 @@
+"""Forks: who forgets its parent process, and in which order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from prometheus_client import CollectorRegistry
+
+from exporter import FlaskExporter, forks
+
+
+class Owner:
+    """Something that says when it is told to forget."""
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self.tell = tell
+        forks.forget(self)
+
+    def after_fork(self) -> None:
+        self.tell()
+
+
+def test_everything_that_belongs_to_one_process_is_registered() -> None:
+    """In the order in which it must forget: what gives a lock before those that take it."""
+    before = len(forks.owners())
+    exporter = FlaskExporter(Flask("orders"), registry=CollectorRegistry())
+
+    names = [type(owner).__name__ for owner in forks.owners()]
+    assert names[:1] == ["_Descriptors"]
+    assert "RequestIds" in names
+    assert names[before:] == [
+        "FlightRecorder",
+        "Checks",
+        "Worker",
+        "ExtendedInstruments",
+        "Outcomes",
+        "Middleware",
+    ]
+    assert exporter.core.worker in forks.owners()
+
+
+def test_owners_forget_in_the_order_of_their_registration() -> None:
+    reading, writing = os.pipe()
+    owners = [Owner(lambda number=number: os.write(writing, b"%d" % number)) for number in range(3)]  # type: ignore[misc]
+    del owners[1]
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+
+    assert os.read(reading, 10) == b"02"
+    os.close(reading)
+
+
+def test_a_descriptor_that_came_from_the_parent_is_closed_in_the_child(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("forks") / "held"
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
+    with forks.held(descriptor):
+        child = os.fork()
+        if child == 0:
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os._exit(7)
+            os._exit(0)
+
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
