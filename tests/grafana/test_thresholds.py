@@ -1,7 +1,6 @@
 """The numbers on the dashboards are the numbers of the alerts, of slo.yml and of `/health`."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,9 @@ from exporter.settings import Settings
 from grafana import thresholds
 from grafana.boards.slo import WINDOWS
 from grafana.thresholds import BURN_ALERTS, BurnAlert
+from tests.rig.places import ROOT
 
-PROMETHEUS = Path(__file__).resolve().parents[1] / "prometheus"
+PROMETHEUS = ROOT / "prometheus"
 ALERTS = [
     rule
     for path in sorted((PROMETHEUS / "rules").glob("*.yml"))
