@@ -92,7 +92,7 @@ def test_threads_that_meet_new_label_sets_at_once_lose_no_request() -> None:
     assert counted(exporter, "flask_http_request_duration_seconds_count") == {
         ("GET", f"/orders/{number}", "200"): THREADS for number in range(1, 200)
     }
-    assert exporter._window() == (199 * THREADS, 0)
+    assert exporter.core.window() == (199 * THREADS, 0)
     assert counted(exporter, "flask_http_requests_in_progress") == {}
 
 

@@ -16,7 +16,7 @@ PROMETHEUS = ROOT / "prometheus"
 def run(tool: str, *arguments: object) -> str:
     """Output of a program of `.tools/`, which must succeed."""
     answer = subprocess.run(
-        [executable(tool), *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+        [executable(tool), *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
