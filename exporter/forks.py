@@ -7,6 +7,7 @@ that hold file locks are kept here.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -36,6 +37,29 @@ def forget(owner: Forgetful) -> None:
 def owners() -> list[Forgetful]:
     """All living owners, in the order of their registration."""
     return list(_owners.values())
+
+
+class Lock:
+    """A lock that each process makes when it first takes it, for what may wait while it is held.
+
+    So it is free after a fork, and it is gevent's where gevent patches `threading` after the import of the
+    application (gunicorn with a preloaded one): an older lock, held by a greenlet that waits, would stop all.
+    """
+
+    def __init__(self) -> None:
+        self.after_fork()
+        forget(self)
+
+    def __enter__(self) -> None:
+        self._made.setdefault("lock", threading.Lock()).acquire()
+
+    def __exit__(self, *_: object) -> None:
+        if "lock" in self._made:  # not where this process was forked in between
+            self._made["lock"].release()
+
+    def after_fork(self) -> None:
+        """Make another one: this one may be held by a thread that the child does not have."""
+        self._made: dict[str, threading.Lock] = {}
 
 
 class _Descriptors:

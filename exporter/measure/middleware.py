@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, time
 from typing import TYPE_CHECKING
@@ -53,7 +52,7 @@ class Middleware:
         self._key = key
         self._own_paths = own_paths
         self._begin = begin
-        self._beginning = threading.Lock()
+        self._beginning = forks.Lock()
         self._ready = False
         self._excluded = excluded
         self._trusted = trusted
@@ -99,8 +98,7 @@ class Middleware:
         return exchange
 
     def after_fork(self) -> None:
-        """Get ready anew: the lock may be held by a thread that the child does not have."""
-        self._beginning = threading.Lock()
+        """Get ready anew."""
         self._ready = False
 
     def _start(self, environ: WSGIEnvironment) -> bool:

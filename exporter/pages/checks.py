@@ -93,7 +93,7 @@ class Checks:
         """`context` is called in the thread that asks, once for each check."""
         self._context = context
         self._checks: dict[str, _Check] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
         self._results: dict[str, CheckResult] = {}
         self._checked = float("-inf")
         forks.forget(self)
@@ -141,8 +141,7 @@ class Checks:
         return [family]
 
     def after_fork(self) -> None:
-        """Forget all results: the child has the lock and the runs, but not their threads."""
-        self._lock = threading.Lock()
+        """Forget all results: the child has the runs, but not their threads."""
         self._results = {}
         self._checked = float("-inf")
         for check in self._checks.values():

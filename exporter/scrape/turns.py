@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable
+
+from exporter import forks
 
 
 class Turns:
     """One caller at a time produces what all who were waiting when it began then share."""
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
+        self._turn = forks.Lock()
         self._begun = 0
         self._last: tuple[Hashable, int, bytes] = None, 0, b""
 

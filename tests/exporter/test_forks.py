@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -33,10 +34,12 @@ def test_everything_that_belongs_to_one_process_is_registered() -> None:
     assert "RequestIds" in names
     assert names[before:] == [
         "FlightRecorder",
+        "Lock",
         "Checks",
         "Worker",
         "ExtendedInstruments",
         "Outcomes",
+        "Lock",
         "Middleware",
     ]
     assert exporter.core.worker in forks.owners()
@@ -54,6 +57,18 @@ def test_owners_forget_in_the_order_of_their_registration() -> None:
 
     assert os.read(reading, 10) == b"02"
     os.close(reading)
+
+
+def test_a_lock_that_is_held_at_a_fork_is_free_in_the_child() -> None:
+    lock = forks.Lock()
+    with lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            with lock:
+                os._exit(7)
+
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_a_descriptor_that_came_from_the_parent_is_closed_in_the_child(

@@ -261,11 +261,10 @@ class TestChecks:
             lambda: os.getpid() != parent or (release.wait(60) and None)
         )
         assert not checks.results()["hangs"].up
-        checks._lock.acquire()
-        child = os.fork()
-        if not child:
-            os._exit(0 if checks.results()["hangs"].up else 1)
-        checks._lock.release()
+        with checks._lock:
+            child = os.fork()
+            if not child:
+                os._exit(0 if checks.results()["hangs"].up else 1)
 
         assert os.waitpid(child, 0)[1] == 0
 
