@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, request
@@ -272,7 +271,17 @@ def _register(app: Flask, path: str, name: str, pages: Mapping[str, Page]) -> No
     """Serve pages below a path of the application."""
     for suffix, page in pages.items():
         endpoint = f"{KEY}_{name}{suffix.replace('/', '_').replace('.', '_')}"
-        app.add_url_rule(path + suffix, endpoint, partial(_response, page))
+        app.add_url_rule(path + suffix, endpoint, _view(page, endpoint))
+
+
+def _view(page: Page, name: str) -> Callable[[], Response]:
+    """A function with a name, which Spectree and Flask-Limiter, among others, ask of every view."""
+
+    def view() -> Response:
+        return _response(page)
+
+    view.__name__ = view.__qualname__ = name
+    return view
 
 
 def _response(page: Page) -> Response:
