@@ -132,6 +132,7 @@ class FlaskExporter(Parent):
                 "init_app once for each application"
             )
         state.exporter = self
+        self.core.checks.next_application()
         if self.path:
             self.register_endpoint(self.path, app)
         with state.endpoints.registering():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ Context = Callable[[], AbstractContextManager[Any]]
 """Makes what a check is to run in, such as the application context of the caller."""
 
 _CACHED_SECONDS = 1.0
+_LOOP_INTERVAL = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,29 @@ class _Run:
     def _call(self, function: Callable[[], object], context: AbstractContextManager[Any]) -> None:
         try:
             with context:
-                if function() is False:
+                if _answer(function) is False:
                     self.error = "the check returned False"
         except BaseException as error:  # a check may raise anything, SystemExit included: it is down, no more
             self.error = f"{type(error).__name__}: {error}"
         self.seconds = time.monotonic() - self.started
         self.ended.set()
+
+
+def _answer(function: Callable[[], object]) -> object:
+    """What the check says when all of it has run."""
+    answer = function()
+    if inspect.isawaitable(answer):
+        # A thread has one event loop at most, and gevent's greenlets are one thread: one after the other.
+        while asyncio._get_running_loop() is not None:
+            time.sleep(_LOOP_INTERVAL)
+        return asyncio.run(_awaited(answer))
+    if inspect.isgenerator(answer) or inspect.isasyncgen(answer):
+        raise TypeError("the check is a generator, of which nothing has run: let it return instead of yield")
+    return answer
+
+
+async def _awaited(answer: Awaitable[object]) -> object:
+    return await answer
 
 
 class _Check:
@@ -77,6 +97,7 @@ class _Check:
         self.name = name
         self.function = function
         self.timeout = timeout
+        self.replaceable = False
         self.run: _Run | None = None
 
     def start(self, context: Context) -> _Run:
@@ -103,8 +124,10 @@ class Checks:
 
         It is down if it raises, returns False or takes longer than `timeout` seconds; anything else is up.
         Its result serves every caller for a second. Raises ValueError for a name that is taken or no timeout.
+        Each further application may take a name once more: the new check replaces the old one.
         """
-        if not name or name in self._checks:
+        former = self._checks.get(name)
+        if not name or not isinstance(name, str) or (former is not None and not former.replaceable):
             raise ValueError(f"health check {name!r}: give each check a name of its own")
         if not timeout > 0:
             raise ValueError(
@@ -113,9 +136,15 @@ class Checks:
 
         def register(function: Function) -> Function:
             self._checks[name] = _Check(name, function, timeout)
+            self._checked = float("-inf")
             return function
 
         return register
+
+    def next_application(self) -> None:
+        """Another application gets these checks, and its factory may declare them once more."""
+        for check in self._checks.values():
+            check.replaceable = True
 
     def results(self) -> dict[str, CheckResult]:
         """What each check says: all run side by side, at most once a second, and callers wait for one run."""

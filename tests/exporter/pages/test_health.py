@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -130,6 +132,59 @@ class TestChecks:
 
         assert (result.up, result.error) == (error is None, error)
 
+    def test_an_async_check_is_awaited(self) -> None:
+        async def down() -> None:
+            await asyncio.sleep(0)
+            raise ConnectionError("gone")
+
+        async def refuses() -> bool:
+            return False
+
+        async def up() -> None:
+            assert current_app.name == "orders"
+
+        class Ping:
+            async def __call__(self) -> None:
+                raise ConnectionError("no pong")
+
+        checks = Checks(Flask("orders").app_context)
+        for name, check in (("a", down), ("b", refuses), ("c", up), ("d", Ping()), ("e", partial(down))):
+            checks.health_check(name)(check)
+        checks.health_check("f")(lambda: down())
+
+        assert {name: result.error for name, result in checks.results().items()} == {
+            "a": "ConnectionError: gone",
+            "b": "the check returned False",
+            "c": None,
+            "d": "ConnectionError: no pong",
+            "e": "ConnectionError: gone",
+            "f": "ConnectionError: gone",
+        }
+
+    def test_an_async_check_that_hangs_is_down(self, release: threading.Event) -> None:
+        async def hangs() -> None:
+            await asyncio.to_thread(release.wait, 60)
+
+        checks = Checks()
+        checks.health_check("hangs", timeout=0.02)(hangs)
+
+        assert checks.results()["hangs"].error == "no answer within 0.02 s"
+
+    def test_a_generator_which_nobody_runs_is_down(self) -> None:
+        def check() -> Iterator[bool]:
+            yield True
+
+        async def later() -> AsyncIterator[bool]:
+            yield True
+
+        checks = Checks()
+        checks.health_check("a")(check)
+        checks.health_check("b")(later)
+
+        assert {str(result.error)[:34] for result in checks.results().values()} == {
+            "TypeError: the check is a generato"
+        }
+
     def test_it_runs_in_the_application_context_of_who_is_asked(self) -> None:
         checks = Checks(lambda: current_app._get_current_object().app_context())  # type: ignore[attr-defined]
         seen: list[str] = []
@@ -246,6 +301,45 @@ class TestChecks:
 
         with pytest.raises(ValueError, match=f"health check {name!r}"):
             checks.health_check(name, timeout=timeout)
+
+    @pytest.mark.parametrize("before", [True, False])
+    def test_a_factory_declares_it_for_each_application(self, before: bool) -> None:
+        exporter = FlaskExporter.for_app_factory(registry=CollectorRegistry())
+
+        def create_app(name: str) -> Flask:
+            app = Flask(name)
+            if not before:
+                exporter.init_app(app)
+
+            @exporter.health_check("database")
+            def database() -> None:
+                raise ConnectionError(name)
+
+            if before:
+                exporter.init_app(app)
+            return app
+
+        for name in ("first", "second", "third"):
+            checks = create_app(name).test_client().get("/health").get_json()["checks"]
+
+            assert checks["database"]["error"] == f"ConnectionError: {name}"
+
+    def test_a_check_of_a_module_belongs_to_every_application(self) -> None:
+        exporter = FlaskExporter.for_app_factory(registry=CollectorRegistry())
+        exporter.health_check("database")(lambda: None)
+        for name in ("first", "second"):
+            app = Flask(name)
+            exporter.init_app(app)
+
+            assert list(app.test_client().get("/health").get_json()["checks"]) == ["database"]
+
+    def test_a_name_is_taken_once_for_each_application(self) -> None:
+        exporter = FlaskExporter.for_app_factory(registry=CollectorRegistry())
+        for name in ("first", "second"):
+            exporter.init_app(Flask(name))
+            exporter.health_check("database")(lambda: None)
+            with pytest.raises(ValueError, match="a name of its own"):
+                exporter.health_check("database")
 
     def test_the_decorated_function_stays_what_it_was(self) -> None:
         def check() -> None:

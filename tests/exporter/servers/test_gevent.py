@@ -25,6 +25,14 @@ def database():
 def index():
     return "hi"
 """
+ASYNC = f"""{SERVICE}
+import asyncio
+
+@exporter.health_check("cache", timeout=20)
+@exporter.health_check("queue", timeout=20)
+async def reachable():
+    await asyncio.sleep(0.1)
+"""
 WARMED_UP = f"{SERVICE}\napp.test_client().get('/metrics')\napp.test_client().get('/health')\n"
 # Its log lines go over the network, so a greenlet that logs lets others run.
 WAITING_LOG = f"""{SERVICE}
@@ -46,7 +54,9 @@ exporter.core.begin = begin
 BELOW = ("/health", "/metrics", "/health/ready", "/", "/health", "/metrics?name[]=flask_health_check_up")
 
 
-@pytest.mark.parametrize("source", [SERVICE, WARMED_UP, WAITING_LOG], ids=["cold", "warmed up", "logging"])
+@pytest.mark.parametrize(
+    "source", [SERVICE, ASYNC, WARMED_UP, WAITING_LOG], ids=["cold", "async", "warmed up", "logging"]
+)
 def test_nobody_waits_for_a_lock_that_gevent_does_not_know(tmp_path: Path, source: str) -> None:
     options = ("--worker-class", "gevent", "--preload", "--timeout", "20")
     with (
