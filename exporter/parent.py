@@ -1,10 +1,13 @@
-"""prometheus_flask_exporter's class with the types that it lacks."""
+"""prometheus_flask_exporter's class with the types that it lacks, and for async views."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial, wraps
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from flask import current_app, request
 from prometheus_flask_exporter import NO_PREFIX, PrometheusMetrics
 
 __all__ = ["NO_PREFIX", "Parent"]
@@ -26,6 +29,21 @@ class Decorator(Protocol):
 
 class Parent(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
     """`PrometheusMetrics` as its users call it."""
+
+    @staticmethod
+    def do_not_track() -> Decorator:
+        """Leave a view out of every metric but those of its own decorators."""
+        return partial(_marked, "prom_do_not_track")
+
+    @staticmethod
+    def exclude_all_metrics() -> Decorator:
+        """Leave a view out of every metric."""
+        return partial(_marked, "prom_exclude_all")
+
+    def _track(self, *args: Any, **kwargs: Any) -> Decorator:
+        """What the decorators of metrics have in common; on an excluded path the parent awaits no view."""
+        track: Decorator = super()._track(*args, **kwargs)
+        return lambda view: track(_synchronous(view) if iscoroutinefunction(view) else view)
 
     if TYPE_CHECKING:
         app: Flask | None
@@ -74,14 +92,6 @@ class Parent(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
         ) -> Decorator:
             """Observe the seconds that the calls of a view take, without buckets."""
 
-        @staticmethod
-        def do_not_track() -> Decorator:
-            """Leave a view out of every metric but those of its own decorators."""
-
-        @staticmethod
-        def exclude_all_metrics() -> Decorator:
-            """Leave a view out of every metric."""
-
         def info(
             self,
             name: str,
@@ -91,3 +101,30 @@ class Parent(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             **labels: Any,
         ) -> Gauge:
             """Expose constant facts as a gauge of 1."""
+
+
+def _synchronous(view: Any) -> Any:
+    @wraps(view)
+    def awaited(*args: Any, **kwargs: Any) -> Any:
+        return current_app.ensure_sync(view)(*args, **kwargs)
+
+    return awaited
+
+
+def _marked(mark: str, view: Any) -> Any:
+    """The view with a mark on its request; unlike the parent's, an async view stays one."""
+    if iscoroutinefunction(view):
+
+        @wraps(view)
+        async def marked_later(*args: Any, **kwargs: Any) -> Any:
+            setattr(request, mark, True)
+            return await view(*args, **kwargs)
+
+        return marked_later
+
+    @wraps(view)
+    def marked(*args: Any, **kwargs: Any) -> Any:
+        setattr(request, mark, True)
+        return view(*args, **kwargs)
+
+    return marked

@@ -288,6 +288,55 @@ def test_exclude_all_metrics_hides_a_request_from_its_decorators_too() -> None:
     assert durations(exporter) == {}
 
 
+@pytest.mark.parametrize(
+    ("decorators", "calls"),
+    [
+        (("counter",), 1),
+        (("do_not_track",), 0),
+        (("exclude_all_metrics",), 0),
+        (("counter", "do_not_track"), 1),
+        (("do_not_track", "counter"), 1),
+        (("counter", "exclude_all_metrics"), 0),
+        (("do_not_track", "exclude_all_metrics"), 0),
+    ],
+)
+@pytest.mark.parametrize("excluded", [None, "/item"])
+def test_decorators_take_async_views(decorators: tuple[str, ...], calls: int, excluded: str | None) -> None:
+    app, exporter = application(excluded_paths=excluded)
+
+    async def item() -> str:
+        return "item"
+
+    view: Any = item
+    for name in reversed(decorators):
+        decorator = exporter.counter("calls", "Calls") if name == "counter" else getattr(exporter, name)()
+        view = decorator(view)
+    app.add_url_rule("/item", "item", view)
+
+    assert call(app, "/item").body == b"item"
+    assert counted(exporter, "calls_total").get((), 0) == (0 if excluded else calls)
+
+
+def test_an_async_view_stays_one_for_the_decorators_above() -> None:
+    app, exporter = application()
+
+    def outer(view: Any) -> Any:
+        async def awaiting() -> str:
+            return f"outer {await view()}"
+
+        return awaiting
+
+    @app.get("/item")
+    @outer
+    @exporter.do_not_track()
+    @exporter.exclude_all_metrics()
+    async def item() -> str:
+        return "item"
+
+    assert call(app, "/item").body == b"outer item"
+    assert durations(exporter) == {}
+
+
 def test_decorators_label_by_value_request_and_response() -> None:
     app, exporter = application()
     by_status = {"status": lambda response: response.status_code, "method": lambda: request.method}
