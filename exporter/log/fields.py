@@ -46,12 +46,14 @@ def request_fields() -> dict[str, str]:
     observation = current_request()
     if observation is None:
         return {}
-    environ = observation.environ
-    rule = request.url_rule if has_request_context() else observation.route
+    # A recorded observation has no environ any more; the request may have, in work that outlives its answer.
+    here = has_request_context()
+    environ = request.environ if here else getattr(observation, "environ", {})
+    rule = request.url_rule if here else observation.route
     return {
         "request_id": observation.request_id,
-        "trace_id": active() or announced(environ),
-        "method": environ["REQUEST_METHOD"][:PATH_LIMIT],
+        "trace_id": active() or observation.trace_id or announced(environ),
+        "method": environ.get("REQUEST_METHOD", observation.method)[:PATH_LIMIT],
         "path": path_of(environ),
         "url_rule": rule.rule if rule else UNMATCHED,
         "endpoint": rule.endpoint if rule else "",
@@ -72,4 +74,4 @@ def plain(value: object) -> object:
     """The value as it stands in JSON: a number, true, false, null or a text."""
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return str(value)[:TEXT_LIMIT]
+    return str(value)

@@ -8,6 +8,7 @@ from typing import Any
 
 from exporter.log.destinations import Destination
 from exporter.log.fields import TEXT_LIMIT, Clock, current_request, plain, request_fields
+from exporter.log.masking import Mask
 
 LOGGED = "exporter.logged"
 """In the environ of a request whose exception has been logged with its traceback."""
@@ -16,20 +17,26 @@ LOGGED = "exporter.logged"
 _SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+# The lines of a server for each request, which the request log has already.
+_ACCESS_LOGGERS = frozenset(["gunicorn.access", "uvicorn.access", "hypercorn.access", "granian.access"])
+
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class JsonHandler(logging.Handler):
     """Writes log records as JSON lines with the id of the request during which they were made."""
 
-    def __init__(self, to: Destination, name: str, level: int) -> None:
+    def __init__(self, to: Destination, name: str, level: int, mask: Mask) -> None:
         super().__init__(level)
         self.set_name(name)
         self._destination = to
+        self._mask = mask
         self._clock = Clock()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; what goes wrong is reported as for every handler of `logging`."""
+        if _is_access(record):
+            return
         try:
             line = _encode(self._fields(record)) + "\n"
             severity = next((number for level, number in _SEVERITIES if record.levelno >= level), 7)
@@ -37,7 +44,7 @@ class JsonHandler(logging.Handler):
             if record.exc_info:
                 observation = current_request()
                 if observation is not None and observation.exception is record.exc_info[1]:
-                    observation.environ[LOGGED] = True
+                    getattr(observation, "environ", {})[LOGGED] = True
         except Exception:
             self.handleError(record)
 
@@ -46,19 +53,34 @@ class JsonHandler(logging.Handler):
             "timestamp": self._clock.stamp(record.created),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage()[:TEXT_LIMIT],
+            "message": self._mask.text(record.getMessage())[:TEXT_LIMIT],
             **request_fields(),
         }
         if record.exc_info and record.exc_info[0] is not None:
             fields["error_type"] = record.exc_info[0].__name__
             trace = logging.Formatter().formatException(record.exc_info)
-            fields["traceback"] = trace[-TEXT_LIMIT:]  # its end says what happened
+            fields["traceback"] = self._mask.text(trace)[-TEXT_LIMIT:]  # its end says what happened
         if record.stack_info:
-            fields["stack"] = record.stack_info[-TEXT_LIMIT:]
-        for name, value in vars(record).items():
-            if name not in _RECORD_ATTRIBUTES and name not in fields:
-                fields[name] = plain(value)
+            fields["stack"] = self._mask.text(record.stack_info)[-TEXT_LIMIT:]
+        for name, attribute in vars(record).items():
+            if name in _RECORD_ATTRIBUTES:
+                continue
+            value = plain(attribute)
+            value = self._mask.text(value)[:TEXT_LIMIT] if isinstance(value, str) else value
+            if fields.get(name, value) == value:
+                fields[name] = value
+                continue
+            while name in fields:  # an extra of the application's own with the name of a field
+                name = f"extra_{name}"
+            fields[name] = value
         return fields
+
+
+def _is_access(record: logging.LogRecord) -> bool:
+    """Whether a server says that it has answered a request."""
+    if record.name == "werkzeug":
+        return isinstance(record.msg, str) and '"%s" %s %s' in record.msg
+    return record.name in _ACCESS_LOGGERS
 
 
 class RequestContext(logging.Filter):
@@ -66,7 +88,10 @@ class RequestContext(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Never drops a record."""
-        fields = request_fields()
+        try:
+            fields = request_fields()
+        except Exception:  # nobody guards a filter: the application's log call would raise
+            fields = {}
         record.request_id = fields.get("request_id", "")
         record.trace_id = fields.get("trace_id", "")
         return True

@@ -10,7 +10,6 @@ import logging
 from http import HTTPStatus
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
-from urllib.parse import unquote_plus
 
 from flask import Flask
 from flask.logging import default_handler
@@ -18,11 +17,10 @@ from flask.logging import default_handler
 from exporter.addresses import client_address, unmapped
 from exporter.log.destinations import destination
 from exporter.log.fields import PATH_LIMIT, Clock, path_of
+from exporter.log.masking import Mask
 from exporter.log.records import LOGGED, JsonHandler
 from exporter.observation import Observation
 from exporter.settings import Settings
-
-_MASK = "***"
 
 
 class RequestLog:
@@ -34,13 +32,14 @@ class RequestLog:
     def __init__(self, settings: Settings) -> None:
         self._destination = destination(settings)
         self._level: int = logging.getLevelName(settings.log_level)
-        self._mask = frozenset(settings.log_mask) if settings.log_query else None
+        self._mask = Mask(settings.log_mask)
+        self._with_query = settings.log_query
         self._proxies = unmapped(settings.trusted_proxies)
         self._clock = Clock()
         self._handler = (
             None
             if self._destination is None
-            else JsonHandler(self._destination, settings.request_log, self._level)
+            else JsonHandler(self._destination, settings.request_log, self._level, self._mask)
         )
 
     @property
@@ -61,7 +60,9 @@ class RequestLog:
         if self._destination is None or level < self._level:
             return
         environ = observation.environ
-        query = "" if self._mask is None else f'"query":{quoted(self._query(environ))},'
+        query = ""
+        if self._with_query:
+            query = f'"query":{quoted(self._mask.query(environ.get("QUERY_STRING", "")[:PATH_LIMIT]))},'
         line = (
             f'{{"timestamp":"{self._clock.stamp(observation.start_time + observation.duration)}",'
             f'"level":"{name}","logger":"exporter.request",'
@@ -123,16 +124,6 @@ class RequestLog:
         )
         if self._handler is not None:
             self._handler.handle(record)
-
-    def _query(self, environ: dict[str, Any]) -> str:
-        text = environ.get("QUERY_STRING", "")[:PATH_LIMIT]
-        return "&".join(self._masked(pair) for pair in text.split("&"))
-
-    def _masked(self, pair: str) -> str:
-        """`user[password]=x` is masked with `password`, however the name is encoded."""
-        name, equals, _ = pair.partition("=")
-        words = unquote_plus(name).lower().replace("[", ".").replace("]", ".").split(".")
-        return f"{name}={_MASK}" if equals and self._mask and not self._mask.isdisjoint(words) else pair
 
     def _remote(self, environ: dict[str, Any]) -> str:
         sender = str(environ.get("REMOTE_ADDR") or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import multiprocessing
@@ -13,11 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, copy_current_request_context, request, stream_with_context
 from flask.logging import default_handler
 from prometheus_client import CollectorRegistry
 
@@ -25,8 +29,14 @@ from exporter import FlaskExporter
 from exporter.log.records import RequestContext
 from exporter.log.requestlog import RequestLog
 from exporter.log.rotating import RotatingFile
+from exporter.observation import EXCHANGE
 from exporter.settings import Settings, SettingsError
+from tests.rig.clients import ask
+from tests.rig.deadline import eventually
 from tests.rig.exchanges import exchange
+from tests.rig.network import free_ports
+from tests.rig.places import ROOT
+from tests.rig.program import Program, module
 from tests.rig.wsgi import application, call
 
 _processes = multiprocessing.get_context("fork")
@@ -410,6 +420,20 @@ def app(path: Path) -> Iterator[Flask]:
     exporter.core.request_log.close()
 
 
+SHOP = """
+from flask import Flask, request
+from exporter import FlaskExporter
+
+app = Flask("shop")
+FlaskExporter(app)
+
+@app.get("/items/<int:number>")
+def show(number):
+    app.logger.warning("slow: %s", request.url.replace("card", "key"))
+    return "item"
+"""
+
+
 class TestRecords:
     def test_each_made_during_a_request_carries_its_id(self, app: Flask, path: Path) -> None:
         trace = "0af7651916cd43dd8448eb211c80319c"
@@ -427,7 +451,7 @@ class TestRecords:
             "timestamp": record["timestamp"],
             "level": "WARNING",
             "logger": "stock",
-            "message": "low\n\x1b[31mred",
+            "message": "low\nred",
             "request_id": "known-1",
             "trace_id": trace,
             "method": "GET",
@@ -544,6 +568,153 @@ class TestRecords:
             logging.getLogger("stock").removeHandler(handler)
 
         assert seen == [("known-2", ""), ("", "")]
+
+    def test_extras_with_the_name_of_a_field_get_another(self, app: Flask, path: Path) -> None:
+        names = ["timestamp", "level", "logger", "method", "path", "url_rule", "endpoint", "request_id"]
+
+        @app.get("/pay")
+        def pay() -> str:
+            app.logger.error("paid", extra={**dict.fromkeys(names, 5), "customer": 7, "trace_id": ""})
+            app.logger.error("paid", extra={"level": 5, "extra_level": 6})
+            return "paid"
+
+        app.test_client().get("/pay")
+        record, second, line = _lines(path)
+
+        assert {name for name, value in record.items() if value == 5} == {f"extra_{name}" for name in names}
+        assert (record["level"], record["path"], record["customer"]) == ("ERROR", "/pay", 7)
+        assert record["request_id"] == line["request_id"]
+        assert "extra_trace_id" not in record  # it says the same
+        assert (second["level"], second["extra_level"], second["extra_extra_level"]) == ("ERROR", 5, 6)
+
+    def test_the_names_that_logging_leaves_free_stay(self, app: Flask, path: Path) -> None:
+        app.logger.error("paid", extra={"method": "card", "path": "/till", "level": "gold"})
+        (record,) = _lines(path)
+
+        assert (record["method"], record["path"], record["extra_level"]) == ("card", "/till", "gold")
+
+    def test_secrets_and_colours_are_in_no_part_of_a_record(self, app: Flask, path: Path) -> None:
+        secret = "\x1b[1mhttps://shop:SECRET@bank/pay?token=SECRET&amount=5\x1b[0m"
+        try:
+            raise ConnectionError(secret)
+        except ConnectionError:
+            app.logger.exception("no answer from %s", secret, extra={"url": secret}, stack_info=True)
+        (record,) = _lines(path)
+
+        shown = "https://shop:***@bank/pay?token=***&amount=5"
+        assert record["message"] == f"no answer from {shown}"
+        assert record["traceback"].endswith(f"ConnectionError: {shown}")
+        assert record["url"] == shown
+        assert b"SECRET" not in path.read_bytes().replace(b"@bank", b"")
+
+    @pytest.mark.parametrize(
+        ("logger", "message"),
+        [
+            ("werkzeug", '127.0.0.1 - - [28/Nov/2026 01:02:03] "%s" %s %s\n'),
+            ("gunicorn.access", '127.0.0.1 "%s" %s %s'),
+            ("uvicorn.access", '127.0.0.1:5 - "%s" %s %s'),
+        ],
+    )
+    def test_a_server_s_own_line_for_a_request_is_not_there(
+        self, app: Flask, path: Path, logger: str, message: str
+    ) -> None:
+        app.logger.info("starting")
+        logging.getLogger(logger).info(message, "GET /orders/7?card=4111 HTTP/1.1", 200, "-")
+        logging.getLogger("werkzeug").error("Error on request:\n%s", "trace")
+
+        assert [line["message"] for line in _lines(path)] == ["starting", "Error on request:\ntrace"]
+
+    @pytest.mark.parametrize("target", ["stdout", "./requests.jsonl"])
+    def test_flask_run_shows_no_secret(self, tmp_path: Path, target: str) -> None:
+        (tmp_path / "shop.py").write_text(SHOP)
+        (port,) = free_ports(1)
+        command = module("flask", "--app", "shop", "run", "--port", str(port))
+        environ = {**os.environ, "EXPORTER_REQUEST_LOG": target, "FORCE_COLOR": "1", "PYTHONPATH": str(ROOT)}
+        with Program(command, tmp_path / "output", environ, tmp_path) as server:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+            def asked() -> bool:
+                with suppress(ConnectionError):
+                    return ask(connection, "/items/1?token=SECRET&card=SECRET").status == 200
+                connection.close()
+                return False
+
+            eventually(asked, "an answer")
+            assert ask(connection, "/nowhere?password=SECRET").status == 404
+            connection.close()
+            log = server.text() if target == "stdout" else (tmp_path / target).read_text()
+
+            lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+            assert [line["path"] for line in lines if "path" in line] == ["/items/1", "/items/1", "/nowhere"]
+            assert "SECRET" not in log + server.text()
+            assert "\\u001b" not in log
+
+    def test_work_that_outlives_its_request_still_has_its_id(self, app: Flask, path: Path) -> None:
+        """In a copy of the request's context, as Flask-Executor runs each job; or of the body's."""
+        log = logging.getLogger("jobs")
+        jobs: list[Callable[[], None]] = []
+
+        @app.get("/job")
+        def job() -> str:
+            jobs.append(copy_current_request_context(lambda: log.warning("job")))
+            return "started"
+
+        @app.get("/failing")
+        def failing() -> str:
+            jobs.append(copy_current_request_context(fail))
+            raise ValueError("first")
+
+        def fail() -> None:
+            try:
+                raise KeyError("second")
+            except KeyError:
+                log.exception("failing")
+
+        @app.get("/body")
+        def body() -> Iterator[str]:
+            jobs.append(partial(copy_context().run, log.warning, "body"))
+            yield "row"
+            jobs.append(partial(copy_context().run, log.warning, "body"))
+
+        client = app.test_client()
+        for name in ("job", "failing", "body"):
+            client.get(f"/{name}", headers={"X-Request-ID": name}, buffered=True)
+        for work in jobs:
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        records = [line for line in _lines(path) if line["logger"] == "jobs"]
+
+        assert [record["message"] for record in records] == ["job", "failing", "body", "body"]
+        assert [record["request_id"] for record in records] == ["job", "failing", "body", "body"]
+        assert [record["url_rule"] for record in records] == ["/job", "/failing", "/body", "/body"]
+        assert {record["method"] for record in records} == {"GET"}
+
+    def test_what_is_logged_after_the_last_byte_has_the_id(self, app: Flask, path: Path) -> None:
+        log = logging.getLogger("jobs")
+        app.teardown_request(lambda error: log.warning("teardown", exc_info=error))
+
+        @app.get("/sized")
+        def sized() -> Response:
+            def rows() -> Iterator[str]:
+                yield "row"
+                log.warning("through")
+
+            return Response(stream_with_context(rows()), headers={"Content-Length": "3"})
+
+        app.test_client().get("/sized", headers={"X-Request-ID": "sized"}, buffered=True)
+        records = [line for line in _lines(path) if line["logger"] == "jobs"]
+
+        assert {record["message"] for record in records} == {"through", "teardown"}
+        assert {(record["request_id"], record["path"]) for record in records} == {("sized", "/sized")}
+
+    def test_the_filter_never_raises(self, app: Flask) -> None:
+        with app.test_request_context():
+            request.environ[EXCHANGE] = object()
+            record = logging.makeLogRecord({})
+
+            assert RequestContext().filter(record)
+        assert (record.request_id, record.trace_id) == ("", "")  # type: ignore[attr-defined]
 
     def test_two_applications_with_one_log_write_a_record_once(self, app: Flask, path: Path) -> None:
         second = FlaskExporter(Flask("stock"), registry=CollectorRegistry(), request_log=str(path))

@@ -1,0 +1,67 @@
+"""Secrets in URLs: hidden wherever they stand, and what merely looks like them stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.log.masking import Mask
+from exporter.settings import DEFAULT_MASK
+
+MASK = Mask(DEFAULT_MASK)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET /x?token=S&a=1 was slow", "GET /x?token=***&a=1 was slow"),
+        ("https://h/x?a=1&PassWord=S#top", "https://h/x?a=1&PassWord=***"),
+        ("/x?user[password]=S&user%5Btoken%5D=S", "/x?user[password]=***&user%5Btoken%5D=***"),
+        ("/x?pass%77ord=S", "/x?pass%77ord=***"),
+        ("/x?a=1;token=S", "/x?a=1;token=***"),
+        ("/x?token=it's;secret&a=1", "/x?token=***&a=1"),
+        ("<a href='/x?a=1&amp;token=S'>", "<a href='/x?a=1&amp;token=***>"),
+        ("token=S&page=2", "token=***&page=2"),
+        ("b'token=S'", "b'token=***"),
+        ('{"url": "/x?key=S", "n": 1}', '{"url": "/x?key=***", "n": 1}'),
+        ("/login?next=%2Fx%3Ftoken%3DS&a=1", "/login?next=***&a=1"),
+        ("/login?next=%2Fx%3Fnext%3D%252Fy%253Ftoken%253DS", "/login?next=***"),
+        ("/login?next=https%3A%2F%2Fshop%3AS%40db%2F", "/login?next=***"),
+        ("cannot reach postgresql://shop:S@db:5432/x", "cannot reach postgresql://shop:***@db:5432/x"),
+        ("redis://:p@ss@cache/0", "redis://:***@cache/0"),
+        ("\x1b[33mGET /x?to\x1b[0mken=S\x1b[0m 404", "GET /x?token=*** 404"),
+        ("\x1b]8;;https://h/?token=S\x07link\x1b]8;;\x07", "link"),
+    ],
+)
+def test_a_secret_in_a_url_is_hidden(text: str, shown: str) -> None:
+    assert MASK.text(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "max(orders, key=len) of token=None",
+        "/x?keyboard=1&monkey=2&page=%C3%A9",
+        "/x?token&next=%2Fx%3Fpage%3D2",
+        "https://h:8000/x@y and mail@example.org",
+        "a == b, c != d",
+    ],
+)
+def test_other_text_stays(text: str) -> None:
+    assert MASK.text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ('token=a"b<c', "token=***"),
+        ("next=%2Fx%3Ftoken%3DS", "next=***"),
+        ("a=1;token=S&b=2", "a=1;token=***&b=2"),
+    ],
+)
+def test_a_query_string_is_masked_as_a_whole(query: str, shown: str) -> None:
+    assert MASK.query(query) == shown
+
+
+def test_the_names_are_a_setting() -> None:
+    assert Mask(["iban"]).text("/x?iban=1&token=2") == "/x?iban=***&token=2"
