@@ -7,7 +7,8 @@ escaping.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -47,9 +48,21 @@ class Format:
         return Format(content_type, is_openmetrics, options.get("escaping", openmetrics.UNDERSCORES), encode)
 
     def lines(self, metric: Metric) -> list[str]:
-        """The text of a metric line by line, without the end of the exposition."""
+        """The text of a metric line by line, without the end; raises where a part of it cannot be written.
+
+        For a value of None OpenMetrics' encoder would write a line that Prometheus refuses, with all others.
+        """
+        for sample in metric.samples:
+            if sample.value is None and not getattr(sample, "native_histogram", None):
+                raise ValueError(f"{sample.name} has no value")
         lines = self.encode(_Only([metric])).decode().split("\n")[:-1]
         return lines[:-1] if self.openmetrics else lines
+
+    def text(self, metric: Metric, selection: Collection[str] = ()) -> str:
+        """The text of a metric, or of its samples with these names."""
+        if selection:
+            metric = metric._restricted_metric(selection)  # type: ignore[no-untyped-call]
+        return "" if metric is None else "".join(line + "\n" for line in self.lines(metric))
 
 
 class _Only(NamedTuple):
@@ -59,6 +72,25 @@ class _Only(NamedTuple):
 
     def collect(self) -> Iterable[Metric]:
         return self.metrics
+
+
+def writable(metric: Metric, form: Format) -> Metric:
+    """The metric without the samples that cannot be written, such as one with None for a label."""
+
+    def only(samples: list[Sample]) -> Metric:
+        part = copy(metric)
+        part.samples = samples
+        return part
+
+    def kept(samples: list[Sample]) -> list[Sample]:
+        try:
+            form.lines(only(samples))
+        except Exception:
+            half = len(samples) // 2
+            return kept(samples[:half]) + kept(samples[half:]) if half else []
+        return samples
+
+    return only(kept(list(metric.samples)))
 
 
 def encoded(family: Family, values: Sequence[float], exemplars: Mapping[int, Exemplar], form: Format) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.metrics_core import Metric
 
-from exporter.scrape.encoding import Format, encoded
+from exporter.scrape.encoding import Format, encoded, writable
 from exporter.scrape.exemplars import Observed, by_family, placed
-from exporter.scrape.sources import Source
+from exporter.scrape.sources import Failed, Part, Source
 from exporter.scrape.turns import Turns
 
 Headers = list[tuple[str, str]]
@@ -21,10 +21,19 @@ _GZIP_LEVEL = 1
 class Exposition:
     """Renders one source."""
 
-    def __init__(self, source: Source, observed: Callable[[], Iterable[Observed]] = tuple) -> None:
-        """`observed` gives exemplars, the newest first."""
+    def __init__(
+        self,
+        source: Source,
+        observed: Callable[[], Iterable[Observed]] = tuple,
+        failed: Failed | None = None,
+    ) -> None:
+        """`observed` gives exemplars, the newest first; `failed` is told what cannot be written.
+
+        Without `failed` that is the caller's exception.
+        """
         self._source = source
         self._observed = observed
+        self._failed = failed
         self._turns = Turns()
 
     def render(
@@ -45,28 +54,54 @@ class Exposition:
             headers.append(("Content-Encoding", "gzip"))
 
         def produce() -> bytes:
-            body = "".join(self._texts(form, selection)).encode()
+            body = b"".join(self._texts(form, selection))
             return gzip.compress(body, _GZIP_LEVEL, mtime=0) if compressed else body
 
         return self._turns.share((form.content_type, selection, compressed), produce), headers
 
-    def _texts(self, form: Format, selection: frozenset[str]) -> Iterator[str]:
-        exemplars: Mapping[str, list[Observed]] = by_family(self._observed()) if form.openmetrics else {}
+    def _texts(self, form: Format, selection: frozenset[str]) -> Iterator[bytes]:
+        exemplars = self._exemplars() if form.openmetrics else {}
         for part in self._source.parts():
-            if isinstance(part, Metric):
-                metric = part
-            else:
-                beside = {**part.exemplars, **placed(part.family, exemplars.get(part.family.name, ()))}
-                if not selection:
-                    yield encoded(part.family, part.values, beside, form)
-                    continue
-                metric = part.family.metric(part.values, beside)
-            if selection:
-                metric = metric._restricted_metric(selection)  # type: ignore[no-untyped-call]
-            if metric is not None:
-                yield from (line + "\n" for line in form.lines(metric))
+            try:
+                yield _text(part, exemplars, form, selection).encode()
+            except Exception as error:
+                self._tell(error)
+                yield _remains(part, form, selection).encode()
         if form.openmetrics:
-            yield "# EOF\n"
+            yield b"# EOF\n"
+
+    def _exemplars(self) -> Mapping[str, list[Observed]]:
+        try:
+            return by_family(self._observed())
+        except Exception as error:
+            self._tell(error)
+            return {}
+
+    def _tell(self, error: Exception) -> None:
+        if self._failed is None:
+            raise error
+        self._failed(error)
+
+
+def _text(
+    part: Part | Metric, exemplars: Mapping[str, list[Observed]], form: Format, selection: frozenset[str]
+) -> str:
+    """The text of one family, or of those of its samples that are asked for."""
+    if isinstance(part, Metric):
+        return form.text(part, selection)
+    beside = {**part.exemplars, **placed(part.family, exemplars.get(part.family.name, ()))}
+    if selection:
+        return form.text(part.family.metric(part.values, beside), selection)
+    return encoded(part.family, part.values, beside, form)
+
+
+def _remains(part: Part | Metric, form: Format, selection: frozenset[str]) -> str:
+    """As `_text`, without exemplars and without what cannot be written; "" where that is all of it."""
+    try:
+        metric = part if isinstance(part, Metric) else part.family.metric(part.values)
+        return form.text(writable(metric, form), selection)
+    except Exception:  # not even its name and help text can be written
+        return ""
 
 
 def _accepts_gzip(accept_encoding: str | None) -> bool:
