@@ -26,6 +26,7 @@ from exporter.settings import Settings
 from exporter.store.directory import WorkerDirectory, shared_path
 from exporter.store.workerfile import WorkerFile
 from exporter.worker.facts import Facts
+from exporter.worker.failures import logger
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.worker import Worker
 
@@ -36,6 +37,11 @@ UNSHARED = """\
 Several workers serve this application and each counts for itself: these numbers would be one worker's.
 Set PROMETHEUS_MULTIPROC_DIR to a directory for them to share before the server starts, and run gunicorn with
 -c python:exporter.gunicorn, which prepares it."""
+
+UNPREPARED = """\
+PROMETHEUS_MULTIPROC_DIR=%s has counts of a service that has ended, and no server's master prepares it,
+so the totals go on from there, after a restart too. Run gunicorn with -c python:exporter.gunicorn, uWSGI
+with shared-import = exporter.uwsgi, or empty the directory before each start."""
 
 
 class Core:
@@ -67,6 +73,7 @@ class Core:
         self._group = group
         self._facts = Facts(settings.app_version, self.directory.counts if self.directory else None)
         self._unshared = False
+        self._served = self._served_before()
 
     @cached_property
     def worker(self) -> Worker:
@@ -87,7 +94,7 @@ class Core:
     @cached_property
     def exposition(self) -> Exposition:
         """What a scrape gets."""
-        return Exposition(self.source, self._exemplars)
+        return Exposition(self.source, self._exemplars, self._collect_failed)
 
     @cached_property
     def metrics_page(self) -> MetricsPage:
@@ -109,6 +116,8 @@ class Core:
     def begin(self, environ: WSGIEnvironment) -> None:
         """Work postponed until this process serves its first request."""
         self._unshared = bool(environ.get("wsgi.multiprocess")) and not self.directory
+        if self.directory and self._served and not self.directory.is_held():
+            logger.warning(UNPREPARED, self.directory.path)
         self.worker.start()
 
     def instruments(
@@ -173,6 +182,16 @@ class Core:
             errors=f"{self._prefix}http_request_errors",
             group=self._group,
         )
+
+    def _served_before(self) -> bool:
+        """Whether the worker directory has the counts of a service that has ended."""
+        try:
+            if not self.directory or not self.directory.is_left_over():
+                return False
+            starts = DirectorySource(self.directory, ()).metrics(["flask_worker_starts_total"])
+            return any(sample.value for family in starts for sample in family.samples)
+        except OSError:  # its reader says so
+            return False
 
     def _problem(self) -> str:
         return UNSHARED if self._unshared else ""

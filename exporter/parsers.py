@@ -9,7 +9,7 @@ import ipaddress
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -50,6 +50,12 @@ def buckets(value: str | Iterable[float]) -> tuple[float, ...]:
     if any(low >= high for low, high in pairwise(bounds)):
         raise ValueError("upper bounds must ascend")
     return tuple(bounds)
+
+
+def milliseconds(bounds: Sequence[float]) -> bool:
+    """Whether these bounds are hardly seconds: none below a second, or one above ten minutes."""
+    *finite, _ = bounds
+    return len(finite) > 1 and (finite[0] >= 1 or finite[-1] > 600)
 
 
 def flag(value: str | bool) -> bool:
@@ -94,8 +100,11 @@ def number(low: float, high: float, what: str) -> Callable[[Any], float]:
 
 
 def optional_networks(value: str | Iterable[str | Network] | None) -> tuple[Network, ...] | None:
-    """As `networks`; None stays None."""
-    return None if value is None else networks(value)
+    """As `networks`; None stays None. An empty text is nobody's intention: it would shut everybody out."""
+    allowed = None if value is None else networks(value)
+    if isinstance(value, str) and not allowed:
+        raise ValueError("give at least one address or network, or leave it out for the default")
+    return allowed
 
 
 def networks(value: str | Iterable[str | Network]) -> tuple[Network, ...]:
@@ -118,6 +127,8 @@ def level(value: str) -> str:
 def names(value: str | Iterable[str]) -> tuple[str, ...]:
     """Names in lower case."""
     parts = value.replace(",", " ").split() if isinstance(value, str) else value
+    if isinstance(value, str) and not parts:
+        raise ValueError("give at least one name, or leave it out for the default")
     return tuple(part.lower() for part in parts)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from exporter.settings import DIRECTORY
+from exporter.settings import DIRECTORY, SettingsError, worker_directory
 
 if TYPE_CHECKING:
     from exporter.store.directory import WorkerDirectory
@@ -36,7 +36,7 @@ def start(
     Raises:
         RuntimeError: several workers have no directory, another master is using it, or it cannot be made.
     """
-    path = os.environ.get(DIRECTORY)
+    path = worker_directory()
     if not path:
         if workers > 1:
             raise RuntimeError(
@@ -44,6 +44,7 @@ def start(
                 "share, on tmpfs if possible, for example /dev/shm/my-service"
             )
         return None
+    os.environ[DIRECTORY] = path  # prometheus_client would warn of the old name
     # Not before the variable is known to be there: prometheus_client looks for it when it is first imported.
     from exporter.store.directory import WorkerDirectory
     from exporter.store.workerfile import install
@@ -52,6 +53,8 @@ def start(
     directory = WorkerDirectory(path, max_series)
     try:
         directory.prepare(keep=keep, owner=owner)
+    except SettingsError as error:
+        raise RuntimeError(f"{DIRECTORY}={path} cannot be used: {error.remedy}") from None
     except OSError as error:
         raise RuntimeError(f"{DIRECTORY}={path} cannot be used: {error}") from error
     return directory

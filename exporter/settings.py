@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
 
+from click import ClickException
+
 from exporter import parsers as parse
 from exporter.addresses import Network
 
@@ -19,6 +21,8 @@ PREFIX = "EXPORTER_"
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names the worker directory; prometheus_client reads it too."""
 
+_OLD_DIRECTORY = "prometheus_multiproc_dir"
+
 # prometheus_client's default, which has the 0.5 s that the latency objective needs.
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, math.inf)
 
@@ -26,14 +30,34 @@ DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2
 DEFAULT_MASK = ("password", "passwd", "secret", "token", "access_token", "api_key", "key")
 
 
-class SettingsError(ValueError):
-    """A setting that cannot be used; the message names it, its value and the remedy."""
+class SettingsError(ClickException, ValueError):
+    """A setting that cannot be used; the message names it, its value and the remedy.
+
+    The `flask` command prints a ClickException as one line, without a traceback.
+    """
 
     def __init__(self, setting: str, value: object, remedy: str) -> None:
         """`setting` is the variable or argument as the user wrote it."""
         super().__init__(f"{setting}={value!r}: {remedy}")
         self.setting = setting
         self.value = value
+        self.remedy = remedy
+
+
+def worker_directory() -> str | None:
+    """The path of the worker directory; prometheus_client takes the name in small letters too."""
+    return os.environ.get(DIRECTORY) or os.environ.get(_OLD_DIRECTORY) or None
+
+
+def forget_empty_directory() -> bool:
+    """Unset the variable where it is empty, as in `${VARIABLE:-}`; whether that leaves no directory.
+
+    prometheus_client would write into the current directory.
+    """
+    empty = [name for name in (DIRECTORY, _OLD_DIRECTORY) if os.environ.get(name) == ""]
+    for name in empty:
+        del os.environ[name]
+    return bool(empty) and worker_directory() is None
 
 
 def setting(default: Any, parser: Callable[[Any], Any], meaning: str) -> Any:
@@ -121,6 +145,8 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
         """Settings from `environ` (the process environment by default); keyword arguments win.
 
+        A variable that is empty counts as not set.
+
         Raises:
             SettingsError: a value is malformed or out of range.
         """
@@ -131,18 +157,20 @@ class Settings:
                 continue
             key = name.removeprefix(PREFIX).lower()
             if key in _PARSERS:
-                values[key] = _parsed(name, key, text)
+                if text.strip():  # compose files make `${VARIABLE:-}` of what is not set
+                    values[key] = _parsed(name, key, text)
             elif not _injected_by_kubernetes(name):
                 variables = [PREFIX + key.upper() for key in _PARSERS]
                 nearest = difflib.get_close_matches(name, variables, n=1, cutoff=0.0)[0]
                 warnings.warn(f"{name} is no setting of the exporter; did you mean {nearest}?", stacklevel=2)
         for key, value in arguments.items():
             if key not in _PARSERS:
-                nearest = difflib.get_close_matches(key, _PARSERS, n=1, cutoff=0.0)[0]
+                nearest = difflib.get_close_matches(key, [*_PARSERS, *_ARGUMENTS], n=1, cutoff=0.0)[0]
                 raise SettingsError(key, value, f"there is no such setting; did you mean {nearest}?")
             if value is not None or key in _OPTIONAL:
                 values[key] = _parsed(key, key, value)
         settings = cls(**values)
+        settings._doubt_buckets("buckets" if arguments.get("buckets") else f"{PREFIX}BUCKETS")
         if settings.health_warning > settings.health_degraded:
             raise SettingsError(
                 "EXPORTER_HEALTH_WARNING",
@@ -150,6 +178,14 @@ class Settings:
                 f"it must be at most EXPORTER_HEALTH_DEGRADED={settings.health_degraded:g}",
             )
         return settings
+
+    def _doubt_buckets(self, shown: str) -> None:
+        if parse.milliseconds(self.buckets):
+            bounds = ",".join(f"{bound:g}" for bound in self.buckets[:-1])
+            warnings.warn(
+                f"{shown}={bounds}: bounds are in seconds; are these milliseconds? Then divide them by 1000",
+                stacklevel=3,
+            )
 
 
 class SettingsArguments(TypedDict, total=False):
@@ -196,4 +232,9 @@ def _injected_by_kubernetes(name: str) -> bool:
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     member.name: member.metadata["parser"] for member in fields(Settings)
 }
+# What `FlaskExporter` takes besides, for whoever misspells it.
+_ARGUMENTS = (
+    *("export_defaults", "defaults_prefix", "default_latency_as_histogram", "default_labels"),
+    *("response_converter", "excluded_paths", "exclude_user_defaults", "metrics_decorator", "registry"),
+)
 _OPTIONAL = {member.name for member in fields(Settings) if "None" in str(member.type)}

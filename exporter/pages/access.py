@@ -14,6 +14,8 @@ from hashlib import sha256
 from ipaddress import ip_network
 from typing import NamedTuple
 
+from click import ClickException
+
 from exporter.addresses import Environ, Network, client_address, sender_of, unmapped, within
 from exporter.settings import Settings
 
@@ -33,8 +35,11 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
 
+_MISSING = "A token is needed here: send it as 'Authorization: Bearer <token>'."
+_WRONG = "This is not the service's token, or it was not sent as 'Authorization: Bearer <token>'."
 
-class TokenError(ValueError):
+
+class TokenError(ClickException, ValueError):
     """The token file cannot be used; the message names it and the remedy."""
 
 
@@ -66,8 +71,9 @@ class Access:
 
     def refusal(self, environ: Environ) -> Refusal | None:
         """None for an insider. The message says what is missing, never what is configured."""
-        if self._token is not None and not self._token.opens(environ.get("HTTP_AUTHORIZATION", "")):
-            return Refusal(401, "A token is needed here: send it as 'Authorization: Bearer <token>'.")
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        if self._token is not None and not self._token.opens(authorization):
+            return Refusal(401, _WRONG if authorization else _MISSING)
         if self._networks is None or within(client_address(environ, self._proxies), self._networks):
             return None
         return Refusal(403, "Your address may not read this page.")

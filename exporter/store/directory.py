@@ -18,8 +18,8 @@ from prometheus_client import values
 
 from exporter.merge.merge import Merge
 from exporter.merge.plan import Merged
-from exporter.settings import DIRECTORY
-from exporter.store import master
+from exporter.settings import DIRECTORY, worker_directory
+from exporter.store import master, workerfile
 from exporter.store.compaction import Compaction
 from exporter.store.contents import Contents
 from exporter.store.files import ARCHIVE, CORRUPT, File, Files
@@ -56,9 +56,9 @@ class WorkerDirectory:
 
         Raises:
             DirectoryInUseError: another master holds the directory.
-            OSError: it cannot be created or written.
+            SettingsError: it cannot be made or written.
         """
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        workerfile.ready(self.path)
         if owner is not None and os.geteuid() == 0:
             os.chown(self.path, *owner)
         with self._files.locked(fcntl.LOCK_EX):
@@ -67,6 +67,21 @@ class WorkerDirectory:
     def release(self) -> None:
         """Let another master have the directory; ending the process does the same."""
         master.release(self._files)
+
+    def is_held(self) -> bool:
+        """Whether a server's master holds the directory, which has emptied it then."""
+        return master.is_held(self._files)
+
+    def is_left_over(self) -> bool:
+        """Whether only processes that have ended wrote here; this one does not count."""
+        dead = ARCHIVE in self._files.names()
+        for file in self._files.worker_files():
+            if file.dead or file.pid % workerfile.SAME_PID != os.getpid():
+                with self._files.opened(file) as descriptor:
+                    if not file.dead and workerfile.is_locked(descriptor):
+                        return False
+                    dead = True
+        return dead
 
     def fold(self, pid: int) -> bool:
         """Fold the files of a process that has ended, and of any other that has; as `sweep`."""
@@ -129,10 +144,11 @@ class WorkerDirectory:
 
 
 def shared_path() -> str | None:
-    """The path of the worker directory, if prometheus_client writes there."""
-    path = os.environ.get(DIRECTORY) or os.environ.get(
-        "prometheus_multiproc_dir"  # noqa: SIM112  the old name, which prometheus_client still takes
-    )
+    """The path of the worker directory, if prometheus_client writes there; it is made where it is missing.
+
+    Raises SettingsError if that is not possible.
+    """
+    path = worker_directory()
     if path and not values.ValueClass._multiprocess:
         warnings.warn(
             f"{DIRECTORY}={path!r} came after the first import of prometheus_client and has no effect: "
@@ -140,4 +156,6 @@ def shared_path() -> str | None:
             stacklevel=3,
         )
         return None
-    return path or None
+    if path:
+        workerfile.ready(path)
+    return path

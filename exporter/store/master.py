@@ -48,6 +48,18 @@ def hold(files: Files, *, keep: bool) -> None:
     forks.keep(master)
 
 
+def is_held(files: Files) -> bool:
+    """Whether a master holds the directory."""
+    try:
+        with open(files.at(MASTER), "rb", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def release(files: Files) -> None:
     """Let another master have the directory; ending the process does the same."""
     descriptor = _holds.pop(files.path, None)

@@ -20,6 +20,7 @@ from prometheus_client.mmap_dict import MmapedDict
 
 from exporter import forks
 from exporter.merge.format import HEADER, LENGTH, LOCKED, CorruptFileError, head, padding
+from exporter.settings import DIRECTORY, SettingsError, forget_empty_directory
 
 NAME = re.compile(r"(counter|histogram|summary|gauge_(?:live)?(?:all|min|max|sum|mostrecent))_(\d+)\.db")
 
@@ -52,6 +53,7 @@ class WorkerFile(MmapedDict):
         self._used = self._capacity = 0
         self._positions: dict[str, int] = {}
         try:
+            ready(os.path.dirname(filename))
             self._open()
         except OSError as error:
             _count_if_full(error)
@@ -146,6 +148,27 @@ class WorkerFile(MmapedDict):
 def install() -> None:
     """Make prometheus_client write its values through WorkerFile from now on."""
     vars(values)["MmapedDict"] = WorkerFile
+    if forget_empty_directory():
+        values.ValueClass = values.MutexValue
+
+
+def ready(path: str) -> None:
+    """Make the worker directory, for this user alone, where there is none.
+
+    Raises:
+        SettingsError: it cannot be made or written; the full disk is an OSError.
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        reason = "this is no directory" if isinstance(error, FileExistsError) else error.strerror
+        raise SettingsError(
+            DIRECTORY, path, f"{reason}; give a directory that the service may make and write to"
+        ) from error
 
 
 def is_locked(descriptor: int) -> bool:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import ipaddress
 import math
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter import FlaskExporter, Settings, SettingsError
-from exporter.settings import DEFAULT_BUCKETS, SettingsArguments
+from exporter.settings import _ARGUMENTS, DEFAULT_BUCKETS, SettingsArguments
+from tests.rig.places import ROOT
+from tests.rig.program import module
 
 NETWORK = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
@@ -48,7 +54,6 @@ def test_the_defaults() -> None:
     [
         ("path", "/internal", "/internal"),
         ("path", "off", None),
-        ("path", "", None),
         ("monitoring_path", "off", None),
         ("health_path", "/healthz", "/healthz"),
         ("group_by", "endpoint", "endpoint"),
@@ -60,9 +65,7 @@ def test_the_defaults() -> None:
         ("max_series", "10", 10),
         ("recent", "0", 0),
         ("allow", "10.0.0.0/8, ::1", NETWORK),
-        ("allow", "", ()),
         ("token_file", "/run/secrets/token", "/run/secrets/token"),
-        ("token_file", "", None),
         ("trusted_proxies", "10.0.0.0/8 ::1", NETWORK),
         ("health_warning", "0.02", 0.02),
         ("health_degraded", "1", 1.0),
@@ -85,6 +88,42 @@ def test_each_variable_has_a_keyword_argument(name: str, text: str, value: Any) 
     assert getattr(Settings.load({}, **{name: text}), name) == value
 
 
+@pytest.mark.parametrize("text", ["", " ", "\t\n"])
+@pytest.mark.parametrize("name", Settings.__slots__)
+def test_an_empty_variable_is_not_set(name: str, text: str) -> None:
+    """Compose files make one of `${VARIABLE:-}`."""
+    assert Settings.load({f"EXPORTER_{name.upper()}": text}) == Settings.load({})
+
+
+def test_an_empty_argument_is_what_it_says() -> None:
+    settings = Settings.load({}, path="", allow=(), log_mask=[])
+
+    assert (settings.path, settings.allow, settings.log_mask) == (None, (), ())
+    with pytest.raises(SettingsError, match=r"^allow='': give at least one address or network"):
+        Settings.load({}, allow="")
+
+
+@pytest.mark.parametrize(
+    ("environ", "arguments", "shown"),
+    [
+        ({"EXPORTER_BUCKETS": "5,10,25,50,100,250,500"}, {}, "EXPORTER_BUCKETS=5,10,25,50,100,250,500"),
+        ({"EXPORTER_BUCKETS": "100,500"}, {}, "EXPORTER_BUCKETS=100,500"),
+        ({"EXPORTER_BUCKETS": "0.5,1,1000,inf"}, {}, "EXPORTER_BUCKETS=0.5,1,1000"),
+        ({}, {"buckets": [50, 250, 1000]}, "buckets=50,250,1000"),
+    ],
+)
+def test_buckets_that_look_like_milliseconds_are_a_warning(
+    environ: dict[str, str], arguments: dict[str, Any], shown: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"^{shown}: bounds are in seconds; are these milliseconds"):
+        Settings.load(environ, **arguments)
+
+
+@pytest.mark.parametrize("text", ["0.005,0.01", "0.5,1,30,600", "1", "0.1,inf"])
+def test_buckets_of_seconds_are_none(text: str) -> None:
+    Settings.load({"EXPORTER_BUCKETS": text})
+
+
 def test_keyword_arguments_win_and_none_is_none_given() -> None:
     environ = {"EXPORTER_MAX_SERIES": "50", "EXPORTER_PATH": "/m"}
 
@@ -98,7 +137,6 @@ def test_keyword_arguments_win_and_none_is_none_given() -> None:
     [
         ("path", "metrics", "a path begins with '/', or is 'off'"),
         ("group_by", "full path", "invalid label name 'full path'"),
-        ("buckets", "", "give upper bounds in seconds"),
         ("buckets", "a,b", "give upper bounds in seconds, for example"),
         ("buckets", "1,1", "upper bounds must ascend"),
         ("buckets", "2,1", "upper bounds must ascend"),
@@ -108,6 +146,7 @@ def test_keyword_arguments_win_and_none_is_none_given() -> None:
         ("max_series", "1e3", "give a whole number of label sets"),
         ("recent", "-1", "give a whole number of requests from 0 to 1000000"),
         ("allow", "10.0.0.1/8", "give addresses or networks such as 10.0.0.0/8"),
+        ("allow", ",", "give at least one address or network"),
         ("trusted_proxies", "proxy", "give addresses or networks"),
         ("health_warning", "5", "give a ratio from 0 to 1"),
         ("health_warning", "nan", "give a ratio from 0 to 1"),
@@ -115,6 +154,7 @@ def test_keyword_arguments_win_and_none_is_none_given() -> None:
         ("request_log", "requests.log", "a file's path with a '/'"),
         ("log_level", "LOUD", "give one of DEBUG, INFO"),
         ("log_query", "2", "give on or off"),
+        ("log_mask", ", ,", "give at least one name"),
         ("log_max_bytes", "1", "give a whole number of bytes from 10000"),
         ("log_backups", "0", "give a whole number of files from 1 to 1000"),
         ("listen", "9101", "give host:port"),
@@ -145,6 +185,52 @@ def test_a_bad_value_stops_the_application_at_its_start() -> None:
 def test_an_unknown_argument_names_the_nearest_one() -> None:
     with pytest.raises(SettingsError, match="max_serie=5: there is no such setting; did you mean max_series"):
         FlaskExporter.for_app_factory(max_serie=5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [("exclude_paths", "excluded_paths"), ("registy", "registry"), ("bucket", "buckets"), ("alow", "allow")],
+)
+def test_that_may_be_one_of_the_parent_s(unknown: str, nearest: str) -> None:
+    with pytest.raises(SettingsError, match=f"there is no such setting; did you mean {nearest}\\?"):
+        FlaskExporter.for_app_factory(**{unknown: 1})  # type: ignore[arg-type]
+
+
+def test_every_argument_of_the_constructor_can_be_the_nearest() -> None:
+    arguments = set(inspect.signature(FlaskExporter.__init__).parameters) - {"self", "app", "arguments"}
+
+    assert arguments <= {*Settings.__slots__, *_ARGUMENTS}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("EXPORTER_MAX_SERIES", "many", "EXPORTER_MAX_SERIES='many': give a whole number of label sets"),
+        ("EXPORTER_TOKEN_FILE", "/no/file", "EXPORTER_TOKEN_FILE='/no/file': No such file or directory"),
+        (
+            "PROMETHEUS_MULTIPROC_DIR",
+            "/dev/null",
+            "PROMETHEUS_MULTIPROC_DIR='/dev/null': this is no directory",
+        ),
+        (
+            "PROMETHEUS_MULTIPROC_DIR",
+            "/dev/null/x",
+            "PROMETHEUS_MULTIPROC_DIR='/dev/null/x': Not a directory",
+        ),
+        ("prometheus_multiproc_dir", "/proc/x", "PROMETHEUS_MULTIPROC_DIR='/proc/x': "),
+    ],
+)
+def test_the_flask_command_says_it_in_one_line(tmp_path: Path, name: str, value: str, line: str) -> None:
+    (tmp_path / "shop.py").write_text("import flask, exporter\nexporter.FlaskExporter(flask.Flask('app'))")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", name: value}
+    done = subprocess.run(
+        module("flask", "--app", "shop", "routes"), cwd=tmp_path, env=environ, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {line}")
+    assert "Traceback" not in done.stderr
 
 
 def test_thresholds_in_the_wrong_order_are_an_error() -> None:

@@ -330,6 +330,24 @@ class TestToken:
 
         assert compared == [(32, 32)] * 6
 
+    @pytest.mark.parametrize(
+        ("authorization", "message"),
+        [
+            ("", "A token is needed here: send it as 'Authorization: Bearer <token>'."),
+            ("Bearer other", "This is not the service's token, or it was not sent as"),
+            ("Basic s3cret", "This is not the service's token, or it was not sent as"),
+            ("s3cret", "This is not the service's token, or it was not sent as"),
+        ],
+    )
+    def test_a_missing_token_and_a_wrong_one_are_told_apart(
+        self, tmp_path: Path, authorization: str, message: str
+    ) -> None:
+        access = _access(token_file=_token_file(tmp_path / "token"))
+        refusal = access.refusal({"HTTP_AUTHORIZATION": authorization, "REMOTE_ADDR": "127.0.0.1"})
+
+        assert refusal is not None
+        assert (refusal.status, refusal.message[: len(message)]) == (401, message)
+
     @pytest.mark.parametrize("content", [b"", b" \n", b"two words\n", b"one\ntwo\n", "gehe\u00efm".encode()])
     def test_a_file_without_a_usable_token_is_an_error_at_start_up(
         self, tmp_path: Path, content: bytes

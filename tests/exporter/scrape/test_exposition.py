@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import random
+import re
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
@@ -22,6 +24,7 @@ from exporter.store.directory import WorkerDirectory
 from exporter.worker.flightrecorder import Request
 from tests.rig.deadline import eventually
 from tests.rig.workerfiles import NOBODY, dead, histogram, living, their_lines, total
+from tests.rig.wsgi import Raises, application, call, counted
 
 ACCEPTED = [
     None,
@@ -173,6 +176,102 @@ def test_a_collector_that_raises_costs_its_own_samples(registry: CollectorRegist
     assert failed == [ValueError, ZeroDivisionError]
     with pytest.raises(ValueError, match="broken"):
         Exposition(RegistrySource(registry)).render()
+
+
+class Odd:
+    """A collector of somebody who did not look what he hands over."""
+
+    def __init__(self, *families: Any) -> None:
+        self.families = families
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        return self.families
+
+
+def gauge(*series: tuple[Any, Any], documentation: Any = "Jobs that wait") -> Metric:
+    """A gauge with these labels and values."""
+    family = Metric("queue_depth", "", "gauge")
+    family.documentation = documentation
+    for labels, value in series:
+        family.add_sample("queue_depth", labels, value)
+    return family
+
+
+GOOD = ({"queue": "mail"}, 3)
+GOOD_LINE = 'queue_depth{queue="mail"} 3.0'
+
+
+@pytest.mark.parametrize(
+    ("family", "kept"),
+    [
+        (gauge(GOOD, ({"queue": None}, 1)), True),
+        (gauge(GOOD, ({"queue": 7}, 1)), True),
+        (gauge(({"queue": "slow"}, None), GOOD), True),
+        (gauge(({"queue": "slow"}, "many"), GOOD), True),
+        (gauge(GOOD, ({"queue"}, 1), GOOD), True),
+        (gauge(({"queue": "\udcff"}, 1), GOOD), True),
+        (gauge(*[({"queue": None}, 1)] * 5, GOOD, *[({"queue": 7}, 1)] * 3), True),
+        (gauge(({"queue": None}, 1)), False),
+        (gauge(GOOD, documentation=None), False),
+        (None, False),
+        ("queue_depth 3", False),
+    ],
+)
+@pytest.mark.parametrize("accept", [None, OPENMETRICS])
+@pytest.mark.parametrize("names", [(), ("queue_depth", "hits_total")])
+def test_a_series_that_cannot_be_written_costs_itself(
+    family: Any, kept: bool, accept: str | None, names: tuple[str, ...]
+) -> None:
+    registry = CollectorRegistry()
+    Counter("hits", "h", registry=registry).inc()
+    registry.register(Odd(family))
+    Counter("misses", "h", registry=registry)
+    errors: list[BaseException] = []
+    text = Exposition(RegistrySource(registry), failed=errors.append).render(accept, names)[0].decode()
+
+    assert "hits_total 1.0\n" in text
+    assert ("misses_total 0.0\n" in text) == (not names)
+    assert text.count(f"{GOOD_LINE}\n") >= kept
+    assert len(errors) == 1
+    with pytest.raises(type(errors[0])):
+        Exposition(RegistrySource(registry)).render(accept, names)
+
+
+@pytest.mark.parametrize("accept", [None, OPENMETRICS])
+def test_a_label_that_is_no_text_costs_its_series_of_a_plain_metric(accept: str | None) -> None:
+    """JSON may hold a lone surrogate, and a view may make a label of it."""
+    registry = CollectorRegistry()
+    seconds = Histogram("took", "h", ["shop"], registry=registry)
+    for shop in ("north", "\ud800", "south"):
+        seconds.labels(shop).observe(1)
+    errors: list[BaseException] = []
+    text = Exposition(RegistrySource(registry), failed=errors.append).render(accept)[0].decode()
+
+    assert re.findall(r'took_count\{shop="(.*)"\} 1\.0', text) == ["north", "south"]
+    assert [type(error) for error in errors] == [UnicodeEncodeError]
+
+
+def test_exemplars_that_cannot_be_had_or_written_cost_themselves() -> None:
+    registry = CollectorRegistry()
+    Counter("hits", "h", registry=registry).inc(1, {"id": "\ud800"})
+    errors: list[BaseException] = []
+    exposition = Exposition(RegistrySource(registry), Raises(OSError("disk")), errors.append)
+
+    assert "hits_total 1.0\n" in exposition.render(OPENMETRICS)[0].decode()
+    assert [type(error) for error in errors] == [OSError, UnicodeEncodeError]
+
+
+def test_the_page_counts_what_it_cannot_write() -> None:
+    app, exporter = application()
+    exporter.registry.register(Odd(gauge(GOOD, ({"queue": None}, 1))))
+    answer = call(app, "/metrics")
+
+    assert answer.status == "200 OK"
+    assert f"{GOOD_LINE}\n" in answer.body.decode()
+    assert counted(exporter, "flask_exporter_failures_total") == {("scrape",): 1}
 
 
 def test_several_processes_say_what_prometheus_client_says(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -356,6 +356,26 @@ def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directo
         f"counter_{NOBODY + 1}.db",
         "precious.db",
     ]
+
+
+def test_what_the_dead_have_left_is_told_apart_from_what_the_living_write(
+    tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    assert not directory.is_left_over()
+    with closing(living(tmp_path, "gauge_livesum", os.getpid(), {})):
+        assert not directory.is_left_over()
+        dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+        assert directory.is_left_over()
+        with closing(living(tmp_path, "counter", NOBODY + 1, {total(): 1.0})):
+            assert not directory.is_left_over()
+        directory.sweep()
+        assert directory.is_left_over()  # in the archive
+
+    assert not directory.is_held()
+    directory.prepare()
+    assert (directory.is_held(), directory.is_left_over()) == (True, False)
+    directory.release()
+    assert not directory.is_held()
 
 
 def test_prepare_keeps_what_this_process_has_written(tmp_path: Path, directory: WorkerDirectory) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
 from exporter.merge.format import promises_lock
+from exporter.settings import SettingsError
 from exporter.store import workerfile
 from exporter.store.workerfile import WorkerFile, install
 from tests.rig.disk import small_disk
@@ -172,10 +174,25 @@ def test_a_file_that_cannot_even_be_made_is_made_later(tmp_path: Path) -> None:
         assert [value for _, value, _, _ in read] == [2.0]
 
 
+def test_a_directory_that_is_not_there_is_made_for_this_user_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "missing" / "workers"
+    WorkerFile(str(directory / "counter_1.db")).close()
+
+    assert [path.name for path in directory.iterdir()] == ["counter_1.db"]
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
 def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
-    """A directory that is not there is an error at once."""
-    with pytest.raises(FileNotFoundError):
-        WorkerFile(str(tmp_path / "missing" / "counter_1.db"))
+    """They name the variable and the remedy."""
+    (tmp_path / "file").touch()
+    for path, reason in (
+        (tmp_path / "file", "this is no directory"),
+        (tmp_path / "file/x", "Not a directory"),
+    ):
+        with pytest.raises(
+            SettingsError, match=f"PROMETHEUS_MULTIPROC_DIR='{path}': {reason}; give a directory"
+        ):
+            WorkerFile(str(path / "counter_1.db"))
 
 
 def test_a_compactor_that_takes_the_new_file_is_noticed(

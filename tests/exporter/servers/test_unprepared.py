@@ -1,0 +1,124 @@
+"""Processes that no server's hooks have prepared the worker directory for."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rig.places import ROOT
+from tests.rig.server import gunicorn, serving
+
+SERVICE = """
+from prometheus_client import Counter
+from flask import Flask
+import exporter
+
+exporter.FlaskExporter  # the hooks of prometheus_client's files
+orders = Counter("orders", "Orders placed")
+app = Flask("served")
+exporter.FlaskExporter(app)
+
+@app.get("/")
+def index():
+    orders.inc()
+    return "hi"
+"""
+WARNING = "has counts of a service that has ended, and no server's master prepares it"
+REQUESTS = 'flask_http_request_total{method="GET",status="200"}'
+
+
+def run(directory: Path, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program beside the service, in `directory`."""
+    (directory / "served.py").write_text(SERVICE)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=directory,
+        env={**environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+ASK = (
+    "from served import app; client = app.test_client(); client.get('/'); print(client.get('/metrics').text)"
+)
+
+
+@pytest.mark.parametrize("code", ["from served import app; print(app.url_map)", ASK])
+def test_a_directory_that_is_not_there_is_made_for_this_user_alone(tmp_path: Path, code: str) -> None:
+    """A migration before the server starts, a job, a test."""
+    path = tmp_path / "shm" / "workers"
+    done = run(tmp_path, code, PROMETHEUS_MULTIPROC_DIR=str(path))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_a_server_takes_the_directory_that_a_migration_has_made(tmp_path: Path) -> None:
+    run(tmp_path, ASK, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
+    with serving(tmp_path, source=SERVICE, workers=2) as server:
+        server.get("/")
+
+        assert server.samples()["orders_total"] == 1
+        assert WARNING not in server.text()
+
+
+@pytest.mark.parametrize(
+    "variables", [{"PROMETHEUS_MULTIPROC_DIR": ""}, {"prometheus_multiproc_dir": ""}], ids=str
+)
+def test_an_empty_variable_is_not_set(tmp_path: Path, variables: dict[str, str]) -> None:
+    """prometheus_client would write into the current directory."""
+    done = run(tmp_path, ASK, **variables)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\norders_total 1.0\n" in done.stdout
+    assert 'flask_exporter_mode{mode="single"} 1.0' in done.stdout
+    assert list(tmp_path.glob("*.db")) == []
+
+
+def test_the_hooks_take_the_old_name_of_the_variable(tmp_path: Path) -> None:
+    """MLflow's --expose-prometheus sets no other."""
+    old = {"prometheus_multiproc_dir": str(tmp_path / "workers")}
+    with serving(tmp_path, source=SERVICE, workers=2, PROMETHEUS_MULTIPROC_DIR="", **old) as server:
+        for _ in range(20):
+            server.get("/")
+
+        assert server.samples()["orders_total"] == 20
+        assert "prometheus_multiproc_dir" not in server.text()
+
+
+def test_counts_of_an_earlier_run_are_a_warning_where_no_master_has_removed_them(tmp_path: Path) -> None:
+    """Once for each run, with the remedy; processes that do not serve say nothing."""
+    (tmp_path / "none.py").touch()
+    for run_number in (1, 2):
+        with serving(tmp_path, source=SERVICE, workers=2, config=str(tmp_path / "none.py")) as server:
+            for _ in range(5):
+                server.get("/")
+
+            assert server.samples()[REQUESTS] == 5 * run_number
+            assert server.text().count(WARNING) == run_number - 1
+            assert ("gunicorn with -c python:exporter.gunicorn" in server.text()) == (run_number == 2)
+    done = run(tmp_path, "import served", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
+    assert (done.returncode, done.stderr) == (0, "")
+    with serving(tmp_path, source=SERVICE, workers=2) as server:
+        server.get("/")
+
+        assert server.samples()[REQUESTS] == 1
+        assert WARNING not in server.text()
+
+
+def test_a_directory_that_is_a_file_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with gunicorn(tmp_path, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "file")) as master:
+        assert master.process.wait(60) == 1
+        assert (
+            f"Error: PROMETHEUS_MULTIPROC_DIR={tmp_path}/file cannot be used: this is no dir" in master.text()
+        )
