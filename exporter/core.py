@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from prometheus_client import CollectorRegistry
 
@@ -83,6 +83,12 @@ class Core:
         worker.live.add(self.checks, self._facts)
         return worker
 
+    def renew(self) -> None:
+        """Begin anew where somebody, as tests do, has emptied the registry."""
+        if "worker" in vars(self) and not self.worker.declared.complete:
+            for name in ("worker", "source", "exposition", "metrics_page", "monitoring"):
+                vars(self).pop(name, None)
+
     @cached_property
     def source(self) -> Source:
         """Where a scrape finds its families."""
@@ -135,6 +141,8 @@ class Core:
             if not announce(shape.prefix):
                 return None
             instruments = families[shape.prefix] = self._declare(shape, first)
+        else:
+            instruments.forget()
         labels = instruments.metrics.shape.group, instruments.metrics.shape.extra
         if labels != (shape.group, shape.extra):
             raise ValueError(
@@ -167,10 +175,11 @@ class Core:
 
     def _declare(self, shape: Shape, first: bool) -> Instruments:
         max_series = self.settings.max_series
+        registry = cast("CollectorRegistry", self.worker.declared)
         if not self.settings.extended:
-            return Instruments(self.worker, Metrics(self._registry, shape), max_series=max_series)
+            return Instruments(self.worker, Metrics(registry, shape), max_series=max_series)
         instruments = ExtendedInstruments(
-            self.worker, ExtendedMetrics(self._registry, shape), max_series=max_series, first=first
+            self.worker, ExtendedMetrics(registry, shape), max_series=max_series, first=first
         )
         self.worker.live.add(instruments.extremes)
         return instruments

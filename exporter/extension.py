@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Response, current_app, request
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from exporter.core import Core
 from exporter.measure.exceptions import ErrorWatch
@@ -132,6 +132,7 @@ class FlaskExporter(Parent):
                 "init_app once for each application"
             )
         state.exporter = self
+        self.core.renew()
         self.core.checks.next_application()
         if self.path:
             self.register_endpoint(self.path, app)
@@ -242,11 +243,13 @@ class FlaskExporter(Parent):
         The parent class would silently reuse the other one's families.
         """
         try:
-            self.info(
+            Gauge(
                 f"{prefix}exporter_info",
                 "Information about the Prometheus Flask exporter",
-                version=self.version,
-            )
+                ["version"],
+                registry=cast("CollectorRegistry", self.core.worker.declared),
+                multiprocess_mode="max",
+            ).labels(self.version).set(1)
         except ValueError:
             warnings.warn(
                 f"the registry has {prefix}exporter_info from another exporter, so this application is "

@@ -44,6 +44,10 @@ class SeriesCap:
         self._group = group
         self._admitted: set[tuple[str, ...]] = set()
 
+    def clear(self) -> None:
+        """Admit anew."""
+        self._admitted.clear()
+
     def admit(self, values: tuple[str, ...], own: bool) -> tuple[str, ...]:
         """The label values to use for these; others than `values` where the cap is reached.
 

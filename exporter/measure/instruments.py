@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 
 from exporter import forks
@@ -37,6 +38,9 @@ class Instruments:
         self._building = threading.RLock()
         self._cap = SeriesCap(max_series, shape.labels, shape.group)
         self._total_cap = SeriesCap(max_series, ("method", "status", *shape.extra))
+        self.followers: weakref.WeakSet[forks.Forgetful] = weakref.WeakSet()
+        """Who keeps recorders, and forgets them as after a fork."""
+        metrics.when_cleared(self.begin_anew)
         forks.forget(self)
 
     def begin(self) -> None:
@@ -82,13 +86,25 @@ class Instruments:
                     return
                 self.recorder((method, rule, status), own=True)
 
+    def forget(self) -> None:
+        """Forget where the values lie: series may be gone, and the next request finds out."""
+        self.recorders.clear()
+        self._folded.clear()
+        for follower in self.followers:
+            follower.after_fork()
+
+    def begin_anew(self) -> None:
+        """All series of a family are gone, as between two tests."""
+        self.forget()
+        self._cap.clear()
+        self._total_cap.clear()
+
     def after_fork(self) -> None:
         """Forget where the parent process keeps its values."""
         self.lock = self.worker.lock
         self._building = threading.RLock()
         self.cells.restore()
-        self.recorders.clear()
-        self._folded.clear()
+        self.forget()
 
     def _build(self, labels: LabelSet) -> Recorder:
         return plain_recorder(self.lock, *self._common(labels))
@@ -154,11 +170,20 @@ class ExtendedInstruments(Instruments):
         """Observe the time that a request waited in front of the application."""
         self.metrics.queue.observe(seconds)
 
+    def forget(self) -> None:
+        """As for the others."""
+        super().forget()
+        self._errors.clear()
+
+    def begin_anew(self) -> None:
+        """As for the others."""
+        super().begin_anew()
+        self._errors_cap.clear()
+
     def after_fork(self) -> None:
         """Forget where the parent process keeps its values."""
         super().after_fork()
         self._ready = False
-        self._errors.clear()
 
     def _error_cell(self, key: LabelSet, own: bool) -> Cell:
         with self._building:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
@@ -57,6 +59,18 @@ class Metrics:
             ("method", "status", *shape.extra),
             registry=registry,
         )
+
+    def when_cleared(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever somebody, as tests do, removes series of these families."""
+        for family in vars(self).values():
+            for name in ("clear", "remove", "remove_by_labels"):
+                if hasattr(family, name):
+                    setattr(family, name, partial(_and_tell, getattr(family, name), tell))
+
+
+def _and_tell(remove: Callable[..., None], tell: Callable[[], None], *labels: Any) -> None:
+    remove(*labels)
+    tell()
 
 
 class ExtendedMetrics(Metrics):

@@ -37,6 +37,7 @@ class Outcomes:
         self._grouping = grouping
         self._blank = ("",) * len(instruments.metrics.shape.extra)
         self._by_rule = grouping.group_of is None and grouping.extra_of is None
+        instruments.followers.add(self)
         forks.forget(self)
 
     def resolve(self, observation: Observation, environ: WSGIEnvironment) -> None:

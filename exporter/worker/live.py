@@ -6,9 +6,10 @@ import weakref
 from collections.abc import Iterable
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from exporter.worker.declared import Declared
 
 
 class Described(Protocol):
@@ -25,8 +26,8 @@ class Live(Collector):
     It holds them weakly: they belong to their applications, and go with them.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = weakref.ref(registry)  # which knows the worker that holds this collector
+    def __init__(self, registry: Declared) -> None:
+        self._registry = registry
         self._sources: list[weakref.ref[Described]] = []
 
     def add(self, *sources: Described) -> None:
@@ -35,12 +36,9 @@ class Live(Collector):
         self._sources = [weakref.ref(source) for source in (*self._living(), *sources)]
         if names >= {family.name for family in self.describe()}:
             return
-        registry = self._registry()
-        if registry is None:
-            return
         if names:
-            registry.unregister(self)
-        registry.register(self)
+            self._registry.unregister(self)
+        self._registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
         """The families without samples, so that a registry learns the names without computing anything."""

@@ -13,12 +13,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from exporter import forks
 from exporter.worker import logcounter
+from exporter.worker.declared import Declared
 from exporter.worker.failures import Failures
 from exporter.worker.live import Live
 from exporter.worker.process import ProcessMetrics
@@ -46,8 +47,10 @@ class Worker:
     ) -> None:
         """`refused` gives the number of this process's writes for which the worker directory was too full."""
         self.lock = threading.Lock()
+        self.declared = Declared(registry)
+        registry = cast("CollectorRegistry", self.declared)
         self.failures = Failures(registry)
-        self.live = Live(registry)
+        self.live = Live(self.declared)
         self.families: dict[str, Any] = {}
         """Whoever counts requests into this registry, by the prefix of the families."""
         self.dropped = Counter(
@@ -76,8 +79,11 @@ class Worker:
 
     @staticmethod
     def of(registry: CollectorRegistry, directory: str | None, refused: Callable[[], int] = int) -> Worker:
-        """The worker of this registry, made when first asked for."""
+        """The worker of this registry, made when first asked for, and anew where the registry was emptied."""
         worker = _by_registry.get(registry)
+        if worker is not None and not worker.declared.complete:
+            worker.declared.withdraw()
+            worker = None
         if worker is None:
             worker = _by_registry[registry] = Worker(registry, directory, refused)
         return worker
