@@ -65,7 +65,10 @@ class Service:
         status, body = self._get(self._path + page)
         address = self.url + self._path + page.partition("?")[0]
         if status != 200:
-            raise Unavailable(f"{address} answers {status}: {_REMEDIES.get(status, _ANY_REMEDY)}.")
+            remedy = _REMEDIES.get(status, _ANY_REMEDY)
+            if status == 401 and "Authorization" in self._headers:
+                remedy = _NOT_TAKEN
+            raise Unavailable(f"{address} answers {status}: {remedy}.")
         try:
             content = json.loads(body)
         except ValueError:
@@ -103,4 +106,5 @@ _REMEDIES = {
         "(give that path with --path) or turned them off"
     ),
 }
+_NOT_TAKEN = "it does not take this token; give the file that its EXPORTER_TOKEN_FILE names"
 _ANY_REMEDY = "look into the service's log"

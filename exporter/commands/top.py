@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
-        return _complain("rich is missing: pip install 'flask-observability-stack[cli]', or use --json")
+        return _complain("rich is missing: pip install rich, or use --json")
     return 0
 
 

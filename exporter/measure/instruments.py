@@ -18,6 +18,9 @@ from exporter.worker.worker import Worker
 
 LabelSet = tuple[str, ...]
 
+PRIMED = 100
+"""Label sets that exist at 0 before the first request: two a rule, with the default buckets 3,000 series."""
+
 
 class Instruments:
     """Counts requests into the families that prometheus_flask_exporter has too."""
@@ -78,11 +81,13 @@ class Instruments:
     def prime(self, rules: Iterable[tuple[str, str]]) -> None:
         """Let the series of these (method, rule) exist at 0, so that `increase()` sees a first burst.
 
-        Half of the cap stays free for what really happens.
+        Half of the cap stays free for what really happens, and a large application does not begin with more
+        series than others end with: beyond `PRIMED` each begins with its first request.
         """
+        limit = min(self._cap.limit // 2, PRIMED)
         for method, rule in rules:
             for status in ("200", "500"):
-                if 2 * len(self.recorders) >= self._cap.limit:
+                if len(self.recorders) >= limit:
                     return
                 self.recorder((method, rule, status), own=True)
 

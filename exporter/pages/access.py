@@ -17,6 +17,7 @@ from typing import NamedTuple
 from click import ClickException
 
 from exporter.addresses import Environ, Network, client_address, sender_of, unmapped, within
+from exporter.pages.answers import Answer, as_json
 from exporter.settings import Settings
 
 # Explicit, because ipaddress.is_private also holds for documentation, benchmarking and other ranges.
@@ -53,6 +54,10 @@ class Refusal(NamedTuple):
     def headers(self) -> list[tuple[str, str]]:
         """The headers that the answer needs besides its type."""
         return [("WWW-Authenticate", "Bearer")] if self.status == 401 else []
+
+    def answer(self) -> Answer:
+        """The same JSON on every page."""
+        return as_json({"error": self.message}, self.status, self.headers)
 
 
 class Access:

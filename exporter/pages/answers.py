@@ -11,6 +11,8 @@ from exporter.addresses import Environ
 
 Headers = list[tuple[str, str]]
 
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class Answer(NamedTuple):
     """One answer."""
@@ -30,9 +32,21 @@ def as_text(text: str, status: int = 200, headers: Iterable[tuple[str, str]] = (
 
 
 def as_json(body: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
-    """A JSON document that nobody may cache; the host's own JSON provider has no say in its form."""
+    """A JSON document that nobody may cache; the host's own JSON provider has no say in its form.
+
+    What has parts of its own is written one member a line, for the people who look at it.
+    """
     fixed = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-    return Answer(status, [*fixed, *headers], json.dumps(body, separators=(",", ":")).encode() + b"\n")
+    return Answer(status, [*fixed, *headers], f"{_lines(body)}\n".encode())
+
+
+def _lines(body: Any) -> str:
+    members = body.values() if isinstance(body, dict) else body
+    if not any(isinstance(member, dict | list) for member in members):
+        return _dumps(body)
+    if isinstance(body, dict):
+        return "{\n" + ",\n".join(f"{_dumps(name)}:{_dumps(value)}" for name, value in body.items()) + "\n}"
+    return "[\n" + ",\n".join(map(_dumps, body)) + "\n]"
 
 
 def arguments_of(environ: Environ) -> list[tuple[str, str]]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
+
+from exporter.worker.failures import logger
 
 
 class OwnEndpoints:
@@ -37,12 +41,25 @@ class OwnEndpoints:
         if self._complete:
             return
         self._complete = True
+        if not self._finds("/favicon.ico"):  # a browser that shows one of our pages asks for it
+            self.paths.add("/favicon.ico")
         own = set(map(id, self._rules))
-        host_paths = {rule.rule for rule in self._url_map.iter_rules() if id(rule) not in own}
+        hosts = {rule.rule: rule for rule in self._url_map.iter_rules() if id(rule) not in own}
         for rule in self._rules:
-            if rule.rule in host_paths:
+            if rule.rule in hosts:
+                _tell(rule, hosts[rule.rule])
                 rule.methods = set()  # matches nothing any more, so the next rule is tried
                 self.paths.discard(rule.rule)
+
+    def _finds(self, path: str) -> bool:
+        """Whether a route of the application answers this path, in whatever way."""
+        try:
+            self._url_map.bind("localhost").match(path)
+        except NotFound:
+            return False
+        except HTTPException:
+            pass
+        return True
 
     def host_rules(self) -> Iterator[tuple[str, str]]:
         """(method, rule) of the application's routes: GET where it is allowed, else each of its methods."""
@@ -52,3 +69,16 @@ class OwnEndpoints:
             methods = {"GET"} if "GET" in rule.methods else rule.methods - {"HEAD", "OPTIONS"}
             for method in sorted(methods):
                 yield method, rule.rule
+
+
+def _tell(own: Rule, host: Rule) -> None:
+    """Say that a route of the application takes the place of ours: without metrics a target is down."""
+    logger.log(
+        logging.WARNING if own.endpoint == "prometheus_metrics" else logging.INFO,
+        "the application's route %s (endpoint %s) takes the place of the exporter's %s: if that is "
+        "not meant, set EXPORTER_PATH, EXPORTER_HEALTH_PATH or EXPORTER_MONITORING_PATH to another "
+        "path, or to off",
+        host.rule,
+        host.endpoint,
+        own.endpoint,
+    )

@@ -34,7 +34,7 @@ class MetricsPage:
         """The metrics in the format, and of the names, that the request asks for."""
         refusal = self._access.refusal(environ)
         if refusal is not None:
-            return as_text(refusal.message, refusal.status, refusal.headers)
+            return refusal.answer()
         problem = self._problem()
         if problem:
             return as_text(problem, 500)

@@ -126,7 +126,7 @@ class Monitoring:
     def _insiders_only(self, page: Page, environ: Environ) -> Answer:
         refusal = self._access.refusal(environ)
         if refusal is not None:
-            return as_json({"error": refusal.message}, refusal.status, refusal.headers)
+            return refusal.answer()
         return page(environ)
 
 

@@ -290,3 +290,26 @@ def test_two_prefixes_on_one_application_each_count_each_request_once() -> None:
     assert counted(exporter, "flask_worker_threads_busy") == {}
     assert len(exporter.core.recorder.read()) == 3
     assert exporter.core.window() == (3, 1)
+
+
+@pytest.mark.parametrize("rules", [3, 50, 300])
+def test_series_before_the_first_request_have_a_budget(rules: int) -> None:
+    """Those of 50 rules, which are some 3,000; the rest begin with their first request."""
+    app = Flask("large", static_folder=None)
+    for number in range(rules):
+        app.add_url_rule(f"/rule/{number}", f"rule{number}", lambda: "")
+    exporter = FlaskExporter(app, registry=CollectorRegistry())
+    call(app, "/metrics")
+    samples = [sample for family in exporter.registry.collect() for sample in family.samples]
+    counts = {
+        (sample.labels["url_rule"], sample.labels["status"])
+        for sample in samples
+        if sample.name == "flask_http_request_duration_seconds_count"
+    }
+
+    assert len(counts) == 2 * min(rules, 50)
+    assert len(samples) < 3_200
+    call(app, f"/rule/{rules - 1}")
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == {
+        ("GET", f"/rule/{rules - 1}", "200"): 1
+    }

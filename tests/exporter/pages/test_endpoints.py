@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from flask import Blueprint, Flask
 from prometheus_client import CollectorRegistry
@@ -114,3 +117,48 @@ def test_hosts_routes_exist_at_zero_and_ours_do_not() -> None:
         if sample.name == "flask_http_request_duration_seconds_count"
     }
     assert rules == {"/orders/<int:number>", "/static/<path:filename>", "/health"}
+
+
+def test_a_route_that_takes_the_place_of_the_metrics_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, with both names: the target is down from now on."""
+    app = Flask("shop")
+    FlaskExporter(app, registry=CollectorRegistry(), path="/products/")
+    app.add_url_rule("/products/", "products", lambda: "products")
+    app.add_url_rule("/health", "own_health", lambda: "well")
+    for _ in range(2):
+        assert call(app, "/products/").body == b"products"
+
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "the application's route /products/ (endpoint products) takes the place of the exporter's "
+        "prometheus_metrics: if that is not meant, set EXPORTER_PATH, EXPORTER_HEALTH_PATH or "
+        "EXPORTER_MONITORING_PATH to another path, or to off"
+    ]
+
+
+def test_the_icon_that_a_browser_asks_for_beside_our_pages_is_no_traffic() -> None:
+    app, exporter = application()
+
+    assert call(app, "/favicon.ico").status == "404 NOT FOUND"
+    assert counted(exporter, "flask_http_request_total") == {}
+
+
+@pytest.mark.parametrize("rule", ["/favicon.ico", "/<path:anything>", "/<name>.ico"])
+def test_an_icon_of_the_application_s_own_is_traffic(rule: str) -> None:
+    app, exporter = application()
+    app.add_url_rule(rule, "icon", lambda **_: "icon")
+    call(app, "/favicon.ico")
+
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == {("GET", rule, "200"): 1}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/monitoring/stats", "/monitoring/requests"])
+@pytest.mark.parametrize("token", [True, False])
+def test_whoever_may_not_read_gets_the_same_answer_everywhere(tmp_path: Path, path: str, token: bool) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    app, _ = application(token_file=str(tmp_path / "token") if token else None)
+    answer = call(app, path, variables={} if token else {"REMOTE_ADDR": "203.0.113.7"})
+    status, message = ("401", "A token is needed") if token else ("403", "Your address may not")
+
+    assert answer.status.startswith(status)
+    assert json.loads(answer.body)["error"].startswith(message)
+    assert dict(answer.headers)["Content-Type"] == "application/json"
