@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from exporter.log.requestlog import RequestLog
 from exporter.measure.instruments import ExtendedInstruments, Instruments
 from exporter.measure.metrics import ExtendedMetrics, Metrics, Shape
+from exporter.measure.native import Natives
 from exporter.measure.outcomes import Sink
 from exporter.pages.access import Access
 from exporter.pages.checks import Checks, Context
@@ -21,7 +22,7 @@ from exporter.pages.metrics import MetricsPage
 from exporter.pages.monitoring import Monitoring
 from exporter.scrape.exemplars import Observed, of_requests
 from exporter.scrape.exposition import Exposition
-from exporter.scrape.sources import DirectorySource, RegistrySource, Source
+from exporter.scrape.sources import DirectorySource, NativeCounts, RegistrySource, Source
 from exporter.settings import Settings
 from exporter.store.directory import WorkerDirectory, shared_path
 from exporter.store.workerfile import WorkerFile
@@ -95,7 +96,7 @@ class Core:
         if self.directory:
             return DirectorySource(self.directory, [self.worker.live], self._collect_failed)
         self.worker  # noqa: B018  its families belong to the registry
-        return RegistrySource(self._registry, self._collect_failed)
+        return RegistrySource(self._registry, self._collect_failed, self._native_counts)
 
     @cached_property
     def exposition(self) -> Exposition:
@@ -178,8 +179,14 @@ class Core:
         registry = cast("CollectorRegistry", self.worker.declared)
         if not self.settings.extended:
             return Instruments(self.worker, Metrics(registry, shape), max_series=max_series)
+        path = self.directory.path if self.directory else None
+        natives = Natives(path, self.worker.failures) if self.settings.native_histograms else None
         instruments = ExtendedInstruments(
-            self.worker, ExtendedMetrics(registry, shape), max_series=max_series, first=first
+            self.worker,
+            ExtendedMetrics(registry, shape),
+            max_series=max_series,
+            first=first,
+            natives=natives,
         )
         self.worker.live.add(instruments.extremes)
         return instruments
@@ -201,6 +208,13 @@ class Core:
             return any(sample.value for family in starts for sample in family.samples)
         except OSError:  # its reader says so
             return False
+
+    def _native_counts(self, family: str) -> NativeCounts:
+        counts: NativeCounts = {}
+        for instruments in self.worker.families.values():
+            if isinstance(instruments, ExtendedInstruments) and instruments.natives is not None:
+                counts |= instruments.natives.counts(family)
+        return counts
 
     def _problem(self) -> str:
         return UNSHARED if self._unshared else ""

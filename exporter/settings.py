@@ -87,6 +87,9 @@ class Settings:
     )
     extended: bool = setting(True, parse.flag, "`off`: only the metrics that prometheus_flask_exporter has")
     app_version: str = setting("unknown", str, "the application's own version")
+    native_histograms: bool = setting(
+        True, parse.flag, "`off`: durations and queue times have classic buckets only"
+    )
     max_series: int = setting(
         1000, parse.whole(10, 1_000_000, "label sets"), "label sets that a family may have"
     )
@@ -195,6 +198,7 @@ class SettingsArguments(TypedDict, total=False):
     health_path: str | None
     extended: bool
     app_version: str
+    native_histograms: bool
     max_series: int
     recent: int
     allow: str | Iterable[str | Network] | None

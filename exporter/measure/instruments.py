@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 
+from prometheus_client import Histogram
+
 from exporter import forks
+from exporter.buckets import BOUNDS
 from exporter.labels import SeriesCap
 from exporter.measure.cells import Cell, Cells, Distribution
 from exporter.measure.metrics import ExtendedMetrics, Metrics
+from exporter.measure.native import Natives
 from exporter.measure.recorder import InProgress, counter_in_progress, extended_recorder, plain_recorder
 from exporter.observation import Observation, Recorder
 from exporter.worker.extremes import Extremes
@@ -130,13 +135,24 @@ class ExtendedInstruments(Instruments):
     """Set by `begin`, as is what counts the requests in progress."""
     _in_progress: InProgress
 
-    def __init__(self, worker: Worker, metrics: ExtendedMetrics, *, max_series: int, first: bool) -> None:
-        """Where these are not the `first` families of an application, its requests are in the worker's slots
-        and busy threads already.
+    def __init__(
+        self,
+        worker: Worker,
+        metrics: ExtendedMetrics,
+        *,
+        max_series: int,
+        first: bool,
+        natives: Natives | None = None,
+    ) -> None:
+        """`natives` takes the native buckets of durations and queue times; None for none.
+
+        Where these are not the `first` families of an application, its requests are in the worker's slots and
+        busy threads already.
         """
         super().__init__(worker, metrics, max_series=max_series)
         shape = metrics.shape
         labels = ("method", shape.group, "status", "error_type", *shape.extra)
+        self.natives = natives
         self._first = first
         self._ready = False
         self._errors: dict[LabelSet, Cell] = {}
@@ -174,6 +190,11 @@ class ExtendedInstruments(Instruments):
     def queued(self, seconds: float) -> None:
         """Observe the time that a request waited in front of the application."""
         self.metrics.queue.observe(seconds)
+        if self.natives is not None:
+            buckets = self.natives.buckets(self.metrics.queue, {})
+            with self.lock:
+                counts, count = buckets[bisect_left(BOUNDS, seconds)]
+                counts[count] += 1.0
 
     def forget(self) -> None:
         """As for the others."""
@@ -184,6 +205,8 @@ class ExtendedInstruments(Instruments):
         """As for the others."""
         super().begin_anew()
         self._errors_cap.clear()
+        if self.natives is not None:
+            self.natives.clear()
 
     def after_fork(self) -> None:
         """Forget where the parent process keeps its values."""
@@ -205,10 +228,20 @@ class ExtendedInstruments(Instruments):
         duration, total = self._common(labels)
         with self.lock:  # the slots may move to a larger place
             slot = self.slots.entry(group)
-        sizes = [
-            self.cells.distribution(family.labels(method, group, *extra))
-            for family in (self.metrics.request_size, self.metrics.response_size)
-        ]
+        sized = method, group, *extra
+        native = None
+        if self.natives is not None and isinstance(self.metrics.duration, Histogram):
+            names = self.metrics.shape.labels
+            native = self.natives.buckets(self.metrics.duration, dict(zip(names, labels, strict=True)))
         return extended_recorder(
-            self.lock, self._in_progress, self.slots, slot, self.worker.tick, duration, total, *sizes
+            self.lock,
+            self._in_progress,
+            self.slots,
+            slot,
+            self.worker.tick,
+            duration,
+            total,
+            self.cells.distribution(self.metrics.request_size.labels(*sized)),
+            self.cells.distribution(self.metrics.response_size.labels(*sized)),
+            native,
         )

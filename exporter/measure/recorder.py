@@ -7,8 +7,10 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import NamedTuple
 
+from exporter.buckets import BOUNDS
 from exporter.measure.cells import Cell, Distribution, Doubles
 from exporter.measure.metrics import SIZE_BUCKETS
+from exporter.measure.native import NativeBuckets
 from exporter.observation import Observation, Recorder
 from exporter.worker.slots import SLOT, WINDOW, Slots
 
@@ -55,6 +57,7 @@ def extended_recorder(  # noqa: C901  two functions
     total: Cell,
     request_size: Distribution,
     response_size: Distribution,
+    native: NativeBuckets | None,
 ) -> Recorder:
     """A recorder of all families; `slot` is where the group's one-second slots begin.
 
@@ -100,6 +103,9 @@ def extended_recorder(  # noqa: C901  two functions
             durations[sum_at] += amount
             durations[buckets_at[bisect_left(bounds, amount)]] += 1.0
             totals[total_at] += 1.0
+            if native is not None:
+                counts, count = native[bisect_left(BOUNDS, amount)]
+                counts[count] += 1.0
             responses[response_at] += size
             responses[response_buckets_at[bisect_left(SIZE_BUCKETS, size)]] += 1.0
             if observation.request_size:

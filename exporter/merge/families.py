@@ -6,6 +6,7 @@ makes of their names and labels are kept on them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-from exporter.merge.series import Labels, Series
+from exporter.merge.series import Entry, Labels, Series
 
 FormatKey = tuple[bool, str]
 """What the text of a family depends on: whether it is OpenMetrics, and the escaping of names."""
@@ -41,15 +42,30 @@ class Template(NamedTuple):
 class Group:
     """The samples of one family that share their labels, in their order: (name, labels)."""
 
-    __slots__ = ("labels", "lines", "texts")
+    __slots__ = ("_entries", "encoded", "labels", "lines", "texts")
 
-    def __init__(self, labels: Labels, lines: Sequence[tuple[str, dict[str, str]]]) -> None:
+    def __init__(
+        self,
+        labels: Labels,
+        lines: Sequence[tuple[str, dict[str, str]]],
+        entries: Sequence[Entry] = (),
+    ) -> None:
+        """`entries` are the series of worker files that are in the group."""
         self.labels = labels
         self.lines = tuple(lines)
         self.texts: dict[FormatKey, GroupText] = {}
+        self.encoded: dict[str, bytes] = {}
+        """The labels as protobuf has them, by the escaping of names."""
+        self._entries = entries
+
+    @property
+    def created(self) -> float:
+        """When the group began, in seconds since the epoch; 0.0 where nobody knows."""
+        created = min((entry.created for entry in self._entries), default=math.inf)
+        return created if created < math.inf else 0.0
 
     @staticmethod
-    def of(members: Sequence[Series]) -> Group:
+    def of(members: Sequence[Series], entries: Sequence[Entry] = ()) -> Group:
         """The group of these series: buckets by ascending bound first, their `_count` after the last."""
         labels = dict(members[0].labels)
         lines = [
@@ -62,7 +78,7 @@ class Group:
         buckets = sum(series.le is not None for series in members)
         if buckets:
             lines.insert(buckets, (members[0].family + "_count", labels))
-        return Group(members[0].labels, lines)
+        return Group(members[0].labels, lines, entries)
 
 
 class Place(NamedTuple):

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from exporter.merge.format import head, split
 from exporter.merge.gauges import Gauges
-from exporter.merge.plan import Content, Entry, Layout, Merged, Plan
-from exporter.merge.series import Series, parse
+from exporter.merge.plan import Content, Layout, Merged, Plan
+from exporter.merge.series import Entry, Series, parse
 
 # How old (ns) a file's time must be to show a later change: the kernel's clock for it ticks every few ms.
 _SETTLED = 50_000_000
@@ -25,8 +25,8 @@ class Merge:
         self._layouts: dict[tuple[int, int], tuple[Layout, int]] = {}
         self._meanings: dict[str, dict[bytes, tuple[bytes, Entry]]] = {}
         self._entries: dict[Series, Entry] = {}
-        self._planned: tuple[Layout, ...] = ()
-        self._plan = Plan(())
+        self._sums = _Sums()
+        self._native_sums = _Sums()
         self._gauges = Gauges()
         self.crowded = False
         """Whether most of what is kept is of series that are gone: time to begin anew."""
@@ -50,6 +50,7 @@ class Merge:
             or (stat.st_mtime_ns != verified and not layout.fits(data))
         ):
             layout = self.layout(stem, split(data))
+            layout.note_creation(data)
         settled = stat.st_mtime_ns if time.time_ns() - stat.st_mtime_ns > _SETTLED else 0
         self._layouts[key] = layout, settled
         return Content(layout, [layout.values(data)], pid, living)
@@ -67,12 +68,22 @@ class Merge:
             entries.append(meaning)
         return Layout([prefix for prefix, _ in entries], [entry for _, entry in entries])
 
-    def archived(self, totals: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Content]:
-        """The contents of an archive, whose totals come by stem and key; raises CorruptFileError."""
+    def archived(
+        self,
+        totals: Mapping[str, Mapping[str, Sequence[float]]],
+        created: Mapping[str, Mapping[str, float]],
+    ) -> list[Content]:
+        """The contents of an archive, whose totals and creation times come by stem and key.
+
+        Raises CorruptFileError.
+        """
         contents = []
         for stem, series in totals.items():
             encoded = [key.encode("utf-8", "surrogatepass") for key in series]
             layout = self.layout(stem, [head(key) for key in encoded])
+            times = created.get(stem, {})
+            for key, entry in zip(series, layout.entries, strict=True) if times else ():
+                entry.created = min(entry.created, times.get(key, entry.created))
             if stem == "gauge_mostrecent":
                 rows = [tuple(number for pair in series.values() for number in pair)]
             else:
@@ -85,30 +96,55 @@ class Merge:
         return contents
 
     def __call__(self, contents: Sequence[Content]) -> Merged:
-        """The merged families, sorted by name; `all` gauges have the label `pid`."""
-        added = [content for content in contents if content.layout.added]
-        layouts = tuple(content.layout for content in added)
-        if layouts != self._planned:
-            entries = dict.fromkeys(entry for layout in layouts for entry in layout.entries)
-            if entries.keys() != self._plan.entries.keys():
-                self._plan = Plan(entries, self._plan)
-            self._planned = layouts
-            gauges = sum(len(content.layout.entries) for content in contents if not content.layout.added)
-            self.crowded = len(self._entries) > 2 * (len(entries) + gauges) + 1000
-        plan = self._plan
-        rows = [
-            arranged
-            for layout, rows, _, _ in added
-            for row in rows
-            for arranged in layout.arranged(plan, row)
-        ]
-        merged = plan.merged(rows) + self._gauges(
-            [content for content in contents if not content.layout.added]
+        """The merged families without native buckets, sorted by name; `all` gauges have the label `pid`."""
+        merged = self._sums(
+            [content for content in contents if content.layout.added and not content.layout.native]
         )
+        gauges = [content for content in contents if not content.layout.added]
+        others = sum(len(content.layout.entries) for content in contents if content.layout.native)
+        self.crowded = (
+            len(self._entries)
+            > 2 * (len(self._sums.entries) + others + sum(len(content.layout.entries) for content in gauges))
+            + 1000
+        )
+        merged += self._gauges(gauges)
         merged.sort(key=lambda item: item[0].name)
         return merged
+
+    def natives(self, contents: Sequence[Content]) -> Merged:
+        """The families of native buckets; the name of a line is the histogram's, a colon and the index."""
+        return self._native_sums([content for content in contents if content.layout.native])
 
     def forget_others(self, contents: Iterable[Content]) -> None:
         """Drop the layouts of files other than these."""
         current = {content.layout for content in contents}
         self._layouts = {key: layout for key, layout in self._layouts.items() if layout[0] in current}
+
+
+class _Sums:
+    """Adds up contents again and again; while the layouts are the same, so is the plan."""
+
+    def __init__(self) -> None:
+        self._layouts: tuple[Layout, ...] = ()
+        self._plan = Plan(())
+
+    @property
+    def entries(self) -> Mapping[Entry, int]:
+        """The series of the last call."""
+        return self._plan.entries
+
+    def __call__(self, contents: Sequence[Content]) -> Merged:
+        layouts = tuple(content.layout for content in contents)
+        if layouts != self._layouts:
+            entries = dict.fromkeys(entry for layout in layouts for entry in layout.entries)
+            if entries.keys() != self._plan.entries.keys():
+                self._plan = Plan(entries, self._plan)
+            self._layouts = layouts
+        plan = self._plan
+        rows = [
+            arranged
+            for layout, rows, _, _ in contents
+            for row in rows
+            for arranged in layout.arranged(plan, row)
+        ]
+        return plan.merged(rows)

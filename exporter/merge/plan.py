@@ -16,33 +16,24 @@ from typing import NamedTuple
 
 from exporter.merge.families import Family, Group
 from exporter.merge.format import padding
-from exporter.merge.series import Labels, Series
+from exporter.merge.series import NATIVE, Entry, Labels
 
 Merged = list[tuple[Family, list[float]]]
 Row = tuple[float, ...]
 
-_ADDED = ("counter", "histogram", "summary")
-
-
-class Entry:
-    """A series that is known by its identity, which is cheaper to look up than its labels."""
-
-    __slots__ = ("documentation", "series")
-
-    def __init__(self, series: Series, documentation: str) -> None:
-        self.series = series
-        self.documentation = documentation
+_ADDED = ("counter", "histogram", "summary", NATIVE)
 
 
 class Layout:
     """Which series lie where in a file; holds for as long as the file's keys are the same."""
 
-    __slots__ = ("_getters", "_heads", "_plan", "_values", "added", "entries", "heads")
+    __slots__ = ("_getters", "_heads", "_plan", "_values", "added", "entries", "heads", "native")
 
     def __init__(self, heads: Sequence[bytes], entries: Sequence[Entry]) -> None:
         self.heads = tuple(heads)
         self.entries = tuple(entries)
         self.added = not entries or entries[0].series.kind in _ADDED
+        self.native = bool(entries) and entries[0].series.kind == NATIVE
         self._plan: Plan | None = None
         self._getters: list[Callable[[Row], Row]] = []
         value = "d8x" if self.added else "dd"
@@ -65,6 +56,16 @@ class Layout:
     def values(self, data: bytes) -> Row:
         """The values of a content that fits; for gauges value, timestamp, value, timestamp, …"""
         return self._values.unpack(data)
+
+    def note_creation(self, data: bytes) -> None:
+        """Tell the series of a counter's or histogram's file when they began, by a content that fits."""
+        if not self.added:
+            return
+        lengths = (len(head) + padding(len(head) - 4) for head in self.heads)
+        times = struct.unpack("=8x" + "".join(f"{length}x8xd" for length in lengths), data)
+        for entry, time in zip(self.entries, times, strict=True):
+            if 0.0 < time < entry.created:
+                entry.created = time
 
     def keys(self) -> list[str]:
         """The keys as text."""
@@ -110,7 +111,9 @@ class Plan:
             for unordered in by_labels.values():
                 ordered = tuple(sorted(unordered, key=_position))
                 group = before._groups.get(ordered) if before else None
-                self._groups[ordered] = group = group or Group.of([entry.series for entry in ordered])
+                self._groups[ordered] = group = group or Group.of(
+                    [entry.series for entry in ordered], ordered
+                )
                 groups.append(group)
                 first = len(self.entries)
                 self.entries.update(zip(ordered, range(first, first + len(ordered)), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,13 +20,17 @@ _SUFFIXES = {
     "histogram": ("_bucket", "_sum"),
     "summary": ("_count", "_sum"),
 }
+NATIVE = "native"
+"""The kind of the buckets of native histograms, each a series with its index behind a colon as suffix."""
+
+_INDEX = re.compile(r":-?\d{1,4}").fullmatch
 
 
 class Series(NamedTuple):
     """One time series; equal ones of several files are one series. The help text is kept beside it."""
 
     kind: str
-    """`counter`, `gauge`, `histogram` or `summary`."""
+    """`counter`, `gauge`, `histogram`, `summary` or `native`."""
     mode: str
     """A gauge's multiprocess mode, else ""."""
     family: str
@@ -33,6 +38,18 @@ class Series(NamedTuple):
     """Sorted by name; without a bucket's `le`."""
     suffix: str
     le: float | None
+
+
+class Entry:
+    """A series that is known by its identity, which is cheaper to look up than its labels."""
+
+    __slots__ = ("created", "documentation", "series")
+
+    def __init__(self, series: Series, documentation: str) -> None:
+        self.series = series
+        self.documentation = documentation
+        self.created = math.inf
+        """When the first worker began it (seconds since the epoch); infinity where nobody says."""
 
 
 def parse(stem: str, key: bytes) -> tuple[Series, str]:
@@ -46,7 +63,8 @@ def parse(stem: str, key: bytes) -> tuple[Series, str]:
         f"{family}{name}{documentation}{''.join(labels.keys())}{''.join(labels.values())}".encode()
         kind, _, mode = stem.partition("_")
         suffix = name.removeprefix(family)
-        if not family or family + suffix != name or suffix not in _SUFFIXES[kind]:
+        fits = _INDEX(suffix) if kind == NATIVE else suffix in _SUFFIXES[kind]
+        if not family or family + suffix != name or not fits:
             raise ValueError(f"{name!r} is no sample of the {kind} {family!r}")
         _check_names(tuple(labels))
         documentation.strip()

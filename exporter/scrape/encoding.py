@@ -25,6 +25,7 @@ from exporter.merge.families import Family, Group, GroupText, Template, number
 # Stands for a bucket's bound while one line is written for all of them; no label value contains it.
 _BOUND = uuid4().hex
 _VALUE = 0.5
+_PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,15 @@ class Format:
     openmetrics: bool
     escaping: str
     encode: Callable[[Any], bytes]
+    protobuf: bool = False
 
     @staticmethod
     def accepted(accept: str | None) -> Format:
-        """The format for an Accept header, as prometheus_client negotiates it."""
+        """The format for an Accept header; between texts as prometheus_client negotiates it."""
+        escaping = _protobuf_escaping(accept or "")
+        if escaping is not None:
+            content_type = f"{_PROTOBUF}; escaping={escaping}"
+            return Format(content_type, False, escaping, choose_encoder("")[0], protobuf=True)
         try:
             encode, content_type = choose_encoder(accept or "")
         except TypeError:  # a version that is not made of numbers
@@ -63,6 +69,34 @@ class Format:
         if selection:
             metric = metric._restricted_metric(selection)  # type: ignore[no-untyped-call]
         return "" if metric is None else "".join(line + "\n" for line in self.lines(metric))
+
+
+def _protobuf_escaping(accept: str) -> str | None:
+    """The escaping of names that a scraper wants with protobuf; None if it wants another format.
+
+    RFC 9110, section 12.5.1; of two that are wanted alike the first one is preferred.
+    """
+    offers: list[tuple[float, dict[str, str], str]] = []
+    for item in accept.split(","):
+        media, *rest = (part.strip() for part in item.split(";"))
+        parameters = {
+            name.strip(): value.strip().strip('"') for name, _, value in (p.partition("=") for p in rest)
+        }
+        try:
+            quality = float(parameters.get("q", "1"))
+        except ValueError:
+            quality = 0.0
+        offers.append((quality, parameters, media.lower()))
+    _, parameters, media = max(offers, key=lambda offer: offer[0])
+    if (
+        max(offer[0] for offer in offers) <= 0.0
+        or media != "application/vnd.google.protobuf"
+        or parameters.get("proto") != "io.prometheus.client.MetricFamily"
+        or parameters.get("encoding") != "delimited"
+    ):
+        return None
+    escaping = parameters.get("escaping", "underscores")
+    return escaping if escaping in ("allow-utf-8", "underscores", "dots", "values") else "underscores"
 
 
 class _Only(NamedTuple):

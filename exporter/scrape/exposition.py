@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from exporter.scrape.encoding import Format, encoded, writable
 from exporter.scrape.exemplars import Observed, by_family, placed
+from exporter.scrape.protobuf import family_message, metric_messages
 from exporter.scrape.sources import Failed, Part, Source
 from exporter.scrape.turns import Turns
 
@@ -54,7 +55,7 @@ class Exposition:
             headers.append(("Content-Encoding", "gzip"))
 
         def produce() -> bytes:
-            body = b"".join(self._texts(form, selection))
+            body = b"".join((self._messages if form.protobuf else self._texts)(form, selection))
             return gzip.compress(body, _GZIP_LEVEL, mtime=0) if compressed else body
 
         return self._turns.share((form.content_type, selection, compressed), produce), headers
@@ -69,6 +70,15 @@ class Exposition:
                 yield _remains(part, form, selection).encode()
         if form.openmetrics:
             yield b"# EOF\n"
+
+    def _messages(self, form: Format, selection: frozenset[str]) -> Iterator[bytes]:
+        exemplars = self._exemplars()
+        for part in self._source.parts(detailed=True):
+            try:
+                yield _message(part, exemplars, form, selection)
+            except Exception as error:
+                self._tell(error)
+                yield _remaining_message(part, form, selection)
 
     def _exemplars(self) -> Mapping[str, list[Observed]]:
         try:
@@ -102,6 +112,32 @@ def _remains(part: Part | Metric, form: Format, selection: frozenset[str]) -> st
         return form.text(writable(metric, form), selection)
     except Exception:  # not even its name and help text can be written
         return ""
+
+
+def _message(
+    part: Part | Metric, exemplars: Mapping[str, list[Observed]], form: Format, selection: frozenset[str]
+) -> bytes:
+    """The message of one family, or of those of its samples that are asked for."""
+    if isinstance(part, Metric):
+        return _metric_message(part, form, selection)
+    beside = {**part.exemplars, **placed(part.family, exemplars.get(part.family.name, ()))}
+    if selection:
+        return _metric_message(part.family.metric(part.values, beside), form, selection)
+    return family_message(part.family, part.values, beside, part.natives, part.created, form.escaping)
+
+
+def _remaining_message(part: Part | Metric, form: Format, selection: frozenset[str]) -> bytes:
+    """As `_remains`."""
+    try:
+        metric = part if isinstance(part, Metric) else part.family.metric(part.values)
+        return _metric_message(writable(metric, form), form, selection)
+    except Exception:  # not even its name and help text can be written
+        return b""
+
+
+def _metric_message(metric: Metric, form: Format, selection: frozenset[str]) -> bytes:
+    part = metric._restricted_metric(selection) if selection else metric  # type: ignore[no-untyped-call]
+    return b"" if part is None else b"".join(metric_messages(part, form.escaping))
 
 
 def _accepts_gzip(accept_encoding: str | None) -> bool:

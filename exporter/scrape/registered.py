@@ -62,6 +62,10 @@ class Registered:
             exemplars += [(first + line, exemplar) for line, exemplar in reader.exemplars()]
         return family, values, exemplars
 
+    def created(self) -> list[float]:
+        """When each child began, in seconds since the epoch; 0.0 for those that do not say."""
+        return [getattr(child, "_created", 0.0) for child in self._children]
+
     def _rebuild(self, children: list[Any]) -> Family:
         same = metrics._use_created is self._created
         readers = dict(zip(self._children, self._readers, strict=True)) if same else {}

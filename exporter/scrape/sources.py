@@ -13,8 +13,12 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from exporter.merge.families import Family
+from exporter.merge.series import Labels
 from exporter.scrape.registered import Registered, UnreadableError
 from exporter.store.directory import WorkerDirectory
+
+NativeCounts = dict[Labels, dict[int, float]]
+"""The counts of a family's native buckets, by labels and index."""
 
 
 @dataclass(slots=True)
@@ -24,13 +28,20 @@ class Part:
     family: Family
     values: Sequence[float]
     exemplars: Mapping[int, Exemplar] = field(default_factory=dict)
+    natives: Mapping[Labels, Mapping[int, float]] = field(default_factory=dict)
+    """The counts of native buckets, by labels and index."""
+    created: Sequence[float] = ()
+    """When each group began (seconds since the epoch), 0.0 where nobody knows."""
 
 
 class Source(Protocol):
     """Gives all families at one time."""
 
-    def parts(self) -> Iterator[Part | Metric]:
-        """Each family as it is now; a Metric where prometheus_client's own form is all that there is."""
+    def parts(self, detailed: bool = False) -> Iterator[Part | Metric]:
+        """Each family as it is now; a Metric where prometheus_client's own form is all that there is.
+
+        With `detailed` a part has its native buckets and times of creation.
+        """
 
     def metrics(self, names: Iterable[str]) -> Iterable[Metric]:
         """The families of which a sample has one of these names, in prometheus_client's form."""
@@ -43,13 +54,21 @@ Failed = Callable[[BaseException], None]
 class RegistrySource:
     """The metrics of one registry, for a service with one process."""
 
-    def __init__(self, registry: CollectorRegistry, failed: Failed | None = None) -> None:
-        """Without `failed` the exception of a collector is the caller's."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        failed: Failed | None = None,
+        natives: Callable[[str], NativeCounts] = lambda _: {},
+    ) -> None:
+        """Without `failed` a collector's exception is the caller's; `natives` gives the native buckets of
+        a family.
+        """
         self._registry = registry
         self._failed = failed
+        self._natives = natives
         self._registered: dict[Collector, Registered] = {}
 
-    def parts(self) -> Iterator[Part | Metric]:
+    def parts(self, detailed: bool = False) -> Iterator[Part | Metric]:
         """Each family of the registry as it is now."""
         registry = self._registry
         with registry._lock:
@@ -62,7 +81,12 @@ class RegistrySource:
             collector: former.get(collector) or Registered(collector) for collector in collectors
         }
         for collector, registered in self._registered.items():
-            yield from _collected(partial(_read, registered, collector), self._failed)
+            for part in _collected(partial(_read, registered, collector), self._failed):
+                if detailed and isinstance(part, Part):
+                    part.created = registered.created()
+                    # Read after the classic buckets, so that their count is never behind those.
+                    part.natives = _complete(part, self._natives(part.family.name), 1)
+                yield part
 
     def metrics(self, names: Iterable[str]) -> Iterable[Metric]:
         """The families of which a sample has one of these names."""
@@ -81,10 +105,18 @@ class DirectorySource:
         self._live = live
         self._failed = failed
 
-    def parts(self) -> Iterator[Part | Metric]:
+    def parts(self, detailed: bool = False) -> Iterator[Part | Metric]:
         """Each family as it is now; raises OSError where the directory cannot be read."""
-        for family, values in self._directory.merge():
-            yield Part(family, values)
+        if not detailed:
+            for family, values in self._directory.merge():
+                yield Part(family, values)
+        else:
+            families, natives, writers = self._directory.merge_with_natives()
+            counts = {family.name: _counts(family, values) for family, values in natives}
+            for family, values in families:
+                part = Part(family, values, created=[group.created for group in family.groups])
+                part.natives = _complete(part, counts.get(family.name, {}), writers)
+                yield part
         for collector in self._live:
             yield from _collected(collector.collect, self._failed)
 
@@ -114,3 +146,43 @@ def _read(registered: Registered, collector: Collector) -> Iterable[Part | Metri
     except UnreadableError:
         return collector.collect()
     return [Part(family, values, dict(exemplars))]
+
+
+def _counts(family: Family, values: Sequence[float]) -> NativeCounts:
+    """The counts of a family of native buckets, by labels and index."""
+    counts: NativeCounts = {}
+    line = 0
+    for group in family.groups:
+        row = zip(group.lines, values[line:], strict=False)
+        counts[group.labels] = {int(name.rpartition(":")[2]): value for (name, _), value in row}
+        line += len(group.lines)
+    return counts
+
+
+def _complete(
+    part: Part, counts: Mapping[Labels, Mapping[int, float]], writers: int
+) -> dict[Labels, Mapping[int, float]]:
+    """The native buckets of those groups whose every observation is in them.
+
+    Each of the writers may be in the middle of one; more are missing where the disk was full, or where a
+    worker of another version counts into classic buckets alone.
+    """
+    complete: dict[Labels, Mapping[int, float]] = {}
+    if part.family.type != "histogram" or not counts:
+        return complete
+    line = 0
+    for group in part.family.groups:
+        end = line + len(group.lines)
+        classic = max(
+            (
+                value
+                for (name, _), value in zip(group.lines, part.values[line:end], strict=True)
+                if name.endswith("_count")
+            ),
+            default=0.0,
+        )
+        native = counts.get(group.labels, {})
+        if sum(native.values()) >= classic - writers:
+            complete[group.labels] = native
+        line = end
+    return complete

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from exporter.merge.format import CorruptFileError
@@ -19,7 +19,7 @@ from exporter.merge.format import CorruptFileError
 VERSION = 1
 
 # `live*` and `all` gauges are absent: they vanish with their process.
-_ADDED = ("counter", "histogram", "summary", "gauge_sum")
+_ADDED = ("counter", "histogram", "summary", "gauge_sum", "native")
 STEMS = (*_ADDED, "gauge_min", "gauge_max", "gauge_mostrecent")
 
 
@@ -29,12 +29,22 @@ class Archive:
 
     folded: list[str] = field(default_factory=list)
     series: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    created: dict[str, dict[str, float]] = field(default_factory=dict)
+    """When a series began, in seconds since the epoch, where somebody has said so."""
 
-    def fold(self, stem: str, keys: Iterable[str], pairs: Iterable[tuple[float, float]]) -> None:
-        """Take in the values and timestamps of a dead worker's file."""
+    def fold(
+        self,
+        stem: str,
+        keys: Sequence[str],
+        pairs: Iterable[tuple[float, float]],
+        created: Iterable[float] = (),
+    ) -> None:
+        """Take in the values and timestamps of a dead worker's file, and when its series began."""
         if stem not in STEMS:
             return
         series = self.series.setdefault(stem, {})
+        for key, time in zip(keys, created, strict=False):
+            self.begin(stem, key, time)
         for key, (value, timestamp) in zip(keys, pairs, strict=True):
             total = series.get(key)
             if stem in _ADDED:
@@ -45,9 +55,21 @@ class Archive:
             elif total is None or (value < total[0] if stem == "gauge_min" else value > total[0]):
                 series[key] = [value]
 
+    def begin(self, stem: str, key: str, time: float) -> None:
+        """Note that a series began at this time, if nobody says that it began earlier."""
+        if math.isfinite(time):
+            times = self.created.setdefault(stem, {})
+            times[key] = min(time, times.get(key, time))
+
     def dump(self) -> bytes:
         """The archive as a file's content."""
-        return json.dumps({"version": VERSION, "folded": self.folded, "series": self.series}).encode()
+        content = {
+            "version": VERSION,
+            "folded": self.folded,
+            "series": self.series,
+            "created": self.created,
+        }
+        return json.dumps(content).encode()
 
 
 def load(content: bytes) -> Archive:
@@ -60,12 +82,15 @@ def load(content: bytes) -> Archive:
         document = json.loads(content)
         if document["version"] != VERSION:
             raise ValueError(f"version {document['version']!r} instead of {VERSION}")
-        archive = Archive(document["folded"], document["series"])
+        archive = Archive(document["folded"], document["series"], document.get("created", {}))
         for stem, series in archive.series.items():
             length = 2 if stem == "gauge_mostrecent" else None if stem in _ADDED else 1
             for numbers in series.values():
                 if {*map(type, numbers)} - {float} or length not in (None, len(numbers)) or stem not in STEMS:
                     raise ValueError(f"{stem} {numbers!r}")
+        times = [time for times in archive.created.values() for time in times.values()]
+        if not all(isinstance(time, float) and math.isfinite(time) for time in times):
+            raise ValueError("a time of creation is no number")
         if not all(isinstance(name, str) for name in archive.folded):
             raise ValueError("folded names are no strings")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

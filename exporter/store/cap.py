@@ -7,6 +7,7 @@ that a living worker has too stays, because its counter would fall.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterable
 
@@ -39,7 +40,7 @@ def bound(
     `living` is asked for the label sets of the living only if there is something to fold.
     """
     for content in contents:
-        if not content.layout.added:
+        if not content.layout.added or not content.layout.entries:
             continue
         families: dict[str, dict[LabelSet, list[str]]] = {}
         for key, entry in zip(content.layout.keys(), content.layout.entries, strict=True):
@@ -52,13 +53,17 @@ def bound(
             if not _is_coarse(dict(labels[1]))
         ]
         stay = living() if excess else ()
-        numbers = total.series[content.layout.entries[0].series.kind] if excess else {}
+        kind = content.layout.entries[0].series.kind
+        numbers = total.series[kind]
         for labels, keys in excess:
             if labels not in stay:
                 for key in keys:
-                    into = numbers.setdefault(_coarse_key(key), [])
+                    coarse_key = _coarse_key(key)
+                    into = numbers.setdefault(coarse_key, [])
                     for number in numbers.pop(key):
                         add(into, number)
+                    created = total.created.get(kind, {}).pop(key, math.inf)
+                    total.begin(kind, coarse_key, created)
 
 
 def _coarse_key(key: str) -> str:

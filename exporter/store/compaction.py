@@ -40,7 +40,7 @@ class Compaction:
         files = self._files
         try:
             total = archive.read(files.at(ARCHIVE))
-            self._merge.archived(total.series)
+            self._merge.archived(total.series, total.created)
         except CorruptFileError:
             self._set_aside(ARCHIVE)
             total = Archive()
@@ -57,10 +57,12 @@ class Compaction:
                     self._set_aside(file.name)
                     continue
                 if not living:
-                    total.fold(file.stem, content.layout.keys(), content.pairs())
+                    layout = content.layout
+                    created = [entry.created for entry in layout.entries]
+                    total.fold(file.stem, layout.keys(), content.pairs(), created)
                     folded.append(self._rename(file))
         if folded:
-            archived = self._merge.archived(total.series)
+            archived = self._merge.archived(total.series, total.created)
             cap.bound(total, archived, self._max_series, self._label_sets_of_the_living)
             total.folded = folded
             archive.write(files.at(ARCHIVE), total)

@@ -75,7 +75,11 @@ class Contents:
         version = stat.st_ino, stat.st_mtime_ns
         if self._archive is None or self._archive[0] != version:
             total = archive.read(path)
-            self._archive = version, self._merge.archived(total.series), frozenset(total.folded)
+            self._archive = (
+                version,
+                self._merge.archived(total.series, total.created),
+                frozenset(total.folded),
+            )
         return self._archive[1], self._archive[2]
 
     @staticmethod

@@ -17,7 +17,7 @@ from contextlib import suppress
 from prometheus_client import values
 
 from exporter.merge.merge import Merge
-from exporter.merge.plan import Merged
+from exporter.merge.plan import Content, Merged
 from exporter.settings import DIRECTORY, worker_directory
 from exporter.store import master, workerfile
 from exporter.store.compaction import Compaction
@@ -124,17 +124,28 @@ class WorkerDirectory:
         directory.
         """
         with self._busy:
-            if self._merge.crowded:
-                self._begin()
-            contents, untidy = self._contents.read()
-            if untidy:
-                try:
-                    if self.sweep(wait=0):
-                        contents = self._contents.read().contents
-                except OSError as error:  # no space: the dead are served file by file until there is
-                    if self._failed is not None:
-                        self._failed(error)
-            return self._merge(contents)
+            return self._merge(self._swept())
+
+    def merge_with_natives(self) -> tuple[Merged, Merged, int]:
+        """As `merge`, the families of native buckets at the same time, and how many processes write."""
+        with self._busy:
+            contents = self._swept()
+            writers = len({content.pid for content in contents if content.living})
+            return self._merge(contents), self._merge.natives(contents), writers
+
+    def _swept(self) -> list[Content]:
+        """The contents of all files; the caller has this object for itself."""
+        if self._merge.crowded:
+            self._begin()
+        contents, untidy = self._contents.read()
+        if untidy:
+            try:
+                if self.sweep(wait=0):
+                    contents = self._contents.read().contents
+            except OSError as error:  # no space: the dead are served file by file until there is
+                if self._failed is not None:
+                    self._failed(error)
+        return contents
 
     def _begin(self) -> None:
         """Forget what has been read before."""

@@ -11,6 +11,8 @@ import fcntl
 import mmap
 import os
 import re
+import struct
+import time
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -22,12 +24,17 @@ from exporter import forks
 from exporter.merge.format import HEADER, LENGTH, LOCKED, CorruptFileError, head, padding
 from exporter.settings import DIRECTORY, SettingsError, forget_empty_directory
 
-NAME = re.compile(r"(counter|histogram|summary|gauge_(?:live)?(?:all|min|max|sum|mostrecent))_(\d+)\.db")
+NAME = re.compile(
+    r"((?:counter|histogram|summary|gauge_(?:live)?(?:all|min|max|sum|mostrecent))(?=_\d+\.db)|"
+    r"native(?=_\d+\.buckets))_(\d+)\.(?:db|buckets)"
+)
+"""The stem and the process id; `native` are ours alone, which prometheus_client must not read."""
 
 # Linux has at most 2**22 process ids: numbers above are further files of the same process id.
 SAME_PID = 10_000_000
 
 _INITIAL = 1 << 16
+_PAIR = struct.Struct("=dd")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -49,6 +56,7 @@ class WorkerFile(MmapedDict):
     def __init__(self, filename: str) -> None:
         """`filename` is the wanted name; an existing file of that name is left to the compactor."""
         self._fname = filename
+        self._is_gauge = os.path.basename(filename).startswith("gauge")
         self._f = self._m = self._lock = None
         self._used = self._capacity = 0
         self._positions: dict[str, int] = {}
@@ -67,11 +75,21 @@ class WorkerFile(MmapedDict):
             return 0.0, 0.0
 
     def write_value(self, key: str, value: float, timestamp: float) -> None:
-        """Set a key's value and timestamp (seconds)."""
+        """Set a key's value; a gauge's timestamp (seconds) too, others keep the time of their creation."""
         try:
+            if not self._is_gauge:
+                if key not in self._positions:
+                    self._init_value(key)
+                _, timestamp = _PAIR.unpack_from(self._m, self._positions[key])
             super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
         except OSError as error:
             _count_if_full(error)
+
+    def place(self, key: str) -> tuple[Any, int] | None:
+        """The memory as doubles and the index of the key's value in it; None where it has no place."""
+        if key not in self._positions:
+            return None
+        return memoryview(self._m).cast("d"), self._positions[key] >> 3
 
     def close(self) -> None:
         """Close the file and give up its lock; from then on it counts as that of a dead process."""
@@ -99,7 +117,11 @@ class WorkerFile(MmapedDict):
         if self._m is None:
             self._open()
         encoded = key.encode("utf-8")
-        entry = head(encoded) + b" " * padding(len(encoded)) + bytes(16)
+        entry = (
+            head(encoded)
+            + b" " * padding(len(encoded))
+            + _PAIR.pack(0.0, 0.0 if self._is_gauge else time.time())
+        )
         end = self._used + len(entry)
         if end > self._capacity:
             self._reserve(max(2 * self._capacity, 1 << end.bit_length()))
@@ -110,9 +132,10 @@ class WorkerFile(MmapedDict):
 
     def _open(self) -> None:
         directory, base = os.path.split(self._fname)
-        stem, _, pid = base.removesuffix(".db").rpartition("_")
+        base, extension = os.path.splitext(base)
+        stem, _, pid = base.rpartition("_")
         for number in count(int(pid), SAME_PID):
-            path = os.path.join(directory, f"{stem}_{number}.db")
+            path = os.path.join(directory, f"{stem}_{number}{extension}")
             with suppress(FileExistsError):
                 if self._create(path):
                     break

@@ -37,6 +37,7 @@ def test_everything_that_belongs_to_one_process_is_registered() -> None:
         "Lock",
         "Checks",
         "Worker",
+        "Natives",
         "ExtendedInstruments",
         "Outcomes",
         "Lock",

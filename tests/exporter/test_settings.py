@@ -30,6 +30,7 @@ def test_the_defaults() -> None:
         "buckets": DEFAULT_BUCKETS,
         "extended": True,
         "app_version": "unknown",
+        "native_histograms": True,
         "max_series": 1000,
         "recent": 1000,
         "allow": None,

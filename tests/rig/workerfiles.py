@@ -39,7 +39,7 @@ def histogram(family: str, counts: Mapping[str, float], total: float, **labels: 
 
 def living(directory: Path, stem: str, pid: int, samples: Samples, timestamp: float = 0.0) -> WorkerFile:
     """The file of a process that lives for as long as the file is open."""
-    file = WorkerFile(str(directory / f"{stem}_{pid}.db"))
+    file = WorkerFile(str(directory / f"{stem}_{pid}.{'buckets' if stem == 'native' else 'db'}"))
     for name, value in samples.items():
         file.write_value(name, value, timestamp)
     return file

@@ -40,9 +40,10 @@ def is_locked(path: Path) -> bool:
 def test_prometheus_client_reads_what_is_written(tmp_path: Path) -> None:
     """The format is prometheus_client's own, with values, timestamps and growth beyond the first 64 KB."""
     written = {total(path=f"/{number:0100}"): float(number) for number in range(1000)}
-    living(tmp_path, "counter", NOBODY, written, timestamp=7.0).close()
+    living(tmp_path, "gauge_mostrecent", NOBODY, written, timestamp=7.0).close()
 
-    read = MmapedDict.read_all_values_from_file(tmp_path / f"counter_{NOBODY}.db")  # type: ignore[no-untyped-call]
+    file = tmp_path / f"gauge_mostrecent_{NOBODY}.db"
+    read = MmapedDict.read_all_values_from_file(file)  # type: ignore[no-untyped-call]
 
     assert {key: (value, timestamp) for key, value, timestamp, _ in read} == {
         key: (value, 7.0) for key, value in written.items()
@@ -143,7 +144,7 @@ def test_a_full_disk_is_counted_and_no_crash(tmp_path: Path) -> None:
         refused = WorkerFile.refused
         file = WorkerFile(str(tmp_path / f"counter_{NOBODY}.db"))
         for number in range(1000):
-            assert file.read_value(total(path=f"/{number}")) == (0.0, 0.0)
+            assert file.read_value(total(path=f"/{number}"))[0] == 0.0
             file.write_value(total(path=f"/{number}"), 1.0, 0.0)
         fitted = len(file._positions)
 

@@ -1,0 +1,294 @@
+"""Protobuf: what the text of a scrape says, as messages of the client model, and what only they say."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import random
+import time
+from bisect import bisect_left
+from collections import Counter as Count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeHistogramMetricFamily
+from prometheus_client.samples import Exemplar
+
+from exporter.buckets import BOUNDS, LAST, ZERO, ZERO_THRESHOLD
+from exporter.scrape.encoding import Format
+from exporter.scrape.exemplars import Observed
+from exporter.scrape.exposition import Exposition
+from exporter.scrape.protobuf import varint, zigzag
+from exporter.scrape.sources import DirectorySource, RegistrySource
+from exporter.store.directory import WorkerDirectory
+from tests.rig.clientmodel import families, labels_of, native_buckets
+from tests.rig.exchanges import exchange
+from tests.rig.workerfiles import NOBODY, dead, histogram, key, living, total
+from tests.rig.wsgi import application, call
+
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+PROMETHEUS = f"{PROTOBUF};q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2,*/*;q=0.1"
+
+
+def exposed(registry: CollectorRegistry) -> dict[str, object]:
+    body, headers = Exposition(RegistrySource(registry)).render(PROTOBUF)
+    assert dict(headers)["Content-Type"].startswith("application/vnd.google.protobuf; proto=io.prometheus")
+    return {family.name: family for family in families(body)}
+
+
+def test_every_type_of_prometheus_client_has_its_message() -> None:
+    registry = CollectorRegistry()
+    Counter("hits", "Hits", ["path"], registry=registry).labels('/"ü\n').inc(3)
+    Gauge("level", "Level", registry=registry).set(-1.5)
+    size = Summary("size", "Size", ["a"], registry=registry)
+    size.labels("b").observe(7)
+    took = Histogram("took", "Took", buckets=(0.5, 1), registry=registry)
+    for seconds in (0.25, 0.75, 5.0):
+        took.observe(seconds)
+    Info("build", "Build", registry=registry).info({"version": "1"})
+    Enum("state", "State", states=["on", "off"], registry=registry)
+
+    got = exposed(registry)
+
+    hits = got["hits_total"].metric[0]  # type: ignore[attr-defined]
+    assert (labels_of(hits), hits.counter.value) == ({"path": '/"ü\n'}, 3.0)
+    assert abs(hits.counter.created_timestamp.seconds - time.time()) < 60
+    assert got["level"].metric[0].gauge.value == -1.5  # type: ignore[attr-defined]
+    summary = got["size"].metric[0].summary  # type: ignore[attr-defined]
+    assert (summary.sample_count, summary.sample_sum) == (1, 7.0)
+    classic = got["took"].metric[0].histogram  # type: ignore[attr-defined]
+    assert (classic.sample_count, classic.sample_sum) == (3, 6.0)
+    assert [(bucket.upper_bound, bucket.cumulative_count) for bucket in classic.bucket] == [
+        (0.5, 1),
+        (1.0, 2),
+        (math.inf, 3),
+    ]
+    assert not classic.HasField("zero_threshold")
+    assert labels_of(got["build_info"].metric[0]) == {"version": "1"}  # type: ignore[attr-defined]
+    states = {labels_of(metric)["state"]: metric.gauge.value for metric in got["state"].metric}  # type: ignore[attr-defined]
+    assert states == {"on": 1.0, "off": 0.0}
+    assert [family.type for family in got.values()] == [0, 1, 2, 4, 1, 1]  # type: ignore[attr-defined]
+
+
+def test_a_users_own_collector_is_told_too() -> None:
+    class Own:
+        def collect(self) -> list[object]:
+            counter = CounterMetricFamily("own", "Own", labels=["a"])
+            counter.add_metric(["b"], 3, created=1.5e9, exemplar=Exemplar({"id": "x"}, 1.0, 1.6e9))
+            return [
+                counter,
+                GaugeHistogramMetricFamily("gh", "G", buckets=[("1", 2), ("+Inf", 3)], gsum_value=5),
+            ]
+
+    registry = CollectorRegistry()
+    registry.register(Own())  # type: ignore[arg-type]
+    got = exposed(registry)
+
+    counter = got["own_total"].metric[0].counter  # type: ignore[attr-defined]
+    assert (counter.value, counter.created_timestamp.seconds) == (3.0, 1_500_000_000)
+    assert (counter.exemplar.label[0].value, counter.exemplar.timestamp.seconds) == ("x", 1_600_000_000)
+    assert got["gh"].type == 5  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("accept", "protobuf"),
+    [
+        (PROTOBUF, True),
+        (PROMETHEUS, True),
+        (PROMETHEUS.replace("q=0.6", "q=0.4"), False),
+        (f"text/plain;q=0.2,{PROTOBUF};q=0.2", False),  # alike: the first
+        (f"{PROTOBUF};q=0", False),
+        ("application/vnd.google.protobuf", False),
+        (PROTOBUF.replace("delimited", "text"), False),
+        (PROTOBUF.replace("delimited", '"delimited"'), True),
+        (PROTOBUF.upper().replace("PROTO=IO.PROMETHEUS.CLIENT.METRICFAMILY;ENCODING=DELIMITED", "x"), False),
+        (f"{PROTOBUF};q=many", False),
+        ("", False),
+        (None, False),
+        (",;,=", False),
+    ],
+)
+def test_it_is_given_to_those_who_prefer_it(accept: str | None, protobuf: bool) -> None:
+    assert Format.accepted(accept).protobuf is protobuf
+
+
+@pytest.mark.parametrize(
+    ("escaping", "name", "label"),
+    [
+        ("", "dotted_name", "a_b"),
+        (";escaping=allow-utf-8", "dotted.name", "a.b"),
+        (";escaping=values", "U__dotted_2e_name", "U__a_2e_b"),
+        (";escaping=unheard-of", "dotted_name", "a_b"),
+    ],
+)
+def test_names_are_escaped_as_asked(escaping: str, name: str, label: str) -> None:
+    registry = CollectorRegistry()
+    Gauge("dotted.name", "d", ["a.b"], registry=registry).labels("1").set(1)
+    body, _ = Exposition(RegistrySource(registry)).render(PROTOBUF + escaping)
+    (family,) = families(body)
+
+    assert (family.name, labels_of(family.metric[0])) == (name, {label: "1"})
+
+
+def test_names_select_and_gzip_compresses() -> None:
+    registry = CollectorRegistry()
+    Counter("hits", "h", registry=registry).inc()
+    Gauge("level", "l", registry=registry)
+    body, headers = Exposition(RegistrySource(registry)).render(PROTOBUF, ["level"], "gzip")
+
+    assert ("Content-Encoding", "gzip") in headers
+    assert [family.name for family in families(gzip.decompress(body))] == ["level"]
+
+
+def test_the_numbers_of_the_wire_format() -> None:
+    """The examples of protobuf's own documentation, and both ends of 64 bits."""
+    assert (varint(0), varint(150), varint(2**64 - 1)) == (b"\0", b"\x96\x01", b"\xff" * 9 + b"\x01")
+    assert [zigzag(number) for number in (0, -1, 1, -2, 2)] == [b"\0", b"\x01", b"\x02", b"\x03", b"\x04"]
+    assert zigzag(-(2**31)) == varint(2**32 - 1)
+
+
+# Native histograms
+
+
+def test_bounds_are_those_of_schema_3() -> None:
+    assert [BOUNDS[0], BOUNDS[8], BOUNDS[-1]] == [2.0**-17, 2.0**-16, 256.0]
+    assert len(BOUNDS) == 201
+    for position, bound in enumerate(BOUNDS):
+        assert bound == pytest.approx(2 ** ((position + ZERO) / 8), rel=1e-15)
+        assert bisect_left(BOUNDS, bound) == position  # a bucket contains its upper bound
+        assert bisect_left(BOUNDS, math.nextafter(bound, math.inf)) == position + 1
+
+
+def test_a_request_is_in_one_native_and_one_classic_bucket() -> None:
+    """Over the range and beyond both ends."""
+    app, exporter = application()
+    chance = random.Random(7)
+    seconds = [
+        0.0,
+        1e-9,
+        ZERO_THRESHOLD,
+        256.0,
+        256.1,
+        1e6,
+        *(10 ** chance.uniform(-5, 2) for _ in range(500)),
+    ]
+    instruments = exporter.core.worker.families["flask_"]
+    instruments.begin()
+    recorder = instruments.recorder(("GET", "/orders/<int:number>", "200"), own=True)
+    for duration in seconds:
+        recorder(exchange(duration=duration), 1000.0)
+    body = call(app, "/metrics", variables={"HTTP_ACCEPT": PROTOBUF}).body
+    (family,) = (family for family in families(body) if family.name == "flask_http_request_duration_seconds")
+    (metric,) = (metric for metric in family.metric if metric.histogram.sample_count)
+    got = metric.histogram
+
+    expected = Count(min(max(math.ceil(math.log2(max(s, 1e-30)) * 8), ZERO), LAST) for s in seconds)
+    assert (got.schema, got.zero_threshold, got.zero_count) == (3, ZERO_THRESHOLD, expected.pop(ZERO))
+    assert native_buckets(got) == expected
+    assert got.sample_count == len(seconds) == got.bucket[-1].cumulative_count
+
+
+def test_a_histogram_without_observations_is_native_from_the_start() -> None:
+    """So that the first burst is an increase."""
+    app, _ = application()
+    body = call(app, "/metrics", variables={"HTTP_ACCEPT": PROTOBUF}).body
+    (family,) = (family for family in families(body) if family.name == "flask_http_request_duration_seconds")
+
+    assert {metric.histogram.zero_threshold for metric in family.metric} == {ZERO_THRESHOLD}
+    assert {metric.histogram.sample_count for metric in family.metric} == {0}
+
+
+def test_native_histograms_can_be_turned_off() -> None:
+    app, _ = application(native_histograms=False)
+    call(app, "/orders/7")
+    body = call(app, "/metrics", variables={"HTTP_ACCEPT": PROTOBUF}).body
+    (family,) = (family for family in families(body) if family.name == "flask_http_request_duration_seconds")
+
+    assert not any(metric.histogram.HasField("schema") for metric in family.metric)
+    assert sum(metric.histogram.sample_count for metric in family.metric) == 1
+
+
+def buckets(family: str, counts: dict[int, float], **labels: str) -> dict[str, float]:
+    """The samples of native buckets in a worker file."""
+    return {key(family, f":{index}", **labels): count for index, count in counts.items()}
+
+
+def test_workers_add_up_exactly(tmp_path: Path) -> None:
+    """The living and the dead, also when they are in the archive; a time of creation is that of the first."""
+    directory = WorkerDirectory(tmp_path)
+    exposition = Exposition(DirectorySource(directory, []))
+    expected: Count[int] = Count()
+    chance = random.Random(3)
+    files: list[Any] = []
+    for worker in range(4):
+        counts = {chance.randrange(ZERO, LAST + 1): float(chance.randrange(1, 300)) for _ in range(20)}
+        expected.update({index: int(count) for index, count in counts.items()})
+        classic = histogram("took", {"0.5": sum(counts.values()), "+Inf": 0.0}, 1.5, path="/")
+        write = living if worker < 2 else dead
+        for stem, samples in (("histogram", classic), ("native", buckets("took", counts, path="/"))):
+            files.append(write(tmp_path, stem, NOBODY + worker, samples))
+    began = time.time()
+    for _ in range(2):  # file by file, and from the archive
+        (family,) = families(exposition.render(PROTOBUF)[0])
+        got = family.metric[0].histogram
+        zero = expected[ZERO]
+        assert (got.zero_count, native_buckets(got)) == (
+            zero,
+            {index: count for index, count in sorted(expected.items()) if index != ZERO},
+        )
+        assert got.sample_count == sum(expected.values()) == got.bucket[-1].cumulative_count
+        assert labels_of(family.metric[0]) == {"path": "/"}
+        assert abs(got.created_timestamp.seconds - began) < 60
+    for file in files[:4]:
+        file.close()
+    assert (tmp_path / "archive.json").exists()
+    assert b"took_bucket" in exposition.render()[0]
+    assert b":-" not in exposition.render()[0]
+
+
+def test_where_native_counts_are_missing_the_classic_form_stands_alone(tmp_path: Path) -> None:
+    """The disk was full for them, or a worker of another version counts classically only."""
+    dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": 9.0, "+Inf": 0.0}, 1.5))
+    dead(tmp_path, "native", NOBODY, buckets("took", {3: 4.0}))
+    (family,) = families(Exposition(DirectorySource(WorkerDirectory(tmp_path), [])).render(PROTOBUF)[0])
+
+    assert family.metric[0].histogram.sample_count == 9
+    assert not family.metric[0].histogram.HasField("schema")
+
+
+def test_a_count_between_the_two_reads_goes_with_the_later_one(tmp_path: Path) -> None:
+    """The native buckets are read last: their count is the histogram's, in every field."""
+    dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": 9.0, "+Inf": 1.0}, 1.5))
+    dead(tmp_path, "native", NOBODY, buckets("took", {3: 12.0}))
+    (family,) = families(Exposition(DirectorySource(WorkerDirectory(tmp_path), [])).render(PROTOBUF)[0])
+    got = family.metric[0].histogram
+
+    assert (got.sample_count, [bucket.cumulative_count for bucket in got.bucket]) == (12, [9, 12])
+
+
+def test_exemplars_stand_in_their_buckets(tmp_path: Path) -> None:
+    dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": 3.0, "+Inf": 1.0}, 1.5, path="/"))
+    dead(tmp_path, "counter", NOBODY, {total(path="/"): 2.0})
+    observed = [
+        Observed("took", {"path": "/"}, Exemplar({"request_id": "r1"}, 0.25, 1e9)),
+        Observed("hits", {"path": "/"}, Exemplar({"request_id": "r2"}, 1.0, 1e9)),
+    ]
+    body, _ = Exposition(DirectorySource(WorkerDirectory(tmp_path), []), lambda: observed).render(PROTOBUF)
+    hits, took = families(body)
+
+    assert [bucket.exemplar.value for bucket in took.metric[0].histogram.bucket] == [0.25, 0.0]
+    assert hits.metric[0].counter.exemplar.label[0].value == "r2"
+
+
+def test_a_broken_file_of_native_buckets_costs_the_native_form_alone(tmp_path: Path) -> None:
+    dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": 9.0, "+Inf": 0.0}, 1.5))
+    (tmp_path / f"native_{NOBODY}.buckets").write_bytes(b"garbage garbage")
+    os.utime(tmp_path / f"native_{NOBODY}.buckets", (0, 0))
+    directory = WorkerDirectory(tmp_path)
+    (family,) = families(Exposition(DirectorySource(directory, [])).render(PROTOBUF)[0])
+
+    assert family.metric[0].histogram.sample_count == 9
+    assert directory.counts()["corrupt"] == 1
