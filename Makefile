@@ -47,6 +47,11 @@ run: $(VENV)/.run ## the whole stack without Docker, until Ctrl-C
 test: $(VENV)/.dev tools browser ## run every test
 	$(BIN)/python -m pytest -m 'not soak'
 
+# One row by name: make matrix ARGS=flask-2.2
+.PHONY: matrix
+matrix: $(VENV)/.dev ## the exporter's tests with old and new releases of what it needs
+	@$(BIN)/python -m tests.matrix $(ARGS)
+
 .PHONY: soak
 soak: $(VENV)/.dev tools ## the long failure and fuzz runs
 	$(BIN)/python -m pytest -m soak

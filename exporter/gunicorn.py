@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,12 @@ def when_ready(server: Any) -> None:
     server.handle_term = partial(_drain, server, server.handle_term)
     if _master.listener is not None:
         _start_listener(server)
-        # The signal has two names, and gunicorn looks for the handler of either.
-        server.handle_chld = server.handle_cld = partial(_reap, server, server.handle_chld)
+        old, new = server.handle_chld, partial(_reap, server, server.handle_chld)
+        # The signal has two names, and gunicorn looks for the handler of either when it comes to it. Before
+        # release 24 the signal called the handler itself.
+        server.handle_chld = server.handle_cld = new
+        if signal.getsignal(signal.SIGCHLD) == old:
+            signal.signal(signal.SIGCHLD, new)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001  gunicorn's signature
@@ -109,10 +114,14 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def on_exit(server: Any) -> None:  # noqa: ARG001  gunicorn's signature
     """Stop the listener, whose last scrapes saw the drain."""
-    if _master.listener_pid:
-        os.kill(_master.listener_pid, signal.SIGTERM)
-        os.waitpid(_master.listener_pid, 0)
-        _master.listener_pid = 0
+    listener, _master.listener_pid = _master.listener_pid, 0
+    if listener:
+        with suppress(ProcessLookupError, ChildProcessError):  # old gunicorns wait for it themselves
+            os.kill(listener, signal.SIGTERM)
+            os.waitpid(listener, 0)
+    if _master.directory is not None:
+        with suppress(OSError):  # there, one worker's end can interrupt the folding of another
+            _master.directory.sweep()
 
 
 def _prepare(server: Any, workers: int) -> None:
@@ -153,16 +162,16 @@ def _start_listener(server: Any, pause: float = 0.0) -> None:
     _master.listener_pid = _master.listener.fork((listener.sock for listener in server.LISTENERS), pause)
 
 
-def _reap(server: Any, reap_workers: Callable[[], None]) -> None:
+def _reap(server: Any, reap_workers: Callable[..., None], *signal_and_frame: Any) -> None:
     """Start another listener in the place of one that has died, then look after the workers."""
     try:
-        ended = os.waitpid(_master.listener_pid, os.WNOHANG)[0]
+        ended = _master.listener_pid and os.waitpid(_master.listener_pid, os.WNOHANG)[0]
     except ChildProcessError:  # gunicorn has waited for it
         ended = _master.listener_pid
     if ended:
         server.log.error("The process for EXPORTER_LISTEN has died; starting another")
         _start_listener(server, _LISTENER_PAUSE)
-    reap_workers()
+    reap_workers(*signal_and_frame)
 
 
 def _drain(server: Any, stop: Callable[[], None]) -> None:

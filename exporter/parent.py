@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from flask import current_app, request
 from prometheus_flask_exporter import NO_PREFIX, PrometheusMetrics
 
+from exporter import client
+
 __all__ = ["NO_PREFIX", "Parent"]
 
 if TYPE_CHECKING:
@@ -25,6 +27,16 @@ class Decorator(Protocol):
     """Gives a view back as it is typed."""
 
     def __call__(self, view: View, /) -> View: ...
+
+
+client.require(
+    "prometheus-flask-exporter",
+    "0.22.4 to 0.23",
+    {
+        PrometheusMetrics: "_export_defaults _metrics_decorator _defaults_prefix "
+        "_default_latency_as_histogram _get_combined_labels"
+    },
+)
 
 
 class Parent(PrometheusMetrics):  # type: ignore[misc, unused-ignore]

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.commands.history import History
 from exporter.commands.remote import Service, Snapshot, Unavailable
-from exporter.commands.terminal import Keyboard
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from exporter.commands.terminal import Keyboard
 
 _WITHOUT_TERMINAL = 120  # columns
 
@@ -98,6 +99,10 @@ def _print(service: Service) -> None:
 
 
 def _watch(service: Service, interval: float) -> None:
+    try:
+        from exporter.commands.terminal import Keyboard
+    except ModuleNotFoundError as error:  # no termios
+        raise ValueError("the live view needs a POSIX terminal; use --once or --json") from error
     from rich.console import Console
     from rich.live import Live
 

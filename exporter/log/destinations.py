@@ -8,7 +8,8 @@ import time
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from exporter.log.rotating import RotatingFile
+from exporter import posix
+from exporter.log.rotating import RotatingFile, UnsharedFile
 from exporter.settings import Settings, SettingsError
 
 _USER_FACILITY = 1 << 3  # RFC 5424, section 6.2.1
@@ -38,7 +39,8 @@ def destination(settings: Settings) -> Destination | None:
             return Stdout()
         if target.startswith("syslog:"):
             return Syslog(target)
-        return RotatingFile(target, settings.log_max_bytes, settings.log_backups)
+        file = RotatingFile if posix.fcntl else UnsharedFile
+        return file(target, settings.log_max_bytes, settings.log_backups)
     except (OSError, ValueError) as error:
         raise SettingsError(
             "EXPORTER_REQUEST_LOG",
@@ -70,6 +72,8 @@ class Syslog:
         if not parts.hostname:
             if not parts.path.strip("/"):
                 raise ValueError("no host and no socket is named")
+            if not hasattr(socket, "AF_UNIX"):
+                raise ValueError("this system has no Unix sockets")
             family, self._address = socket.AF_UNIX, parts.path
         else:
             addresses = socket.getaddrinfo(parts.hostname, parts.port or 514, type=socket.SOCK_DGRAM)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import threading
 import time
 from contextlib import suppress
+
+from exporter.posix import fcntl
 
 
 class RotatingFile:
@@ -55,7 +57,7 @@ class RotatingFile:
             if self._is_current():
                 if current.st_size < self._limit:
                     return
-                self._shift()
+                _shift(self._path, self._backups)
             new = self._opened()
             # Another thread may be writing: the number stays valid and means the new file from here on.
             os.dup2(new, self._file, inheritable=False)
@@ -67,12 +69,6 @@ class RotatingFile:
             fcntl.flock(directory, fcntl.LOCK_UN)
             os.close(directory)
 
-    def _shift(self) -> None:
-        for number in range(self._backups, 1, -1):
-            with suppress(FileNotFoundError):
-                os.replace(f"{self._path}.{number - 1}", f"{self._path}.{number}")
-        os.replace(self._path, f"{self._path}.1")
-
     def _is_current(self) -> bool:
         with suppress(FileNotFoundError):
             return os.path.samestat(os.stat(self._path), os.fstat(self._file))
@@ -80,3 +76,36 @@ class RotatingFile:
 
     def _opened(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+class UnsharedFile:
+    """The same where files cannot be locked: one process alone may write it, and its threads take turns."""
+
+    def __init__(self, path: str, limit: int, backups: int) -> None:
+        self._path = os.path.abspath(path)
+        self._limit = limit
+        self._backups = backups
+        self._lock = threading.Lock()
+        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  open for as long as it is written
+
+    def write(self, line: bytes, severity: int) -> None:  # noqa: ARG002  a file has none
+        """One line."""
+        with self._lock:
+            self._file.write(line)
+            if self._file.tell() < self._limit:
+                return
+            self._file.close()  # Windows renames no file that is open
+            try:
+                _shift(self._path, self._backups)
+            finally:
+                self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _shift(path: str, backups: int) -> None:
+    for number in range(backups, 1, -1):
+        with suppress(FileNotFoundError):
+            os.replace(f"{path}.{number - 1}", f"{path}.{number}")
+    os.replace(path, f"{path}.1")

@@ -8,11 +8,12 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from prometheus_client.openmetrics.exposition import escape_label_name
-
 from exporter.merge.format import CorruptFileError
 
 Labels = tuple[tuple[str, str], ...]
+
+# What an exposition in plain ASCII replaces in the name of a label.
+_UNWRITABLE = re.compile(r"[^a-zA-Z0-9_]|^[0-9]")
 
 _SUFFIXES = {
     "counter": ("_total",),
@@ -81,5 +82,5 @@ def parse(stem: str, key: bytes) -> tuple[Series, str]:
 @lru_cache(maxsize=1000)
 def _check_names(labels: tuple[str, ...]) -> None:
     """Raises ValueError if these labels could not stand beside each other in an exposition."""
-    if "" in labels or len({escape_label_name(label) for label in labels}) < len(labels):
+    if "" in labels or len({_UNWRITABLE.sub("_", label) for label in labels}) < len(labels):
         raise ValueError(f"labels {list(labels)} cannot be exposed")

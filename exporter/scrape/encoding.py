@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -18,7 +17,7 @@ from uuid import uuid4
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.samples import Exemplar
 
 from exporter.merge.families import Family, Group, GroupText, Template, number
 
@@ -49,9 +48,10 @@ class Format:
             encode, content_type = choose_encoder(accept or "")
         except TypeError:  # a version that is not made of numbers
             encode, content_type = choose_encoder("")
-        options = encode.keywords if isinstance(encode, partial) else {}
-        is_openmetrics = isinstance(encode, partial) and encode.func is openmetrics.generate_latest
-        return Format(content_type, is_openmetrics, options.get("escaping", openmetrics.UNDERSCORES), encode)
+        # From 0.22 on it is a partial with the escaping of names.
+        is_openmetrics = getattr(encode, "func", encode) is openmetrics.generate_latest
+        escaping = getattr(encode, "keywords", {}).get("escaping", "underscores")
+        return Format(content_type, is_openmetrics, escaping, encode)
 
     def lines(self, metric: Metric) -> list[str]:
         """The text of a metric line by line, without the end; raises where a part of it cannot be written.
@@ -132,11 +132,13 @@ def encoded(family: Family, values: Sequence[float], exemplars: Mapping[int, Exe
     # Between these bounds Python writes a float as Go does; the rest is rare.
     written: list[Any] = [value if -1e6 < value < 1e6 else number(value) for value in values]
     if form.openmetrics and exemplars:
-        names = [name for group in family.groups for name, _ in group.lines]
+        metric = Metric("m", "m", family.type)
         for line, exemplar in exemplars.items():
-            sample = Sample(names[line], {}, values[line])
-            text = openmetrics._compose_exemplar_string(family, sample, exemplar)  # type: ignore[no-untyped-call]
-            written[line] = number(values[line]) + text
+            suffix = "_total" if family.type == "counter" else "_bucket"
+            metric.add_sample("m" + suffix, {}, values[line], None, exemplar)
+        texts = (text.partition(" ")[2] for text in form.lines(metric) if not text.startswith("#"))
+        for line, text in zip(exemplars, texts, strict=True):
+            written[line] = text
     template = _template(family, form)
     return template.text % template.ordered(written)
 

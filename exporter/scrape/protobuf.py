@@ -10,10 +10,10 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.openmetrics.exposition import escape_label_name, escape_metric_name
 from prometheus_client.samples import Exemplar
 
 from exporter.buckets import SCHEMA, ZERO, ZERO_THRESHOLD
+from exporter.client import escape_label_name, escape_metric_name
 from exporter.merge.families import Family, Group
 
 _COUNTER, _GAUGE, _SUMMARY, _UNTYPED, _HISTOGRAM, _GAUGE_HISTOGRAM = range(6)

@@ -7,7 +7,6 @@ archive lists, so a compactor may be killed between any two steps.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 import uuid
@@ -15,6 +14,7 @@ from contextlib import suppress
 
 from exporter.merge.format import CorruptFileError
 from exporter.merge.merge import Merge
+from exporter.posix import fcntl
 from exporter.store import archive, cap
 from exporter.store.archive import Archive
 from exporter.store.contents import Contents, has_unlocked_writer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 from exporter.merge.format import CorruptFileError, promises_lock
 from exporter.merge.merge import Merge
 from exporter.merge.plan import Content
+from exporter.posix import fcntl
 from exporter.store import archive, workerfile
 from exporter.store.files import ARCHIVE, File, Files
 

@@ -6,7 +6,6 @@ its holder: readers share it, the compactor has it alone.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -18,6 +17,7 @@ from prometheus_client import values
 
 from exporter.merge.merge import Merge
 from exporter.merge.plan import Content, Merged
+from exporter.posix import fcntl
 from exporter.settings import DIRECTORY, worker_directory
 from exporter.store import master, workerfile
 from exporter.store.compaction import Compaction

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from exporter import forks
+from exporter.posix import fcntl
 from exporter.store.workerfile import NAME
 
 ARCHIVE = "archive.json"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from exporter import forks
 from exporter.merge.format import promises_lock
+from exporter.posix import fcntl
 from exporter.store import workerfile
 from exporter.store.files import ARCHIVE, CORRUPT, MASTER, Files
 

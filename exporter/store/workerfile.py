@@ -7,7 +7,6 @@ container that shares the directory, which a process id is not.
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import re
@@ -20,8 +19,9 @@ from typing import Any
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
-from exporter import forks
+from exporter import client, forks, posix
 from exporter.merge.format import HEADER, LENGTH, LOCKED, CorruptFileError, head, padding
+from exporter.posix import fcntl
 from exporter.settings import DIRECTORY, SettingsError, forget_empty_directory
 
 NAME = re.compile(
@@ -163,16 +163,24 @@ class WorkerFile(MmapedDict):
         return False
 
     def _reserve(self, capacity: int) -> None:
-        os.posix_fallocate(self._f.fileno(), 0, capacity)
+        posix.reserve(self._f.fileno(), capacity)
         self._m = mmap.mmap(self._f.fileno(), capacity)
         self._capacity = capacity
 
 
 def install() -> None:
-    """Make prometheus_client write its values through WorkerFile from now on."""
+    """Make prometheus_client write its values through WorkerFile from now on.
+
+    Raises:
+        ImportError: this prometheus_client is not made as the exporter expects.
+        RuntimeError: it is to write files, and the system cannot share them.
+    """
+    client.check()
     vars(values)["MmapedDict"] = WorkerFile
     if forget_empty_directory():
         values.ValueClass = values.MutexValue
+    if values.ValueClass._multiprocess:
+        posix.require(DIRECTORY)
 
 
 def ready(path: str) -> None:

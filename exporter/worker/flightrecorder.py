@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from exporter import forks
+from exporter import forks, posix
 from exporter.observation import Observation
 from exporter.worker import ring
 
@@ -170,7 +170,7 @@ def _open(directory: Path | None, size: int, born: float) -> _Ring:
         content = os.pread(file, length + 1, 0)
         if len(content) != length or not _valid(content):  # new, of another size, or garbage
             os.ftruncate(file, 0)
-            os.posix_fallocate(file, 0, length)  # a full disk is an error here, not SIGBUS at a write
+            posix.reserve(file, length)  # a full disk is an error here, not SIGBUS at a write
             os.pwrite(file, header, 0)
             content = header
         following = max((sequence for sequence, _ in _requests(content)), default=-1) + 1

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
+import sys
 import threading
 import time
 from typing import Any
@@ -29,7 +31,7 @@ class _Collections:
 
 
 _collections = _Collections()
-gc.callbacks.append(_collections)
+getattr(gc, "callbacks", []).append(_collections)  # PyPy's collector calls nobody
 
 
 class ProcessMetrics:
@@ -84,11 +86,19 @@ class ProcessMetrics:
         self._gc_counted = collected
 
 
-def _resident_bytes() -> int:
+def _resident_bytes() -> float:
     try:
         with open("/proc/self/statm", "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except FileNotFoundError:  # no Linux: the peak is the best that the standard library gives
-        import resource
+    except FileNotFoundError:
+        return _peak_bytes()
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def _peak_bytes() -> float:
+    """The most memory that this process has had: the best that the standard library gives without Linux."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows: it has nothing
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

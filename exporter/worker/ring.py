@@ -6,10 +6,11 @@ never more files than there were workers at a time, and what the dead one wrote 
 
 from __future__ import annotations
 
-import fcntl
 import os
 from itertools import count
 from pathlib import Path
+
+from exporter.posix import fcntl
 
 
 def claim(directory: str | os.PathLike[str], kind: str) -> int:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from exporter import posix
 from exporter.worker import ring
 
 WINDOW = 60
@@ -41,7 +42,7 @@ class Slots:
         size = _INITIAL
         if self._descriptor >= 0:
             size = max(size, os.fstat(self._descriptor).st_size)
-            os.posix_fallocate(self._descriptor, 0, size)
+            posix.reserve(self._descriptor, size)
         self._map = mmap.mmap(self._descriptor, size)
         self.view = memoryview(self._map).cast("d")
         self._entries: dict[str, int] = {}
@@ -106,7 +107,7 @@ class Slots:
         size = max(2 * size, needed)
         if self._descriptor >= 0:
             # Reserved, not only extended: a write into a hole of a full disk is SIGBUS.
-            os.posix_fallocate(self._descriptor, 0, size)
+            posix.reserve(self._descriptor, size)
             larger = mmap.mmap(self._descriptor, size)
         else:
             larger = mmap.mmap(-1, size)

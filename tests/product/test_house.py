@@ -15,7 +15,7 @@ FLOORS = """
     scrape measure
     worker | store
     merge
-    observation labels addresses settings parsers forks buckets
+    observation labels addresses settings parsers forks buckets posix client
     commands
 """.strip().splitlines()
 PRODUCT = ("exporter", "prometheus", "grafana")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.rig.clients import Answer, ask
@@ -65,6 +66,10 @@ def boom():
 """A service whose orders are now and then missing, and which has an error."""
 
 
+# From 25.1 on gunicorn makes a socket under $HOME.
+QUIET = ["--no-control-socket"] if version("gunicorn") >= "25.1" else []
+
+
 class Server(Program):
     """A server's first process. `directory` has the worker files, `port` is 0 until it is known."""
 
@@ -115,7 +120,7 @@ def gunicorn(
     """gunicorn with our hooks; started, but not necessarily ready."""
     # The script and not -m: at SIGUSR2 gunicorn starts sys.argv again, which for a module is a file in it.
     script = str(Path(sys.executable).with_name("gunicorn"))
-    command = [script, "-c", config, "--no-control-socket", "-b", "127.0.0.1:0"]
+    command = [script, "-c", config, *QUIET, "-b", "127.0.0.1:0"]
     return started([*command, "-w", str(workers), *options, "served:app"], directory, source, **variables)
 
 

@@ -22,6 +22,7 @@ from exporter.addresses import client_address
 from exporter.pages.access import Access, TokenError
 from exporter.settings import Settings
 from tests.rig.deadline import eventually
+from tests.rig.server import QUIET
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -220,7 +221,7 @@ class TestSockets:
             "    return [message.encode()]\n"
         )
         path = tmp_path / "socket"
-        command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--chdir", str(tmp_path)]
+        command = [sys.executable, "-m", "gunicorn", *QUIET, "--chdir", str(tmp_path)]
         with subprocess.Popen(
             [*command, "--bind", f"unix:{path}", "wall:application"],
             stdout=subprocess.DEVNULL,

@@ -126,7 +126,7 @@ def test_install_makes_prometheus_client_use_it(monkeypatch: pytest.MonkeyPatch,
 
     assert type(value._file) is WorkerFile
     assert promises_lock(open_and_read(tmp_path / f"counter_{os.getpid()}.db"))
-    value_class.close_all_files()
+    value._file.close()
 
 
 def test_a_plain_file_promises_no_lock(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""POSIX: what the operating system gives to several processes that share files.
+
+One process needs none of it and runs on Windows too. macOS cannot reserve space, so zeros are written there.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+fcntl: Any
+try:
+    import fcntl
+except ModuleNotFoundError:
+    fcntl = None
+
+_CHUNK = 1 << 20
+
+
+def require(purpose: str) -> None:
+    """Raise RuntimeError on a system where processes cannot share files for this purpose."""
+    if fcntl is None or not hasattr(os, "register_at_fork"):
+        raise RuntimeError(
+            f"{purpose} needs file locks and fork, which only POSIX systems such as Linux and macOS have: "
+            "leave it out here and run one process"
+        )
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Give the file `size` bytes on the disk; raises OSError if the disk is full."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    end = os.fstat(descriptor).st_size
+    while end < size:
+        end += os.pwrite(descriptor, bytes(min(size - end, _CHUNK)), end)
