@@ -24,7 +24,11 @@ $(VENV)/.dev: $(VENV)/.drill
 $(VENV)/.bench: $(VENV)/.dev
 $(VENV)/.%: pyproject.toml
 	@echo 'installing into $(VENV) the packages of the stage "$*"'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]' >$(VENV)/pip.log 2>&1 || { \
+	  grep -v '^WARNING' $(VENV)/pip.log | tail -n 1; \
+	  echo 'The packages cannot be installed; $(VENV)/pip.log has all that pip said. The first time needs the' \
+	    'internet; without it, name a mirror in PIP_INDEX_URL, or a directory of wheels with' \
+	    'PIP_NO_INDEX=1 PIP_FIND_LINKS=directory.'; exit 1; } >&2
 	@touch $@
 
 .PHONY: tools
@@ -42,6 +46,10 @@ browser:
 run: SINCE := $(shell date +%s)
 run: $(VENV)/.run ## the whole stack without Docker, until Ctrl-C
 	@$(BIN)/python -m prometheus.run --since $(SINCE)
+
+.PHONY: stop
+stop: $(VENV)/.run ## end the run that is there, or what one that was killed has left
+	@$(BIN)/python -m prometheus.run --stop
 
 .PHONY: test
 test: $(VENV)/.dev tools browser ## run every test

@@ -17,7 +17,7 @@ from uuid import uuid4
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.samples import Exemplar
+from prometheus_client.samples import Exemplar, Sample
 
 from exporter.merge.families import Family, Group, GroupText, Template, number
 

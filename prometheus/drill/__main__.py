@@ -21,7 +21,7 @@ from prometheus.drill.live import LiveError, live
 from prometheus.drill.stack import Stack
 from prometheus.drill.watch import Course, Drill, Watch
 from prometheus.run.children import ChildError
-from prometheus.run.plan import PlanError
+from prometheus.run.plan import Plan, PlanError
 from prometheus.tools.packages import REQUIRED
 from prometheus.tools.toolbox import fill
 
@@ -132,7 +132,8 @@ def main() -> int:
         if strangers:
             parser.error(f"the drill has no {', '.join(strangers)}")
         if arguments.live:
-            print(live(os.environ.get("ALERTMANAGER_URL", "http://127.0.0.1:9093")))
+            log = Plan.load().logs / "alertmanager.log"
+            print(live(os.environ.get("ALERTMANAGER_URL", "http://127.0.0.1:9093"), log))
             return 0
         for report in fill(REQUIRED).values():
             raise PlanError(report)

@@ -5,6 +5,7 @@ import json
 import re
 import time
 import urllib.request
+from pathlib import Path
 
 from prometheus.run.children import ask
 
@@ -22,24 +23,31 @@ class LiveError(Exception):
     """The test alert did not get through; the message says where it stopped."""
 
 
-def live(alertmanager: str) -> str:
+# What Alertmanager logs of a delivery that failed, on a line with `integration[number]`.
+ERROR = re.compile(r'err="((?:[^"\\]|\\.)*)"')
+
+
+def live(alertmanager: str, log: Path) -> str:
     """Send an alert to Alertmanager, wait for its delivery, and return a sentence that confirms it.
+
+    `log` is Alertmanager's, which knows why a delivery fails; with compose it is somewhere else.
 
     Raises:
         LiveError: Alertmanager cannot be reached, has no receiver, or could not deliver.
     """
     try:
-        return _through(alertmanager)
+        return _through(alertmanager, log)
     except OSError as error:
         raise LiveError(
             f"Alertmanager does not answer at {alertmanager} ({error}): set ALERTMANAGER_URL"
         ) from error
 
 
-def _through(alertmanager: str) -> str:
+def _through(alertmanager: str, log: Path) -> str:
     before = _counts(alertmanager)
     if not before:
         raise LiveError("nobody would be told: set ALERT_RECEIVER and ALERT_SECRET_FILE")
+    length = log.stat().st_size if log.exists() else 0
     _send(alertmanager, datetime.timedelta(minutes=5))
     deadline = time.monotonic() + PATIENCE
     success = False
@@ -49,13 +57,30 @@ def _through(alertmanager: str) -> str:
             new_requests, new_failures = requests - before[integration][0], failures - before[integration][1]
             if new_failures:
                 _send(alertmanager, datetime.timedelta(0))
-                raise LiveError(f"{integration} did not take the test alert: Alertmanager's log says why")
+                raise LiveError(
+                    f"{integration} did not take the test alert: {_reason(log, length, integration)}"
+                )
             # A failure is counted a moment after its request, so only a second look is sure.
             if new_requests and success:
                 _send(alertmanager, datetime.timedelta(0))
                 return f"The test alert was handed over to {integration}. Look whether it is there."
             success = new_requests > 0
     raise LiveError(f"the test alert was not handed over within {PATIENCE:.0f} s: see Alertmanager's log")
+
+
+def _reason(log: Path, length: int, integration: str) -> str:
+    """Why the integration failed, in the words of the log from `length` bytes on."""
+    deadline = time.monotonic() + 2
+    while log.exists() and time.monotonic() < deadline:
+        lines = log.read_bytes()[length:].decode(errors="replace").splitlines()
+        matches = [ERROR.search(line) for line in lines if f"{integration}[" in line]
+        errors: list[str] = [match[1].replace('\\"', '"') for match in matches if match]
+        if errors and "STARTTLS" in errors[-1]:
+            return f"{errors[-1]}. Write require_tls=false into the file of ALERT_SECRET_FILE, or use TLS"
+        if errors:
+            return errors[-1]
+        time.sleep(0.1)
+    return "Alertmanager's log says why (docker compose logs alertmanager)"
 
 
 def _send(alertmanager: str, duration: datetime.timedelta) -> None:

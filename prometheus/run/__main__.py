@@ -1,25 +1,24 @@
 """`make run`: the whole stack as local processes, checked before it starts and stopped as a whole.
 
 Settings, as environment variables: APP_PORT, PROMETHEUS_PORT, ALERTMANAGER_PORT, BLACKBOX_PORT, NODE_PORT,
-GRAFANA_PORT; RUN_DIR (data and logs; .run); TARGETS_DIR (what to scrape; prometheus/targets); TRAFFIC_USERS
-(simulated customers; 5, and 0 for none); TIME_SCALE (divides every duration of the rules; 1);
-ALERT_RECEIVER and its like, as prometheus/alertmanager/start.sh says.
+GRAFANA_PORT, PORT_OFFSET (added to the defaults of these; 0); RUN_DIR (data and logs; .run); TARGETS_DIR
+(what to scrape; prometheus/targets); TRAFFIC_USERS (simulated customers; 5, and 0 for none); TIME_SCALE
+(divides every duration of the rules; 1); ALERT_RECEIVER and its like, as
+prometheus/alertmanager/start.sh says.
 """
 
 import argparse
-import json
+import contextlib
 import os
-import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 
-from prometheus.run import preparation, targets
-from prometheus.run.children import ChildError, Children, Part, ask
+from prometheus.run import ports, preparation, targets
+from prometheus.run.children import ChildError, Children, Part
 from prometheus.run.parts import TITLES, api_only, processes, request_log, traffic
 from prometheus.run.plan import TOP, Plan, PlanError
+from prometheus.run.scrapes import Scrapes
 from prometheus.tools.packages import GRAFANA, REQUIRED
 from prometheus.tools.toolbox import fill, gave_up
 
@@ -36,28 +35,6 @@ def get_tools() -> bool:
     for report in fill(REQUIRED).values():
         raise PlanError(report)
     return not gave_up(GRAFANA) and not fill([GRAFANA])
-
-
-def all_up(plan: Plan, own: set[tuple[str, str]]) -> Callable[[], str | None]:
-    """Return a condition for `Children.wait`: Prometheus has scraped all of the stack's `own` targets."""
-
-    def condition() -> str | None:
-        try:
-            answer = json.loads(ask(f"{plan.url('prometheus')}/api/v1/targets?state=active"))
-        except OSError as error:
-            return f"prometheus does not list its targets ({error})"
-        down = dict.fromkeys(own, "not scraped yet")
-        for target in answer["data"]["activeTargets"]:
-            labels = target["discoveredLabels"]
-            key = (Path(labels["__meta_filepath"]).name, labels["__address__"])
-            if target["health"] == "up":
-                down.pop(key, None)
-            elif key in down and target["lastError"]:
-                down[key] = target["lastError"]
-        complaints = (f"target {address} of {file}: {why}" for (file, address), why in down.items())
-        return "; ".join(complaints) or None
-
-    return condition
 
 
 class Signals:
@@ -83,31 +60,36 @@ def run(plan: Plan, since: float) -> None:
     """
     preparation.check_settings()
     names = targets.part_names(plan.targets) | {"app", "prometheus", "alertmanager"}
-    preparation.check_ports(plan, names - {"grafana"})
     with preparation.claim(plan, names):
+        ports.check(plan, names - {"grafana"})
         if get_tools():
             names.add("grafana")
-            preparation.check_ports(plan, {"grafana"})
+            ports.check(plan, {"grafana"})
             plan.data("grafana").mkdir(parents=True, exist_ok=True)
         else:
             names.discard("grafana")
         preparation.copy_configuration(plan)
-        own = targets.localize(plan, names)
+        scrapes = Scrapes(plan, *targets.localize(plan, names))
+        warnings = targets.check_jobs(plan)
         preparation.render_alertmanager(plan)
         preparation.check_configuration(plan)
         workers = preparation.worker_directory(plan)
         signals = Signals()
-        children = Children(plan.logs, TOP, lambda: signals.stop)
+        children = Children(plan.logs, TOP, lambda: signals.stop, [workers])
         try:
-            supervise(plan, children, processes(plan, names, workers), own, since)
+            for warning in warnings:
+                print(f"warning: {warning}")
+            supervise(plan, children, processes(plan, names, workers), scrapes, since)
         finally:
+            # The terminal may be gone, and the parts have to go all the same.
+            with contextlib.suppress(OSError):
+                print("stopping", flush=True)
             children.stop()
-            shutil.rmtree(workers, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                print("stopped", flush=True)
 
 
-def supervise(
-    plan: Plan, children: Children, parts: list[Part], own: set[tuple[str, str]], since: float
-) -> None:
+def supervise(plan: Plan, children: Children, parts: list[Part], scrapes: Scrapes, since: float) -> None:
     """Start all parts, wait until they are well, print their addresses, and watch until a signal comes."""
     print(f"starting {', '.join(part.name for part in parts)}", flush=True)
     for part in parts:
@@ -116,10 +98,14 @@ def supervise(
         return
     if plan.users:
         children.start(traffic(plan))
-    print(f"waiting until Prometheus has scraped all {len(own)} targets", flush=True)
-    if not children.wait(all_up(plan, own), PATIENCE):
+    print(f"waiting until Prometheus has scraped all {scrapes.count} targets", flush=True)
+    if not children.wait(scrapes.complaint, PATIENCE):
         return
-    print(f"Up after {time.time() - since:.0f} s, all {len(own)} targets too:")
+    up = scrapes.count - len(scrapes.down)
+    everything = f"all {up} targets too" if not scrapes.down else f"but only {up} of {scrapes.count} targets"
+    print(f"Up after {time.time() - since:.0f} s, {everything}:")
+    for complaint in scrapes.down.values():
+        print(f"  DOWN: {complaint}")
     for part in parts:
         pages = "  (its API; Debian's build has no pages)" if api_only(part.name) else ""
         print(f"  {TITLES[part.name]:18} {plan.url(part.name)}{pages}")
@@ -140,11 +126,15 @@ def main() -> int:
         metavar="SECONDS",
         help="the Unix time from which the start is timed: that of `make run`; default: now",
     )
-    since = parser.parse_args().since
+    parser.add_argument("--stop", action="store_true", help="end the run that is there, or what it has left")
+    arguments = parser.parse_args()
     # Only the app needs a worker directory, and it gets one of this run's own.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
-        run(Plan.load(), since)
+        if arguments.stop:
+            print(preparation.stop(Plan.load()))
+            return 0
+        run(Plan.load(), arguments.since)
     except KeyboardInterrupt:
         return 130
     except (PlanError, ChildError) as error:

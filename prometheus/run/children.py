@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from prometheus.run.record import Record
 
 LAST_LINES = 12
 
@@ -47,10 +51,19 @@ class Children:
     logs: Path
     directory: Path
     stopping: Callable[[], bool]
+    scratch: Sequence[Path] = ()
+    """Directories that end with the run."""
+    _keeper: "subprocess.Popen[bytes] | None" = None
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, part: Part) -> None:
         """Start a part in its own session, so that Ctrl-C reaches only us and we stop the parts in order."""
+        if self._keeper is None:
+            paths = map(str, (self._record.path, *self.scratch))
+            command = (sys.executable, "-m", "prometheus.run.record", *paths)
+            self._keeper = subprocess.Popen(
+                command, cwd=self.directory, stdin=subprocess.PIPE, start_new_session=True
+            )
         with (self.logs / f"{part.name}.log").open("wb") as log:
             self._processes[part.name] = subprocess.Popen(
                 part.command,
@@ -61,6 +74,11 @@ class Children:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._record.add(part.name, self.process(part.name))
+
+    @property
+    def _record(self) -> Record:
+        return Record.of(self.logs.parent)
 
     def process(self, name: str) -> int:
         """Process id of a running child."""
@@ -145,3 +163,9 @@ class Children:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self._processes.clear()
+        self._record.clear()
+        for directory in self.scratch:
+            shutil.rmtree(directory, ignore_errors=True)
+        if self._keeper is not None:
+            self._keeper.communicate()  # it has nothing left to do
+            self._keeper = None

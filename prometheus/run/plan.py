@@ -18,6 +18,14 @@ PORTS = {
 }
 
 
+# Settings that parts would complain of in their logs: lowest and highest value, and whether it is whole.
+PASSED_ON = {
+    "WEB_CONCURRENCY": (1, 1000, True),
+    "APP_THREADS": (1, 1000, True),
+    "TRAFFIC_ERROR_RATIO": (0, 1, False),
+}
+
+
 class PlanError(Exception):
     """The stack cannot start like this; the message names the culprit and the remedy in one line."""
 
@@ -37,15 +45,18 @@ class Plan:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> "Plan":
-        """Read the ports (APP_PORT and so on), RUN_DIR, TARGETS_DIR, TIME_SCALE and TRAFFIC_USERS.
+        """Read the ports, RUN_DIR, TARGETS_DIR, TIME_SCALE and TRAFFIC_USERS, and check what is passed on.
 
         Raises:
             PlanError: a value is malformed, or two parts have the same port.
         """
+        for setting, (low, high, whole) in PASSED_ON.items():
+            _number(environ, setting, f"{low:g}", low, high, whole=whole)
+        offset = int(_number(environ, "PORT_OFFSET", "0", 0, 50000, whole=True))
         ports: dict[str, int] = {}
         for address, setting in PORTS.items():
             part, _, default = address.partition(":")
-            port = int(_number(environ, setting, default, 1, 65535, whole=True))
+            port = int(_number(environ, setting, str(int(default) + offset), 1, 65535, whole=True))
             if port in ports.values():
                 other = next(PORTS[key] for key in PORTS if ports.get(key.partition(":")[0]) == port)
                 raise PlanError(f"{setting} and {other} are both {port}: give each its own port")

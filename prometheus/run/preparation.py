@@ -4,9 +4,10 @@ import fcntl
 import hashlib
 import os
 import shutil
-import socket
+import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import IO
 
@@ -14,11 +15,15 @@ import yaml
 
 from exporter.settings import Settings, SettingsError
 from prometheus.run import scale
-from prometheus.run.plan import PORTS, TOP, Plan, PlanError
+from prometheus.run.plan import TOP, Plan, PlanError
+from prometheus.run.record import Record
 from prometheus.tools.toolbox import executable
 
 # Seconds from scrape to scrape: whoever starts the stack waits one interval for the first.
 INTERVAL = 5
+
+# Seconds for a run to end.
+PATIENCE = 60.0
 
 SHM = Path("/dev/shm")  # noqa: S108
 
@@ -35,38 +40,67 @@ def check_settings() -> None:
         raise PlanError(str(error)) from error
 
 
-def check_ports(plan: Plan, parts: set[str]) -> None:
-    """Raise PlanError if something else listens on the port of one of the parts."""
-    for address, setting in PORTS.items():
-        part = address.partition(":")[0]
-        if part not in parts:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", plan.ports[part]))
-            except OSError as error:
-                raise PlanError(
-                    f"port {plan.ports[part]} for {part} cannot be used ({error.strerror}): "
-                    f"end what listens there, or set {setting} to another"
-                ) from error
-
-
 def claim(plan: Plan, parts: set[str]) -> IO[str]:
     """Make the run directory with its subdirectories, and hold it until the returned file is closed.
 
     Raises:
-        PlanError: one of the directories cannot be written, or another run holds them.
+        PlanError: one of the directories cannot be written, another run holds them, or has left processes.
     """
     for directory in (plan.run, plan.logs, *(plan.data(part) for part in sorted(parts))):
         _make(directory)
-    lock = (plan.run / "lock").open("w")
+    lock = (plan.run / "lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise PlanError(f"{plan.run} is in use by another run: end that one, or set RUN_DIR") from error
+        raise PlanError(
+            f"{plan.run} is in use by another run: end that one with `make stop`, or set RUN_DIR"
+        ) from error
+    left = Record.of(plan.run).alive()
+    if left:
+        lock.close()
+        names = ", ".join(f"{process.name} {process.pid}" for process in left)
+        raise PlanError(f"a run that was killed has left processes ({names}): end them with `make stop`")
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
     return lock
+
+
+def stop(plan: Plan) -> str:
+    """End the run of this directory, or what is left of one that was killed; return what was done.
+
+    Raises:
+        PlanError: the run does not end.
+    """
+    try:
+        lock = (plan.run / "lock").open("r+")
+    except FileNotFoundError:
+        return f"nothing to stop in {plan.run}"
+    with lock:
+        pid = _holder(lock)
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + PATIENCE
+            while _holder(lock):
+                if time.monotonic() > deadline:
+                    raise PlanError(f"the run (pid {pid}) has not ended within {PATIENCE:g} s")
+                time.sleep(0.1)
+            return f"stopped the run (pid {pid})"
+        processes = Record.of(plan.run).end()
+    if not processes:
+        return f"nothing to stop in {plan.run}"
+    return f"ended what a killed run has left: {', '.join(f'{each.name} {each.pid}' for each in processes)}"
+
+
+def _holder(lock: IO[str]) -> int:
+    """Process id of the run that holds the directory, or 0, and then this process holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        return int(lock.read())
+    return 0
 
 
 def _make(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """Target files: what Prometheus scrapes, with compose's addresses replaced by this machine's."""
 
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -10,8 +11,15 @@ from prometheus.run.plan import PORTS, Plan, PlanError
 # Parts that only compose runs. Their targets are left out, because here they would be down for ever.
 COMPOSE_ONLY = ("loki:", "alloy:")
 
+# The jobs that rules and dashboards know.
+JOBS = {"app", "prometheus", "alertmanager", "grafana", "loki", "alloy", "node", "blackbox", "probe"}
+
 # Files whose targets are URLs, which the blackbox exporter fetches.
 PROBES = ("probe.yml", "urls.yml")
+
+
+Address = tuple[str, str]
+"""The file that names a target, and the target itself."""
 
 
 def part_names(directory: Path) -> set[str]:
@@ -47,20 +55,21 @@ def load(file: Path) -> list[dict[str, Any]]:
     if not isinstance(groups, list):
         raise PlanError(f"target file {file}: write a list of groups, each `- targets: [host:port]`")
     for number, group in enumerate(groups, 1):
-        complaint = _complaint(group)
+        complaint = _complaint(group, urls=file.name in PROBES)
         if complaint:
             raise PlanError(f"target file {file}: group {number}: {complaint}")
     return groups
 
 
-def localize(plan: Plan, names: set[str]) -> set[tuple[str, str]]:
-    """Write this run's target files, and return file name and address of each of the stack's own targets.
+def localize(plan: Plan, names: set[str]) -> tuple[set[Address], set[Address]]:
+    """Write this run's target files, and return the stack's own targets and the user's.
 
     `names` are the parts that this run starts. Entries of users stay as they are.
     """
     local = {address: plan.local(address.partition(":")[0]) for address in PORTS}
     absent = (*(address for address in PORTS if address.partition(":")[0] not in names), *COMPOSE_ONLY)
-    own = set()
+    own: set[Address] = set()
+    others: set[Address] = set()
     for file in _files(plan.targets):
         groups = []
         for group in load(file):
@@ -70,14 +79,48 @@ def localize(plan: Plan, names: set[str]) -> set[tuple[str, str]]:
                 here = next(
                     (target.replace(old, new) for old, new in local.items() if _host(target) == old), target
                 )
-                if here != target:
-                    own.add((file.name, here))
+                (others if here == target else own).add((file.name, here))
                 addresses.append(here)
             prober = {"__prober__": plan.local("blackbox")} if file.name in PROBES else {}
             groups.append({"targets": addresses, "labels": prober | group.get("labels", {})})
         content = yaml.safe_dump(groups, sort_keys=False)
         (plan.configuration / "targets" / file.name).write_text(content, encoding="utf-8")
-    return own
+    return own, others
+
+
+def check_jobs(plan: Plan) -> list[str]:
+    """Return a warning for each target that no rule and no dashboard will see as its user expects.
+
+    Raises:
+        PlanError: prometheus.yml, which is a user's to change, has lost the job that they all want.
+    """
+    document = yaml.safe_load((plan.configuration / "prometheus.yml").read_text(encoding="utf-8"))
+    jobs = {job["job_name"]: _patterns(job) for job in document["scrape_configs"]}
+    if "app" not in jobs:
+        raise PlanError(
+            f"prometheus.yml has the jobs {', '.join(jobs)}: the rules and dashboards want one named app, "
+            "with all services"
+        )
+    warnings = [
+        f"job {job}: no rule and no dashboard sees it; a service belongs to the job app"
+        for job in jobs.keys() - JOBS
+    ]
+    patterns = list(chain.from_iterable(jobs.values()))
+    for file in _files(plan.targets):
+        if not any(PurePath(f"targets/{file.name}").match(pattern) for pattern in patterns):
+            warnings.append(f"targets/{file.name}: no job in prometheus.yml reads this file")
+        for group in load(file) if file.name == "app.yml" else ():
+            if "service" not in group.get("labels", {}):
+                names = ", ".join(group["targets"])
+                warnings.append(
+                    f"targets/{file.name}: {names} has no label `service`, so alerts call it app: add "
+                    "`labels: {service: name}`"
+                )
+    return sorted(warnings)
+
+
+def _patterns(job: dict[str, Any]) -> list[str]:
+    return [pattern for discovery in job.get("file_sd_configs", ()) for pattern in discovery["files"]]
 
 
 def _files(directory: Path) -> list[Path]:
@@ -89,7 +132,7 @@ def _host(target: str) -> str:
     return target.partition("://")[2].partition("/")[0] if "://" in target else target
 
 
-def _complaint(group: object) -> str | None:
+def _complaint(group: object, *, urls: bool) -> str | None:
     if not isinstance(group, dict) or set(group) - {"targets", "labels"} or "targets" not in group:
         return "write `targets: [host:port]` and, if needed, `labels: {name: value}`"
     targets, labels = group["targets"], group.get("labels", {})
@@ -99,4 +142,13 @@ def _complaint(group: object) -> str | None:
         isinstance(part, str) for pair in labels.items() for part in pair
     ):
         return f"labels is {labels!r}: write {{name: value}}, both as text (numbers in quotes)"
+    for target in () if urls else targets:
+        scheme, slashes, rest = target.rpartition("://")
+        host, slash, path = rest.partition("/")
+        if slashes and scheme != "http":
+            return f"target {target!r}: write {host}, and `__scheme__: {scheme}` into its labels"
+        if slash and path:
+            return f"target {target!r}: write {host}, and `__metrics_path__: /{path}` into its labels"
+        if slashes or slash:
+            return f"target {target!r}: write {host}"
     return None

@@ -1,10 +1,13 @@
 """`make drill`: real faults, alerts that arrive and end, and the way out of the running deployment."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Sink
 
 from prometheus.drill.__main__ import table
 from prometheus.drill.faults import Alert, faults
@@ -14,6 +17,7 @@ from prometheus.drill.watch import Course
 from tests.rig.alertmanager import Alertmanager, secret
 from tests.rig.alerts import ALERTS
 from tests.rig.deadline import eventually
+from tests.rig.network import free_ports
 from tests.rig.places import ROOT
 
 LABELS = ("severity", "window", "scope")
@@ -100,7 +104,7 @@ def test_live_goes_through_the_real_receiver(tmp_path: Path) -> None:
             "ALERT_HEARTBEAT_FILE": str(heartbeat),
         }
         with Alertmanager(tmp_path, **environ) as alertmanager:
-            said = live(alertmanager.url)
+            said = live(alertmanager.url, alertmanager.path)
             eventually(lambda: len(receiver.posts) > 1, "the end of the test alert")
         titles = [post.document["embeds"][0]["title"] for post in receiver.posts]
 
@@ -122,13 +126,47 @@ def test_live_says_why_nothing_arrives(tmp_path: Path) -> None:
             Alertmanager(
                 tmp_path / "refusing", ALERT_RECEIVER="webhook", ALERT_SECRET_FILE=file
             ) as alertmanager,
-            pytest.raises(LiveError, match="webhook did not take the test alert"),
+            pytest.raises(LiveError, match=r"webhook did not take the test alert: .*status code 503"),
         ):
-            live(alertmanager.url)
+            live(alertmanager.url, alertmanager.path)
     with (
         Alertmanager(tmp_path / "none") as alertmanager,
         pytest.raises(LiveError, match="set ALERT_RECEIVER"),
     ):
-        live(alertmanager.url)
+        live(alertmanager.url, alertmanager.path)
     with pytest.raises(LiveError, match=r"does not answer at http://127.0.0.1:1 .*: set ALERTMANAGER_URL"):
-        live("http://127.0.0.1:1")
+        live("http://127.0.0.1:1", tmp_path / "no.log")
+
+
+def test_live_says_what_a_mail_server_lacks(tmp_path: Path) -> None:
+    """Alertmanager's reason is quoted, with the line that has to be written where."""
+    (port,) = free_ports(1)
+    mail = Controller(Sink(), "127.0.0.1", port)
+    mail.start()
+    try:
+        file = secret(tmp_path, f"smarthost=127.0.0.1:{port}\nfrom=a@example.com\nto=b@example.com")
+        with (
+            Alertmanager(tmp_path, ALERT_RECEIVER="email", ALERT_SECRET_FILE=file) as alertmanager,
+            pytest.raises(LiveError) as refusal,
+        ):
+            live(alertmanager.url, alertmanager.path)
+    finally:
+        mail.stop()
+
+    assert re.fullmatch(
+        r"email did not take the test alert: .*STARTTLS.*"
+        r"\. Write require_tls=false into the file of ALERT_SECRET_FILE, or use TLS",
+        str(refusal.value),
+    )
+
+
+def test_live_without_a_log_names_the_command(tmp_path: Path) -> None:
+    """With compose the log is in the container."""
+    with Receiver() as receiver:
+        receiver.refusals.add("/people")
+        file = secret(tmp_path, f"{receiver.url}/people")
+        with (
+            Alertmanager(tmp_path, ALERT_RECEIVER="webhook", ALERT_SECRET_FILE=file) as alertmanager,
+            pytest.raises(LiveError, match=r"webhook did .*: .* \(docker compose logs alertmanager\)"),
+        ):
+            live(alertmanager.url, tmp_path / "no.log")

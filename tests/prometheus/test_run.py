@@ -1,5 +1,6 @@
 """`make run`: everything up, or one line that says what is wrong; and nothing left behind."""
 
+import errno
 import json
 import os
 import re
@@ -9,16 +10,20 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 from urllib.request import urlopen
 
 import pytest
 import yaml
 
-from prometheus.run import preparation
+from prometheus.run import ports, preparation
 from prometheus.run.plan import TOP, Plan, PlanError
-from prometheus.run.targets import localize
+from prometheus.run.record import Record
+from prometheus.run.scrapes import reason
+from prometheus.run.targets import check_jobs, localize
 from tests.rig.deadline import eventually
-from tests.rig.network import get_json
+from tests.rig.network import free_ports, get_json
 from tests.rig.stack import running, settings, start
 
 
@@ -58,9 +63,10 @@ def test_up_and_down(tmp_path: Path) -> None:
         assert list(workers.iterdir()) != []
 
         second = start({**settings(tmp_path / "run"), "TRAFFIC_USERS": "0"})
+        remedy = "end that one with `make stop`, or set RUN_DIR"
         assert second.communicate(timeout=30) == (
             "",
-            f"make run: {tmp_path}/run is in use by another run: end that one, or set RUN_DIR\n",
+            f"make run: {tmp_path}/run is in use by another run: {remedy}\n",
         )
 
         assert run.end(signal.SIGINT) == (0, "")
@@ -85,6 +91,139 @@ def test_terminated_while_starting(tmp_path: Path) -> None:
         assert run.end(signal.SIGTERM) == (0, "")
 
         assert run.processes() == {}
+
+
+def test_killed(tmp_path: Path) -> None:
+    """After SIGKILL nothing is left: no process, not even a child of a child, no port and no worker file."""
+    environ = settings(tmp_path / "run")
+    with running(environ) as run:
+        run.wait_until_up()
+        workers = {
+            Path(environment(pid)["PROMETHEUS_MULTIPROC_DIR"])
+            for pid, command in run.processes().items()
+            if "app/gunicorn.conf.py" in command
+        }
+
+        run.process.kill()
+        run.process.wait(10)
+
+        eventually(lambda: run.processes() == {}, "no process of the run")
+        assert [path for path in workers if path.exists()] == []
+        ports.check(Plan.load(environ), {"app", "prometheus", "alertmanager", "blackbox", "node-exporter"})
+        assert Record.of(tmp_path / "run").alive() == []
+
+
+def test_leftovers(tmp_path: Path) -> None:
+    """Where the keeper was killed too, what is left is named, and `make stop` ends it with its children."""
+    environ = settings(tmp_path / "run", TRAFFIC_USERS="0")
+    with running(environ) as run:
+        run.wait_until_up()
+        keeper = next(pid for pid, command in run.processes().items() if "prometheus.run.record" in command)
+        os.kill(keeper, signal.SIGKILL)
+        run.process.kill()
+        run.process.wait(10)
+        left = Record.of(tmp_path / "run").alive()
+        assert {process.name for process in left} >= {"app", "prometheus", "alertmanager"}
+        names = ", ".join(f"{process.name} {process.pid}" for process in left)
+
+        line = refused(environ)
+        stop = start(environ, "--stop")
+
+        assert line == f"a run that was killed has left processes ({names}): end them with `make stop`"
+        assert stop.communicate(timeout=40) == (f"ended what a killed run has left: {names}\n", "")
+        assert run.processes() == {}
+
+
+def test_stop(tmp_path: Path) -> None:
+    """`make stop` ends a run from another terminal, and says so where there is none."""
+    environ = settings(tmp_path / "run", TRAFFIC_USERS="0")
+    nothing = (f"nothing to stop in {tmp_path}/run\n", "")
+    assert start(environ, "--stop").communicate(timeout=40) == nothing
+    with running(environ) as run:
+        run.wait_until_up()
+
+        assert start(environ, "--stop").communicate(timeout=40) == (
+            f"stopped the run (pid {run.process.pid})\n",
+            "",
+        )
+        output, errors = run.process.communicate(timeout=10)
+        assert (run.process.returncode, output, errors) == (0, "\nstopping\nstopped\n", "")
+        assert start(environ, "--stop").communicate(timeout=40) == nothing
+
+
+def test_a_recycled_process_id_is_left_alone(tmp_path: Path) -> None:
+    """A process is known by its id and its start."""
+    record = Record(tmp_path / "processes")
+    record.add("mine", os.getpid())
+    assert [process.name for process in record.alive()] == ["mine"]
+    pid, started, name = record.path.read_text().split("\t")
+    record.path.write_text("\t".join([pid, f"{started}0", name]))
+
+    assert record.alive() == []
+    assert record.end() == []
+
+
+def test_a_target_of_the_users_that_is_down(tmp_path: Path) -> None:
+    """It is counted and named with the reason and the remedy, and the rest is there all the same."""
+    directory = tmp_path / "targets"
+    shutil.copytree(TOP / "prometheus/targets", directory)
+    (dead,) = free_ports(1)
+    group = f"- targets: [127.0.0.1:{dead}]\n  labels: {{service: shop}}\n- targets: [127.0.0.1:{dead + 1}]\n"
+    with (directory / "app.yml").open("a") as file:
+        file.write(group)
+    with running(settings(tmp_path / "run", TARGETS_DIR=str(directory), TRAFFIC_USERS="0")) as run:
+        run.wait_until_up()
+
+        warning, *_ = run.output.splitlines()
+        assert warning == (
+            f"warning: targets/app.yml: 127.0.0.1:{dead + 1} has no label `service`, so alerts call it app: "
+            "add `labels: {service: name}`"
+        )
+        up = re.search(r"^Up after \d+ s, but only (\d+) of (\d+) targets:$", run.output, re.MULTILINE)
+        assert up is not None
+        assert int(up[2]) - int(up[1]) == 2
+        remedy = "connection refused: start it, or mend its address"
+        assert f"  DOWN: shop (127.0.0.1:{dead}): {remedy}\n" in run.output
+        assert f"  DOWN: app (127.0.0.1:{dead + 1}): {remedy}\n" in run.output
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("server returned HTTP status 401 UNAUTHORIZED", '401, it wants a token: see README "Who may read"'),
+        (
+            "server returned HTTP status 403 FORBIDDEN",
+            '403, Prometheus\' address may not read there: see README "Who may read"',
+        ),
+        (
+            "server returned HTTP status 404 NOT FOUND",
+            "404, no metrics there: name their path in the label __metrics_path__",
+        ),
+        (
+            "server returned HTTP status 500 INTERNAL SERVER ERROR",
+            "500, and its answer says why: look at http://a:1/metrics",
+        ),
+        (
+            'Get "http://a:1/metrics": dial tcp: lookup a on 127.0.0.11:53: no such host',
+            "no such host: mend its address",
+        ),
+        (
+            'Get "http://a:1/metrics": context deadline exceeded',
+            "no answer in time: look at http://a:1/metrics",
+        ),
+        ("invalid metric type \\d", "invalid metric type \\d: look at http://a:1/metrics"),
+    ],
+)
+def test_reasons(error: str, said: str) -> None:
+    """What Prometheus says becomes what to do."""
+    target: dict[str, Any] = {
+        "labels": {"job": "app", "service": "shop"},
+        "discoveredLabels": {"__address__": "a:1"},
+        "lastError": error,
+        "scrapeUrl": "http://a:1/metrics",
+    }
+
+    assert reason(target) == f"shop (a:1): {said}"
 
 
 def test_part_dies(tmp_path: Path) -> None:
@@ -126,10 +265,42 @@ class TestRefused:
 
             line = refused({**environ, setting: str(port)})
 
+        command = Path("/proc/self/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()[:80]
         assert line == (
-            f"port {port} for {part} cannot be used (Address already in use): "
-            f"end what listens there, or set {setting} to another"
+            f"port {port} for {part} ({setting}) is taken by pid {os.getpid()} ({command}): "
+            "end what listens there, or move all with PORT_OFFSET=1000"
         )
+
+    def test_ports_taken(self, tmp_path: Path) -> None:
+        """All of them in one message."""
+        environ = settings(tmp_path / "run")
+        with (
+            socket.create_server(("127.0.0.1", int(environ["APP_PORT"]))),
+            socket.create_server(("0.0.0.0", int(environ["PROMETHEUS_PORT"]))),
+            socket.create_server(("127.0.0.1", int(environ["NODE_PORT"]))),
+        ):
+            line = refused(environ)
+
+        complaints = line.removesuffix(": end what listens there, or move all with PORT_OFFSET=1000").split(
+            "; "
+        )
+        assert [complaint.partition(" is taken by pid ")[0] for complaint in complaints] == [
+            f"port {environ['APP_PORT']} for app (APP_PORT)",
+            f"port {environ['PROMETHEUS_PORT']} for prometheus (PROMETHEUS_PORT)",
+            f"port {environ['NODE_PORT']} for node-exporter (NODE_PORT)",
+        ]
+
+    def test_a_port_for_the_mighty(self, tmp_path: Path) -> None:
+        """What is not taken and cannot be had all the same says why."""
+        plan = Plan.load(settings(tmp_path / "run") | {"APP_PORT": "1"})
+        with pytest.MonkeyPatch.context() as patch:
+            denied = PermissionError(errno.EACCES, "Permission denied")
+            patch.setattr(socket.socket, "bind", Mock(side_effect=denied))
+
+            with pytest.raises(PlanError) as refusal:
+                ports.check(plan, {"app"})
+
+        assert str(refusal.value).startswith("port 1 for app (APP_PORT) cannot be used (Permission denied): ")
 
     @pytest.mark.parametrize(
         ("setting", "value", "line"),
@@ -137,6 +308,10 @@ class TestRefused:
             ("APP_PORT", "http", "APP_PORT='http': give a whole number from 1 to 65535"),
             ("APP_PORT", "0", "APP_PORT='0': give a whole number from 1 to 65535"),
             ("TRAFFIC_USERS", "1.5", "TRAFFIC_USERS='1.5': give a whole number from 0 to 1000"),
+            ("WEB_CONCURRENCY", "lots", "WEB_CONCURRENCY='lots': give a whole number from 1 to 1000"),
+            ("APP_THREADS", "0", "APP_THREADS='0': give a whole number from 1 to 1000"),
+            ("TRAFFIC_ERROR_RATIO", "5%", "TRAFFIC_ERROR_RATIO='5%': give a number from 0 to 1"),
+            ("PORT_OFFSET", "-1", "PORT_OFFSET='-1': give a whole number from 0 to 50000"),
             ("TIME_SCALE", "nan", "TIME_SCALE='nan': give a number from 1 to 300"),
             (
                 "EXPORTER_BUCKETS",
@@ -194,6 +369,16 @@ class TestRefused:
             (
                 "- targets: [a:1]\n  labels: {shard: 1}",
                 "group 1: labels is {'shard': 1}: write {name: value}, both as text (numbers in quotes)",
+            ),
+            ("- targets: [http://a:1]", "group 1: target 'http://a:1': write a:1"),
+            (
+                "- targets: [https://a:1]",
+                "group 1: target 'https://a:1': write a:1, and `__scheme__: https` into its labels",
+            ),
+            (
+                "- targets: [a:1/inside/metrics]",
+                "group 1: target 'a:1/inside/metrics': "
+                "write a:1, and `__metrics_path__: /inside/metrics` into its labels",
             ),
         ],
     )
@@ -274,9 +459,10 @@ def test_targets(plan: Plan) -> None:
     for name, groups in given.items():
         (plan.targets / name).write_text(json.dumps(groups))
 
-    own = localize(plan, {"app", "prometheus", "alertmanager", "blackbox"})
+    own, others = localize(plan, {"app", "prometheus", "alertmanager", "blackbox"})
 
     assert own == {("app.yml", "127.0.0.1:8000"), ("probe.yml", "http://127.0.0.1:8000/health/ready")}
+    assert others == {("app.yml", "mine:8000"), ("probe.yml", "https://example.com/app:8000")}
     written = {
         file.name: yaml.safe_load(file.read_text()) for file in (plan.configuration / "targets").iterdir()
     }
@@ -291,6 +477,35 @@ def test_targets(plan: Plan) -> None:
             }
         ],
     }
+
+
+def test_jobs(plan: Plan) -> None:
+    """A job that nobody sees, a file that nobody reads and a service without a name are said at the start."""
+    plan.targets.mkdir()
+    for name in ("app.yml", "urls.yml", "mine.yml"):
+        (plan.targets / name).write_text("- targets: [a:1, b:2]\n")
+    file = plan.configuration / "prometheus.yml"
+    document = yaml.safe_load(file.read_text())
+    document["scrape_configs"].append({"job_name": "shop"})
+    file.write_text(yaml.safe_dump(document))
+
+    assert check_jobs(plan) == [
+        "job shop: no rule and no dashboard sees it; a service belongs to the job app",
+        "targets/app.yml: a:1, b:2 has no label `service`, so alerts call it app: "
+        "add `labels: {service: name}`",
+        "targets/mine.yml: no job in prometheus.yml reads this file",
+    ]
+
+
+def test_a_renamed_job_is_refused(plan: Plan) -> None:
+    """No rule and no dashboard would see any service."""
+    file = plan.configuration / "prometheus.yml"
+    file.write_text(file.read_text().replace("job_name: app", "job_name: shop"))
+
+    with pytest.raises(
+        PlanError, match=r"^prometheus\.yml has the jobs shop, .*: the rules and dashboards want"
+    ):
+        check_jobs(plan)
 
 
 def test_make_run_is_timed_from_its_beginning() -> None:

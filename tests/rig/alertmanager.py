@@ -24,7 +24,9 @@ class Alertmanager:
         scale.directory(directory / "prometheus", 300)
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
-        self._log = (directory / "alertmanager.log").open("w+")
+        self.path = directory / "alertmanager.log"
+        """Its log."""
+        self._log = self.path.open("w+")
         self._process = subprocess.Popen(
             [
                 "sh",

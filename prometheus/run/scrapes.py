@@ -1,0 +1,73 @@
+"""Scrapes: what Prometheus says of its targets, and what to do about those that are down."""
+
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from prometheus.run.children import ask
+from prometheus.run.plan import Plan
+from prometheus.run.targets import Address
+
+WHO_MAY_READ = 'see README "Who may read"'
+
+# Prometheus' reason → ours, with the remedy.
+REMEDIES = (
+    (r"HTTP status 401\b.*", f"401, it wants a token: {WHO_MAY_READ}"),
+    (r"HTTP status 403\b.*", f"403, Prometheus' address may not read there: {WHO_MAY_READ}"),
+    (r"HTTP status 404\b.*", "404, no metrics there: name their path in the label __metrics_path__"),
+    (r"HTTP status (\d+)\b.*", r"\1, and its answer says why: look at {url}"),
+    (r".*connection refused.*", "connection refused: start it, or mend its address"),
+    (r".*(no such host|server misbehaving).*", "no such host: mend its address"),
+    (r".*(context deadline exceeded|timeout).*", "no answer in time: look at {url}"),
+    (r".*server gave HTTP response to HTTPS client.*", "it speaks http: leave out the label __scheme__"),
+    (r".*malformed HTTP response.*", "it speaks something else, https perhaps: set the label __scheme__"),
+    (r".*", r"\g<0>: look at {url}"),
+)
+
+
+class Scrapes:
+    """The targets of a run. `own` are the stack's, and have to be up; `others` are the user's."""
+
+    def __init__(self, plan: Plan, own: Collection[Address], others: Collection[Address]) -> None:
+        self._api = f"{plan.url('prometheus')}/api/v1/targets?state=active"
+        self._own = own
+        self._others = others
+        self.down: dict[Address, str] = {}
+        """The user's targets that are not up, each as `name (address): reason, and remedy`."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._own) + len(self._others)
+
+    def complaint(self) -> str | None:
+        """Return what `Children.wait` waits for: own targets to be up, and others to be scraped once."""
+        try:
+            targets = json.loads(ask(self._api))["data"]["activeTargets"]
+        except OSError as error:
+            return f"prometheus does not list its targets ({error})"
+        waiting = {(file, at): f"{at} of {file}: not scraped yet" for file, at in (*self._own, *self._others)}
+        self.down.clear()
+        for target in targets:
+            labels = target["discoveredLabels"]
+            address = Path(labels["__meta_filepath"]).name, labels["__address__"]
+            if target["health"] == "down" and address in self._others:
+                self.down[address] = reason(target)
+            elif target["health"] == "down" and address in waiting:
+                waiting[address] = reason(target)
+                continue
+            if target["health"] != "unknown":
+                waiting.pop(address, None)
+        return "; ".join(f"target {text}" for text in waiting.values()) or None
+
+
+def reason(target: dict[str, Any]) -> str:
+    """What a target is called and where it is, why Prometheus cannot read it, and what to do."""
+    labels = target["labels"]
+    name = labels.get("service") or labels["job"]
+    error = target["lastError"].removeprefix("server returned ")
+    pattern, remedy = next(row for row in REMEDIES if re.fullmatch(row[0], error, re.DOTALL))
+    text = re.sub(pattern, remedy, error, count=1, flags=re.DOTALL).replace("{url}", target["scrapeUrl"])
+    return f"{name} ({target['discoveredLabels']['__address__']}): {text}"
