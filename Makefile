@@ -25,7 +25,7 @@ $(VENV)/.bench: $(VENV)/.dev
 $(VENV)/.%: pyproject.toml
 	@echo 'installing into $(VENV) the packages of the stage "$*"'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]' >$(VENV)/pip.log 2>&1 || { \
-	  grep -v '^WARNING' $(VENV)/pip.log | tail -n 1; \
+	  grep '^ *ERROR' $(VENV)/pip.log | tail -n 1; \
 	  echo 'The packages cannot be installed; $(VENV)/pip.log has all that pip said. The first time needs the' \
 	    'internet; without it, name a mirror in PIP_INDEX_URL, or a directory of wheels with' \
 	    'PIP_NO_INDEX=1 PIP_FIND_LINKS=directory.'; exit 1; } >&2

@@ -17,6 +17,7 @@ SIGTERM ends the wait. With `EXPORTER_LISTEN` a child of the master serves the m
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -77,7 +78,10 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Have SIGTERM drain first, and start the listener."""
+    """Have SIGTERM drain first, start the listener, and keep the memory that workers inherit shared."""
+    if server.cfg.preload_app:
+        # Collections in a worker would write into every inherited object, and so copy the master's pages.
+        gc.freeze()
     server.handle_term = partial(_drain, server, server.handle_term)
     if _master.listener is not None:
         _start_listener(server)

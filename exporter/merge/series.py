@@ -6,6 +6,7 @@ import json
 import math
 import re
 from functools import lru_cache
+from sys import intern
 from typing import NamedTuple
 
 from exporter.merge.format import CorruptFileError
@@ -61,6 +62,7 @@ def parse(stem: str, key: bytes) -> tuple[Series, str]:
     """
     try:
         family, name, labels, documentation = json.loads(key.decode("utf-8"))
+        labels = {intern(label): intern(value) for label, value in labels.items()}
         f"{family}{name}{documentation}{''.join(labels.keys())}{''.join(labels.values())}".encode()
         kind, _, mode = stem.partition("_")
         suffix = name.removeprefix(family)
@@ -74,7 +76,9 @@ def parse(stem: str, key: bytes) -> tuple[Series, str]:
             le = float(labels.pop("le"))
             if math.isnan(le):
                 raise ValueError("a bucket's bound is not a number")
-        return Series(kind, mode, family, tuple(sorted(labels.items())), suffix, le), documentation
+        # A few texts make up the keys of thousands of series: one copy of each is kept.
+        series = Series(kind, mode, intern(family), tuple(sorted(labels.items())), intern(suffix), le)
+        return series, intern(documentation)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptFileError(f"the key {key[:200]!r}: {error}") from None
 

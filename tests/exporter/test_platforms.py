@@ -158,9 +158,16 @@ def test_workers_share_a_directory_without_posix_fallocate(tmp_path: Path) -> No
     service = f"{MACOS}\noptions = {{}}\n{SERVICE}"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     first = run(service, **environ)
-    second = run(
-        service.replace("== 3.0", "== 6.0").replace("== 1.0", "== 2.0").replace("== 3\n", "== 6\n"), **environ
-    )
+    # The second one also logs a warning: these are counts of a service that has ended.
+    totals = {
+        "WARNING\"}') == 3.0": "WARNING\"}') == 7.0",
+        "== 3.0": "== 6.0",
+        "== 1.0": "== 2.0",
+        "== 3\n": "== 6\n",
+    }
+    for one, both in totals.items():
+        service = service.replace(one, both)
+    second = run(service, **environ)
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert {path.stat().st_size % 8 for path in tmp_path.glob("*.db")} == {0}

@@ -11,11 +11,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.rig.clients import Answer
 from tests.rig.deadline import eventually
 from tests.rig.disk import small_disk
 from tests.rig.network import free_ports
-from tests.rig.server import Server, gunicorn, serving
+from tests.rig.server import WORKER_IDS, Server, gunicorn, serving
 
 ORDERS = (
     'flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/orders/<int:number>"}'
@@ -169,6 +171,18 @@ def test_preloaded_applications_share_the_directory(tmp_path: Path) -> None:
         order(master, 9)
 
         assert master.samples()[ORDERS] == 9.0
+
+
+@pytest.mark.parametrize(("options", "frozen"), [(["--preload"], True), ([], False)])
+def test_workers_of_a_preloaded_application_share_its_memory(
+    tmp_path: Path, options: list[str], frozen: bool
+) -> None:
+    """Their garbage collector leaves alone what they inherited, which would copy it."""
+    source = WORKER_IDS.replace("return str(os.getpid())", "import gc; return str(gc.get_freeze_count())")
+    with serving(tmp_path, *options, source=source) as master:
+        inherited = int(master.get("/orders/1").text)
+
+    assert (inherited > 10_000) is frozen
 
 
 def test_sigterm_drains_before_it_stops(tmp_path: Path) -> None:
