@@ -29,15 +29,16 @@ from exporter.store.workerfile import WorkerFile
 from exporter.worker.facts import Facts
 from exporter.worker.failures import logger
 from exporter.worker.flightrecorder import FlightRecorder
+from exporter.worker.peers import Peers
 from exporter.worker.worker import Worker
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 UNSHARED = """\
-Several workers serve this application and each counts for itself: these numbers would be one worker's.
-Set PROMETHEUS_MULTIPROC_DIR to a directory for them to share before the server starts, and run gunicorn with
--c python:exporter.gunicorn, which prepares it."""
+Several processes serve this application and each counts for itself: these numbers would be those of one.
+Start one worker, or set PROMETHEUS_MULTIPROC_DIR to a directory for them to share before the server starts:
+gunicorn with -c python:exporter.gunicorn prepares it; for any other server make it anew before each start."""
 
 UNPREPARED = """\
 PROMETHEUS_MULTIPROC_DIR=%s has counts of a service that has ended, and no server's master prepares it,
@@ -73,7 +74,7 @@ class Core:
         self._prefix = prefix
         self._group = group
         self._facts = Facts(settings.app_version, self.directory.counts if self.directory else None)
-        self._unshared = False
+        self._peers = Peers()
         self._served = self._served_before()
 
     @cached_property
@@ -120,10 +121,14 @@ class Core:
             group=self._group,
         )
 
-    def begin(self, environ: WSGIEnvironment) -> None:
-        """Work postponed until this process serves its first request."""
-        self._unshared = bool(environ.get("wsgi.multiprocess")) and not self.directory
-        if self.directory and self._served and not self.directory.is_held():
+    def begin(self, environ: WSGIEnvironment, application: str) -> None:
+        """Work postponed until this process serves the first request of an application."""
+        if not self.directory:
+            try:
+                self._peers.join(environ, application)
+            except OSError as error:
+                self.worker.failures.count("middleware", error)
+        elif self._served and not self.directory.is_held():
             logger.warning(UNPREPARED, self.directory.path)
         self.worker.start()
 
@@ -217,7 +222,11 @@ class Core:
         return counts
 
     def _problem(self) -> str:
-        return UNSHARED if self._unshared else ""
+        try:
+            return UNSHARED if self._peers.present() else ""
+        except OSError as error:
+            self.worker.failures.count("scrape", error)
+            return ""
 
     def _fold_failed(self, error: BaseException) -> None:
         self.worker.failures.count("fold", error)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Response, current_app, request
 from prometheus_client import CollectorRegistry, Gauge
 
 from exporter.core import Core
+from exporter.measure.backdoor import BackDoor
 from exporter.measure.exceptions import ErrorWatch
 from exporter.measure.grouping import Grouping
 from exporter.measure.metrics import Shape
@@ -147,7 +149,7 @@ class FlaskExporter(Parent):
                 self.buckets, self.group_by, self._default_latency_as_histogram, self._defaults_prefix, app
             )
         if state.exceptions is None:
-            app.wsgi_app = self._unmeasured(state, app.wsgi_app)  # type: ignore[method-assign, assignment]
+            app.wsgi_app = self._unmeasured(app, app.wsgi_app)  # type: ignore[method-assign, assignment]
 
     def register_endpoint(self, path: str, app: Flask | None = None) -> None:
         """Serve the metrics on `path` of the application, for insiders."""
@@ -159,7 +161,7 @@ class FlaskExporter(Parent):
 
         view = self._metrics_decorator(prometheus_metrics) if self._metrics_decorator else prometheus_metrics
         with State.of(app).endpoints.registering():
-            app.route(path)(view)
+            _serve(app, path, None, view)
 
     def generate_metrics(
         self, accept_header: str | None = None, names: list[str] | None = None
@@ -206,11 +208,11 @@ class FlaskExporter(Parent):
         )
 
         def begin(environ: WSGIEnvironment) -> None:
-            self._begin(state, environ)
+            self._begin(app, environ)
             if primed:
                 instruments.prime(state.endpoints.host_rules())
 
-        app.wsgi_app = Middleware(  # type: ignore[method-assign]
+        middleware = Middleware(
             app.wsgi_app,
             instruments,
             outcomes,
@@ -219,18 +221,20 @@ class FlaskExporter(Parent):
             begin=begin,
             excluded=self.excluded_paths or (),
             trusted=self.core.access.from_proxy if self.settings.trusted_proxies else None,
-        ).measured
+        )
+        app.wsgi_app = middleware.measured  # type: ignore[method-assign]
+        BackDoor(app, middleware, tell=first)
 
-    def _begin(self, state: State, environ: WSGIEnvironment) -> None:
-        state.endpoints.yield_to_host()
-        self.core.begin(environ)
+    def _begin(self, app: Flask, environ: WSGIEnvironment) -> None:
+        State.of(app).endpoints.yield_to_host()
+        self.core.begin(environ, app.import_name)
 
-    def _unmeasured(self, state: State, wsgi_app: WSGIApplication) -> WSGIApplication:
+    def _unmeasured(self, app: Flask, wsgi_app: WSGIApplication) -> WSGIApplication:
         """Wraps an unmeasured application, whose health and metrics pages still need the start-up work."""
 
         def begin_and_answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             try:
-                self._begin(state, environ)
+                self._begin(app, environ)
             except Exception as error:
                 self.core.worker.failures.count("middleware", error)
             return wsgi_app(environ, start_response)
@@ -275,7 +279,7 @@ def _register(app: Flask, path: str, name: str, pages: Mapping[str, Page]) -> No
     """Serve pages below a path of the application."""
     for suffix, page in pages.items():
         endpoint = f"{KEY}_{name}{suffix.replace('/', '_').replace('.', '_')}"
-        app.add_url_rule(path + suffix, endpoint, _view(page, endpoint))
+        _serve(app, path + suffix, endpoint, _view(page, endpoint))
 
 
 def _view(page: Page, name: str) -> Callable[[], Response]:
@@ -286,6 +290,19 @@ def _view(page: Page, name: str) -> Callable[[], Response]:
 
     view.__name__ = view.__qualname__ = name
     return view
+
+
+def _serve(app: Flask, path: str, endpoint: str | None, view: Callable[[], Any]) -> None:
+    """Serve a view on a path of every host; without an endpoint it has the view's name."""
+    if not app.url_map.host_matching:
+        app.add_url_rule(path, endpoint, view)
+        return
+
+    @wraps(view)
+    def on_any_host(**_: str) -> Any:
+        return view()
+
+    app.add_url_rule(path, endpoint, on_any_host, host=f"<{KEY}_host>")
 
 
 def _response(page: Page) -> Response:

@@ -32,6 +32,8 @@ class Observation:
     matched: Rule | None = None
     exception: BaseException | None = None
     """What the application raised and did not handle."""
+    reported = False
+    """Whether the application has only signalled the exception: its answer tells what became of it."""
     group = ""
     """The value that the families are grouped by, where that is not the rule."""
     extra: tuple[str, ...] = ()
@@ -41,6 +43,9 @@ class Observation:
     untracked = False
     """Whether the view asks not to be measured."""
 
+    script_name = ""
+    path_info = ""
+    """Both as they came in, in Latin-1 as WSGI has it: what is below may rewrite those of the environ."""
     start_time: float
     """Seconds since the epoch."""
     duration: float
@@ -75,6 +80,11 @@ class Observation:
             if route is not None:
                 self.rule = route.rule
                 self.endpoint = route.endpoint
+
+    @property
+    def path(self) -> str:
+        """The path that the client asked for, in Latin-1 as in WSGI."""
+        return self.script_name + self.path_info
 
     @property
     def route(self) -> Rule | None:

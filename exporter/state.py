@@ -25,7 +25,12 @@ class State:
 
     @classmethod
     def of(cls, app: Flask) -> State:
-        """The state of this application, made when first asked for."""
+        """The state of this application, made when first asked for. Raises TypeError for anything else."""
+        if not isinstance(app, Flask):
+            raise TypeError(
+                f"{app!r} cannot be measured: give FlaskExporter, init_app and export_defaults the Flask "
+                "application itself, not a Blueprint of it or what is wrapped around it"
+            )
         if KEY not in app.extensions:
             app.extensions[KEY] = cls(OwnEndpoints(app.url_map))
         state: State = app.extensions[KEY]

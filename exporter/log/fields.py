@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 from flask import has_request_context, request
 
@@ -54,15 +53,15 @@ def request_fields() -> dict[str, str]:
         "request_id": observation.request_id,
         "trace_id": active() or observation.trace_id or announced(environ),
         "method": environ.get("REQUEST_METHOD", observation.method)[:PATH_LIMIT],
-        "path": path_of(environ),
+        "path": path_of(observation),
         "url_rule": rule.rule if rule else UNMATCHED,
         "endpoint": rule.endpoint if rule else "",
     }
 
 
-def path_of(environ: dict[str, Any]) -> str:
+def path_of(observation: Observation) -> str:
     """The path of a request, as text."""
-    path: str = environ.get("PATH_INFO", "")
+    path = observation.path
     cut = "" if len(path) <= PATH_LIMIT else "…"
     path = path[:PATH_LIMIT]
     if not path.isascii():  # WSGI hands over the bytes as Latin-1

@@ -68,7 +68,7 @@ class RequestLog:
             f'"level":"{name}","logger":"exporter.request",'
             f'"message":{quoted(f"{observation.method} {observation.rule} {status}")},'
             f'"request_id":{quoted(observation.request_id)},"trace_id":{quoted(observation.trace_id)},'
-            f'"method":{quoted(observation.method)},"path":{quoted(path_of(environ))},{query}'
+            f'"method":{quoted(observation.method)},"path":{quoted(path_of(observation))},{query}'
             f'"url_rule":{quoted(observation.rule)},"endpoint":{quoted(observation.endpoint)},"status":{status},'
             f'"duration_seconds":{observation.duration:.6f},"request_bytes":{observation.request_size},'
             f'"response_bytes":{observation.response_size},"remote_addr":{quoted(self._remote(environ))},'
@@ -106,7 +106,7 @@ class RequestLog:
 
     def _log_exception(self, observation: Observation, error: BaseException) -> None:
         """Flask logs what its views raise, but neither what a body raises half-way nor what it propagates."""
-        path = path_of(observation.environ)
+        path = path_of(observation)
         record = logging.makeLogRecord(
             {
                 "name": "exporter.request",

@@ -27,7 +27,7 @@ class ClockError(Exception):
 class Exchange(Observation):
     """One request on its way: the `start_response` and the body of its answer at once.
 
-    The middleware sets the first five attributes: an `__init__` cost 0.3 µs more.
+    The middleware sets the first six attributes: an `__init__` cost 0.3 µs more.
     """
 
     outcomes: Outcomes
@@ -45,6 +45,7 @@ class Exchange(Observation):
         """The `start_response` of the application: labels are read while the request context is there."""
         # All in one place, and nothing asked twice: a call for each part would cost 0.3 µs.
         try:
+            headers = [*headers]  # the application may use its own list for another answer
             environ = self.environ
             request_id = self.request_id
             expected = None
@@ -61,8 +62,12 @@ class Exchange(Observation):
                 headers.append(("X-Request-ID", request_id))
             outcomes = self.outcomes
             method = environ["REQUEST_METHOD"]
-            request = environ.get("werkzeug.request")
-            if request is None or self.error_type or (rule := request.url_rule) is None:
+            request: Any = environ.get("werkzeug.request")
+            try:
+                rule = request.url_rule
+            except AttributeError:  # there is none, or it is Werkzeug's and not Flask's
+                rule = None
+            if rule is None or self.error_type:
                 outcome = None
             else:
                 outcome = outcomes.table.get((method, rule.rule, rule.endpoint, status))
@@ -83,9 +88,23 @@ class Exchange(Observation):
                     self.trace_id = active()
         except Exception as error:
             self.outcomes.failures.count("middleware", error)
+            if not self.recorded:
+                self.outcome, self.status_line, self.code = None, status, str(status)[:3]
+                self.outcomes.resolve(self, self.environ)
         if exc_info is None:
             return self.start_response(status, headers)
         return self.start_response(status, headers, exc_info)
+
+    def take(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """The body of the application's answer, as the server gets it."""
+        if type(body) is not ClosingIterator:  # Werkzeug's own, but for files
+            if type(body) is self.environ.get("wsgi.file_wrapper"):
+                return self.watch_close(body)
+            body = ClosingIterator(body)  # closes what can be closed
+        self.body = body
+        if self.expected == 0 and not self.recorded:
+            self.record()
+        return self
 
     def __iter__(self) -> Iterator[bytes]:
         expected = self.expected
@@ -99,7 +118,11 @@ class Exchange(Observation):
                     if size == expected:
                         self.record()
                 yield chunk
-        except GeneratorExit:
+        except (
+            GeneratorExit
+        ):  # all that a middleware outside shows of a client's leaving, if it is a generator
+            if not self.recorded:
+                self.abandon()
             raise
         except BaseException as error:
             self.fail(error)
@@ -116,17 +139,23 @@ class Exchange(Observation):
             self.body.close()
         finally:
             if not self.recorded:
-                self.disconnected = True
-                self.forget()
-                self.record()
+                self.abandon()
+
+    def abandon(self) -> None:
+        """Nobody takes the rest of the body."""
+        self.disconnected = True
+        self.forget()
+        self.record()
 
     def fail(self, error: BaseException) -> None:
         """The application, or its body half-way, raised; as long as nothing is sent, a server answers 500."""
         if self.recorded:
             return
         self.forget()
-        # So Flask-Sock tells gunicorn that a connection which it has taken over is at its end.
-        if not (isinstance(error, StopIteration) and not self.code and "HTTP_UPGRADE" in self.environ):
+        # So Flask-Sock and Engine.IO tell gunicorn, and Werkzeug, that a connection which they have taken
+        # over is at its end.
+        ended = isinstance(error, StopIteration | ConnectionError) and "HTTP_UPGRADE" in self.environ
+        if not ended or self.code:
             self.raised(error)
             if not self.response_size:
                 self.code = "500"
@@ -134,14 +163,24 @@ class Exchange(Observation):
 
     def raised(self, error: BaseException) -> None:
         """The application raised what it does not handle; it may still answer with an error page."""
-        if self.exception is not None:
+        if self.recorded or (self.exception is not None and not self.reported):
             return
+        self.reported = False
         self.exception = error
         self.error_type = type(error).__name__
         self.forget()
         if not self.code:
             self.code = "500"
             self.outcomes.resolve(self, self.environ)
+
+    def report(self, error: BaseException) -> None:
+        """The application signals an error that it may answer itself."""
+        if self.recorded or self.exception is not None:
+            return
+        self.reported = True
+        self.exception = error
+        self.error_type = type(error).__name__
+        self.forget()
 
     def forget(self) -> None:
         """Something went wrong: what is known of its outcome does not hold for this exchange."""

@@ -7,14 +7,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, make_response, request
+from flask import Flask, Response, has_request_context, make_response, request
 from werkzeug.exceptions import HTTPException
 
 from exporter.labels import UNMATCHED
+from exporter.observation import Observation
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+OWN = "exporter_own"
+"""The attribute of a rule that is the exporter's: its requests are no traffic."""
 _RESPONSE = "exporter.response"
 
 
@@ -22,8 +25,8 @@ _RESPONSE = "exporter.response"
 class Grouping:
     """Where the label values of a request come from."""
 
-    request_of: Callable[[WSGIEnvironment], Any]
-    """A request with its rule, for an environ that Flask is done with, or has not seen."""
+    request_of: Callable[[Observation, WSGIEnvironment], Any]
+    """The request as Flask has routed it; where it did not, a request with the rule that it would get."""
     group_of: Callable[[Any], str] | None
     """The group of a Flask request; None where that is the rule."""
     extra_of: Callable[[WSGIEnvironment], tuple[str, ...]] | None
@@ -48,18 +51,33 @@ def group_of(group_by: str | Callable[[Any], Any]) -> Callable[[Any], str]:
     return lambda request: str(getattr(request, group_by))
 
 
-def request_of(app: Flask) -> Callable[[WSGIEnvironment], Request]:
-    """The function from an environ to a request of this application with its rule, if any matches."""
+def request_of(app: Flask) -> Callable[[Observation, WSGIEnvironment], Any]:
+    """The function from an observation and its environ to a request with its rule, if any matches."""
 
-    def matched(environ: WSGIEnvironment) -> Request:
-        request = app.request_class(environ, populate_request=False)
-        adapter = app.create_url_adapter(request)
+    def routed(observation: Observation, environ: WSGIEnvironment) -> Any:
+        latest = environ.get("werkzeug.request")  # anybody's: each request that is made puts itself there
+        if _is_routed(latest):
+            return latest
+        if has_request_context() and request.environ is environ and _is_routed(request):
+            return request
+        # Another application that is mounted below has its prefix in SCRIPT_NAME by now.
+        paths = {"SCRIPT_NAME": observation.script_name, "PATH_INFO": observation.path_info}
+        match = app.request_class({**environ, **paths}, populate_request=False)
+        adapter = app.create_url_adapter(match)
         if adapter is not None:
             with suppress(HTTPException):
-                request.url_rule, _ = adapter.match(return_rule=True)
-        return request
+                match.url_rule, _ = adapter.match(return_rule=True)
+        return match
 
-    return matched
+    return routed
+
+
+def _is_routed(request: Any) -> bool:
+    """Whether Flask has looked for its rule; a middleware makes requests, too."""
+    return (
+        getattr(request, "url_rule", None) is not None
+        or getattr(request, "routing_exception", None) is not None
+    )
 
 
 def default_values_of(labels: Any, app: Flask) -> Callable[[WSGIEnvironment], tuple[str, ...]]:

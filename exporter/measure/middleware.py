@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, time
 from typing import TYPE_CHECKING
 
-from werkzeug.wsgi import ClosingIterator
-
 from exporter import forks
 from exporter.measure.exchange import Exchange
 from exporter.measure.instruments import Instruments
@@ -19,6 +17,8 @@ from exporter.measure.tracing import is_active
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+PASSED = "exporter.passed"
+"""Where the environ keeps the last middleware that let its request pass without measuring it."""
 _REQUEST_START = re.compile(r"(?:t=)?(\d{9,17}(?:\.\d{1,9})?)").fullmatch
 
 _next_id = ids.pool.pop
@@ -58,20 +58,36 @@ class Middleware:
         self._trusted = trusted
         forks.forget(self)
 
-    def measured(  # noqa: C901  the hot path
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
+    def measured(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The WSGI application in the place of the wrapped one."""
-        if not self._ready and not self._start(environ):
+        exchange = self.enter(environ)
+        if exchange is None:
             return self._wsgi_app(environ, start_response)
+        exchange.start_response = start_response
+        try:
+            return exchange.take(self._wsgi_app(environ, exchange.start))
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+
+    def enter(self, environ: WSGIEnvironment) -> Exchange | None:
+        """Begin to measure a request; None where it is not to be measured, or is already."""
+        key = self._key
         path = environ.get("PATH_INFO", "")
-        if path in self._own_paths or (self._excluded and self._excludes(path)):
-            return self._wsgi_app(environ, start_response)
-        environ[self._key] = exchange = Exchange()
+        if (
+            (not self._ready and not self._start(environ))
+            or path in self._own_paths
+            or (self._excluded and self._excludes(path))
+            or (key in environ and self._begun(environ))
+        ):
+            environ[PASSED] = self
+            return None
+        environ[key] = exchange = Exchange()
         exchange.started = perf_counter()
         exchange.outcomes = self._outcomes
         exchange.environ = environ
-        exchange.start_response = start_response
+        exchange.script_name = environ.get("SCRIPT_NAME", "")
+        exchange.path_info = path
         if self._instruments.extended:
             try:
                 request_id = _next_id()
@@ -83,19 +99,12 @@ class Middleware:
             self._instruments.count_in_progress(1.0)
             if self._trusted is not None and "HTTP_X_REQUEST_START" in environ:
                 self._queued(environ)
-        try:
-            body = self._wsgi_app(environ, exchange.start)
-            if type(body) is not ClosingIterator:  # Werkzeug's own, but for files
-                if type(body) is environ.get("wsgi.file_wrapper"):
-                    return exchange.watch_close(body)
-                body = ClosingIterator(body)  # closes what can be closed
-        except BaseException as error:
-            exchange.fail(error)
-            raise
-        exchange.body = body
-        if exchange.expected == 0 and not exchange.recorded:
-            exchange.record()
         return exchange
+
+    def saw(self, environ: WSGIEnvironment) -> bool:
+        """Whether this request has come through here, to be measured or not."""
+        exchange = environ.get(self._key)
+        return (exchange is not None and exchange.outcomes is self._outcomes) or environ.get(PASSED) is self
 
     def after_fork(self) -> None:
         """Get ready anew."""
@@ -115,6 +124,20 @@ class Middleware:
                 except Exception as error:
                     outcomes.failures.count("middleware", error)
             return self._ready
+
+    def _begun(self, environ: WSGIEnvironment) -> bool:
+        """Whether an application of these instruments, in which this one is mounted, measures the request.
+
+        The environ may have been copied on the way. A request that a view makes itself has another path.
+        """
+        exchange: Exchange = environ[self._key]
+        if exchange.recorded or exchange.outcomes.instruments is not self._instruments:
+            return False
+        if exchange.environ is not environ:
+            if exchange.path != environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""):
+                return False
+            exchange.environ = environ  # where the request will be, and with it the rule
+        return True
 
     def _excludes(self, path: str) -> bool:
         """Whether a pattern begins like this path, which WSGI hands over as Latin-1."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from werkzeug.exceptions import HTTPException
+
 from exporter import forks
 from exporter.labels import error_type_of
-from exporter.measure.grouping import Grouping
+from exporter.measure.grouping import OWN, Grouping
 from exporter.measure.instruments import Instruments
 from exporter.measure.tracing import active
 from exporter.observation import Observation, Outcome
@@ -33,7 +35,7 @@ class Outcomes:
         self.failures = instruments.worker.failures
         self.traced = False
         """Whether OpenTelemetry traces this process."""
-        self._instruments = instruments
+        self.instruments = instruments
         self._grouping = grouping
         self._blank = ("",) * len(instruments.metrics.shape.extra)
         self._by_rule = grouping.group_of is None and grouping.extra_of is None
@@ -44,12 +46,10 @@ class Outcomes:
         """Read the labels that need the request context, which is gone when the body is sent."""
         grouping = self._grouping
         try:
-            request = environ.get("werkzeug.request")
-            if request is None:
-                request = grouping.request_of(environ)
+            request = grouping.request_of(observation, environ)
             observation.matched = rule = request.url_rule
             marks = request.__dict__
-            if "prom_do_not_track" in marks or "prom_exclude_all" in marks:
+            if "prom_do_not_track" in marks or "prom_exclude_all" in marks or hasattr(rule, OWN):
                 observation.untracked = True
                 return
             if grouping.group_of is not None:
@@ -64,7 +64,7 @@ class Outcomes:
 
     def record(self, observation: Observation, now: float) -> None:
         """Record what has no outcome yet, or went wrong; `now` is its end, monotonic seconds."""
-        instruments = self._instruments
+        instruments = self.instruments
         if observation.untracked:
             instruments.count_in_progress(-1.0)
             return
@@ -74,6 +74,8 @@ class Outcomes:
                 observation.code = "101" if "HTTP_UPGRADE" in observation.environ else "500"
                 self.resolve(observation, observation.environ)
             observation.name()
+            if observation.reported and _answered(observation):
+                observation.exception = None
             group = observation.group or observation.rule
             observation.failed = observation.status >= 500 or observation.exception is not None
             if observation.status >= 400 and not observation.error_type:
@@ -97,3 +99,9 @@ class Outcomes:
     def after_fork(self) -> None:
         """Forget the recorders, which write into the parent's files."""
         self.table.clear()
+
+
+def _answered(observation: Observation) -> bool:
+    """Whether the application has answered itself what it signalled: what nobody handles becomes a 500."""
+    error = observation.exception
+    return observation.status != 500 or (isinstance(error, HTTPException) and error.code == 500)

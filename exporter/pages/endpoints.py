@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 
+from exporter.measure.grouping import OWN
 from exporter.worker.failures import logger
 
 
@@ -18,9 +19,8 @@ class OwnEndpoints:
     def __init__(self, url_map: Map) -> None:
         self._url_map = url_map
         self._complete = False
-        self._rules: list[Rule] = []
         self.paths: set[str] = set()
-        """Paths whose requests are answered by the exporter."""
+        """Paths whose requests are all the exporter's; the rule tells of shared ones, and of other spellings."""
 
     @contextmanager
     def registering(self) -> Iterator[None]:
@@ -29,27 +29,35 @@ class OwnEndpoints:
         yield
         for rule in self._url_map.iter_rules():
             if id(rule) not in before:
-                self._rules.append(rule)
+                setattr(rule, OWN, True)
                 self.paths.add(rule.rule)
 
     def yield_to_host(self) -> None:
-        """Drop each rule whose path the application serves itself; a catch-all has another path.
+        """Leave to the application each request that a route of its own on one of our paths can answer.
 
-        Called when the routes are complete, at the first request: of two rules with the same path Werkzeug
-        would serve the first, which is ours. Later calls do nothing.
+        Called when the routes are complete, at the first request: of two rules for the same requests Werkzeug
+        would serve the first, which is ours. A catch-all has another path. Later calls do nothing.
         """
         if self._complete:
             return
         self._complete = True
         if not self._finds("/favicon.ico"):  # a browser that shows one of our pages asks for it
             self.paths.add("/favicon.ico")
-        own = set(map(id, self._rules))
-        hosts = {rule.rule: rule for rule in self._url_map.iter_rules() if id(rule) not in own}
-        for rule in self._rules:
-            if rule.rule in hosts:
-                _tell(rule, hosts[rule.rule])
-                rule.methods = set()  # matches nothing any more, so the next rule is tried
-                self.paths.discard(rule.rule)
+        ours: list[Rule] = []
+        hosts: list[Rule] = []
+        for rule in self._url_map.iter_rules():
+            (ours if hasattr(rule, OWN) else hosts).append(rule)
+        for host in hosts:
+            for own in ours:
+                if host.rule != own.rule or host.build_only:
+                    continue
+                self.paths.discard(own.rule)
+                if _place(host) == _place(own) and own.methods is not None:
+                    before = own.methods
+                    # Without methods it matches nothing any more, and the next rule is tried.
+                    own.methods = set() if host.methods is None else before - host.methods
+                    if "GET" in before - own.methods:
+                        _tell(own, host)
 
     def _finds(self, path: str) -> bool:
         """Whether a route of the application answers this path, in whatever way."""
@@ -64,7 +72,7 @@ class OwnEndpoints:
     def host_rules(self) -> Iterator[tuple[str, str]]:
         """(method, rule) of the application's routes: GET where it is allowed, else each of its methods."""
         for rule in self._url_map.iter_rules():
-            if rule.rule in self.paths or rule.methods is None:
+            if hasattr(rule, OWN) or rule.methods is None:
                 continue
             methods = {"GET"} if "GET" in rule.methods else rule.methods - {"HEAD", "OPTIONS"}
             for method in sorted(methods):
@@ -82,3 +90,8 @@ def _tell(own: Rule, host: Rule) -> None:
         host.endpoint,
         own.endpoint,
     )
+
+
+def _place(rule: Rule) -> tuple[object, ...]:
+    """Where a rule is looked for, beside its path."""
+    return rule.subdomain, rule.host, rule.websocket

@@ -92,7 +92,7 @@ class FlightRecorder:
             if outcome is not None:
                 outcome.packed = names
         # WSGI hands over the bytes of the path as Latin-1.
-        path = observation.environ.get("PATH_INFO", "")[:_PATH_LIMIT]
+        path = observation.path[:_PATH_LIMIT]
         rest = f"{observation.request_id}\0{observation.trace_id}\0{path}".encode("latin-1", "replace")
         body = _pack(
             len(names),

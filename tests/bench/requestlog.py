@@ -87,7 +87,7 @@ def _fields(one: Exchange) -> dict[str, object]:
         "request_id": one.request_id,
         "trace_id": one.trace_id,
         "method": one.method,
-        "path": one.environ["PATH_INFO"],
+        "path": one.path,
         "url_rule": one.rule,
         "endpoint": one.endpoint,
         "status": one.status,

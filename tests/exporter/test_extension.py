@@ -545,16 +545,31 @@ def test_without_defaults_the_application_keeps_its_own_error_handling() -> None
 
 
 @pytest.mark.parametrize("export", [True, False])
-def test_several_workers_without_a_directory_are_never_silently_wrong(export: bool) -> None:
+def test_processes_that_end_with_their_request_are_never_silently_wrong(export: bool) -> None:
     app, _ = application(export_defaults=export)
-    assert call(app, "/metrics").status == "200 OK"
 
-    app, _ = application(export_defaults=export)
-    call(app, "/orders/7", variables={"wsgi.multiprocess": True})
-    answer = call(app, "/metrics", variables={"wsgi.multiprocess": True})
+    answer = call(app, "/metrics", variables={"wsgi.run_once": True})
 
     assert answer.status == "500 INTERNAL SERVER ERROR"
-    assert b"Set PROMETHEUS_MULTIPROC_DIR" in answer.body
+    assert b"set PROMETHEUS_MULTIPROC_DIR to a directory" in answer.body
+
+
+@pytest.mark.parametrize("export", [True, False])
+def test_a_server_that_says_there_may_be_several_processes_proves_nothing(export: bool) -> None:
+    app, _ = application(export_defaults=export)
+    call(app, "/orders/7", variables={"wsgi.multiprocess": True})
+
+    assert call(app, "/metrics", variables={"wsgi.multiprocess": True}).status == "200 OK"
+
+
+def test_peers_that_nobody_can_look_for_are_a_failure_and_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, exporter = application()
+    monkeypatch.setattr("exporter.worker.peers.Peers.join", Raises(PermissionError()))
+
+    assert call(app, "/orders/7").status == "200 OK"
+    assert durations(exporter) == {("GET", RULE, "200"): 1}
+    assert counted(exporter, "flask_exporter_failures_total") == {("middleware",): 1}
+    assert call(app, "/metrics").status == "200 OK"
 
 
 def test_an_import_that_fails_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

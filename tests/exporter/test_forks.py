@@ -36,6 +36,7 @@ def test_everything_that_belongs_to_one_process_is_registered() -> None:
         "FlightRecorder",
         "Lock",
         "Checks",
+        "Peers",
         "Worker",
         "Natives",
         "ExtendedInstruments",

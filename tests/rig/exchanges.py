@@ -10,7 +10,8 @@ from exporter.measure.exchange import Exchange
 def exchange(**changes: Any) -> Exchange:
     """A request for an order, with what is given instead."""
     fields: dict[str, Any] = {
-        "environ": {"PATH_INFO": "/orders/7", "QUERY_STRING": "", "REMOTE_ADDR": "192.0.2.7"},
+        "path_info": "/orders/7",
+        "environ": {"QUERY_STRING": "", "REMOTE_ADDR": "192.0.2.7"},
         "start_time": 1_767_225_600.25,
         "duration": 0.0125,
         "method": "GET",
@@ -28,7 +29,7 @@ def exchange(**changes: Any) -> Exchange:
     }
     path = changes.pop("path", None)
     if path is not None:
-        changes["environ"] = {**fields["environ"], **changes.get("environ", {}), "PATH_INFO": path}
+        changes["path_info"] = path
     request = Exchange.__new__(Exchange)
     for name, value in {**fields, **changes}.items():
         setattr(request, name, value)

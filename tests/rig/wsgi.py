@@ -140,6 +140,7 @@ class Clock:
         for module in ("exchange", "middleware"):
             monkeypatch.setattr(f"exporter.measure.{module}.perf_counter", lambda: self.now)
             monkeypatch.setattr(f"exporter.measure.{module}.time", lambda: self.now + 1.7e9)
+        monkeypatch.setattr("exporter.measure.backdoor.perf_counter", lambda: self.now)
         monkeypatch.setattr("time.monotonic", lambda: self.now)
 
     def advance(self, seconds: float) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import abort, make_response
-from werkzeug.exceptions import Conflict, NotFound
+from flask import Flask, abort, got_request_exception, make_response
+from flask import request as flask_request
+from werkzeug.exceptions import Conflict, InternalServerError, NotFound, ServiceUnavailable
 from werkzeug.routing import RequestRedirect
 
 from tests.rig.wsgi import RULE, Clock, Counts, application, call
@@ -193,3 +194,108 @@ def test_an_exception_in_a_teardown_is_the_500_that_the_server_answers() -> None
 
     assert isinstance(call(app, "/orders/7").error, ValueError)
     Counts(exporter).are("GET", RULE, "500", "ValueError", exceptions=1)
+
+
+# Signals
+
+
+def answering(error: Exception, status: int) -> tuple[Flask, Any]:
+    """An application that signals an error and answers it itself, as the extensions for APIs do."""
+    app, exporter = application()
+
+    @app.get("/view")
+    def view() -> tuple[str, int]:
+        got_request_exception.send(app, exception=error)
+        return "sorry", status
+
+    return app, exporter
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotFound(), 404),
+        (Conflict(), 409),
+        (KeyError("mapped"), 409),
+        (ServiceUnavailable(), 503),
+        (TimeoutError(), 504),
+        (InternalServerError(), 500),
+        (KeyError("ignored"), 200),
+    ],
+    ids=repr,
+)
+def test_an_error_that_is_signalled_and_answered_is_no_exception(error: Exception, status: int) -> None:
+    app, exporter = answering(error, status)
+
+    assert call(app, "/view").status[:3] == str(status)
+    Counts(exporter).are("GET", "/view", str(status), type(error).__name__)
+    (recorded,) = exporter.core.recorder.read()
+    assert recorded.failed == (status >= 500)
+
+
+@pytest.mark.parametrize("error", [KeyError("bug"), NotFound()], ids=repr)
+def test_an_error_that_is_signalled_and_answered_with_a_500_was_not_handled(error: Exception) -> None:
+    app, exporter = answering(error, 500)
+
+    call(app, "/view")
+
+    Counts(exporter).are("GET", "/view", "500", type(error).__name__, exceptions=1)
+
+
+def test_a_redirect_that_is_signalled_is_no_error() -> None:
+    app, exporter = answering(RequestRedirect("/new"), 308)
+
+    call(app, "/view")
+
+    Counts(exporter).are("GET", "/view", "308")
+
+
+def test_an_error_that_is_signalled_and_raised_after_all_was_not_handled() -> None:
+    app, exporter = application()
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+
+    @app.get("/view")
+    def view() -> str:
+        got_request_exception.send(app, exception=KeyError("first"))
+        raise ValueError("then")
+
+    assert isinstance(call(app, "/view").error, ValueError)
+    Counts(exporter).are("GET", "/view", "500", "ValueError", exceptions=1)
+
+
+def test_an_unhandled_exception_is_one_whatever_the_handler_of_500_answers() -> None:
+    """As in the parent."""
+    app, exporter = application()
+    app.register_error_handler(500, lambda _: ("later", 503))
+    app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
+
+    assert call(app, "/boom").status == "503 SERVICE UNAVAILABLE"
+    Counts(exporter).are("GET", "/boom", "503", "ZeroDivisionError", exceptions=1)
+
+
+def test_a_signal_outside_of_a_request_is_nobodys() -> None:
+    app, exporter = application()
+
+    with app.app_context():
+        got_request_exception.send(app, exception=ValueError("job"))
+    got_request_exception.send(app, exception=ValueError("job"))
+    with app.test_request_context():
+        got_request_exception.send(app, exception=ValueError("shell"))
+
+    assert Counts(exporter).total == {}
+
+
+def test_a_signal_after_the_request_has_been_recorded_changes_nothing() -> None:
+    app, exporter = application()
+    contexts = []
+
+    @app.get("/job")
+    def job() -> str:
+        contexts.append(app.request_context(flask_request.environ))
+        return "started"
+
+    call(app, "/job")
+    with contexts[0]:
+        got_request_exception.send(app, exception=ValueError("job"))
+
+    Counts(exporter).are("GET", "/job", "200")

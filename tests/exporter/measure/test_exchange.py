@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter import FlaskExporter
 from tests.rig.deadline import eventually
 from tests.rig.server import Server, threaded
-from tests.rig.wsgi import RULE, Clock, Counts, application, call, environ, exc_info
+from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted, environ, exc_info
 
 
 @pytest.fixture
@@ -347,6 +347,84 @@ def test_start_response_after_bytes_raises_the_error_and_is_counted_once() -> No
     assert Counts(exporter).exceptions == {("GET", "500"): 1}
 
 
+@pytest.mark.parametrize("take", [1, 2])
+def test_a_client_that_leaves_behind_a_middleware_that_is_a_generator_is_a_disconnect(take: int) -> None:
+    """It never calls `close()`, as PEP 3333 demands, so only the generators end."""
+    app, exporter = application()
+    app.add_url_rule("/stream", "stream", lambda: Response(str(number) for number in range(9)))
+    passing: Any = app.wsgi_app
+
+    def by_hand(variables: Any, start_response: Any) -> Iterator[bytes]:
+        for chunk in passing(variables, start_response):  # noqa: UP028  as people write it
+            yield chunk
+
+    def delegating(variables: Any, start_response: Any) -> Iterator[bytes]:
+        yield from by_hand(variables, start_response)
+
+    for middleware in (by_hand, delegating):
+        call(middleware, "/stream", take=take)
+
+    counts = Counts(exporter)
+    assert counts.total == {("GET", "200"): 2}
+    assert counts.disconnects == {("/stream",): 2}
+    assert counts.response_sizes == {("GET", "/stream"): 2 * take}
+    assert (counts.in_progress, counts.failures) == ({}, {})
+    assert counted(exporter, "flask_worker_threads_busy") == {}
+
+
+def test_a_whole_answer_behind_a_middleware_that_is_a_generator_is_no_disconnect() -> None:
+    app, exporter = application()
+    app.add_url_rule("/stream", "stream", lambda: Response(str(number) for number in range(9)))
+
+    def passing(variables: Any, start_response: Any) -> Iterator[bytes]:
+        yield from app(variables, start_response)
+
+    assert call(passing, "/stream").body == b"012345678"
+    counts = Counts(exporter)
+    counts.are("GET", "/stream", "200")
+    assert counts.disconnects == {}
+
+
+# Headers
+
+SHARED = [("Content-Type", "text/plain")]
+
+
+@pytest.mark.parametrize(
+    "headers", [SHARED, tuple(SHARED), iter(SHARED * 2)], ids=["list", "tuple", "iterator"]
+)
+def test_the_headers_of_a_mounted_application_stay_its_own(headers: Any) -> None:
+    def ping(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", headers)
+        return [b"pong"]
+
+    app, exporter = application(wrap=lambda _: ping)
+
+    answers = [call(app, "/ping") for _ in range(2)]
+
+    assert len({dict(answer.headers)["X-Request-ID"] for answer in answers}) == 2
+    assert ("Content-Type", "text/plain") in answers[0].headers
+    assert SHARED == [("Content-Type", "text/plain")]
+    assert Counts(exporter).total == {("GET", "200"): 2}
+    assert Counts(exporter).failures == {}
+
+
+@pytest.mark.parametrize("headers", [None, [("one",)], [("Content-Length", None)]], ids=repr)
+def test_headers_that_nobody_can_read_are_the_applications_affair(headers: Any) -> None:
+    """They reach the server as they are, and the status counts."""
+
+    def broken(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", headers)
+        return [b"pong"]
+
+    app, exporter = application(wrap=lambda _: broken)
+
+    assert call(app, "/orders/7").headers == headers
+    counts = Counts(exporter)
+    assert counts.durations == {("GET", RULE, "200"): 1}
+    assert counts.failures == {("middleware",): 1}
+
+
 # Connections that are taken over
 
 
@@ -374,6 +452,32 @@ def test_a_view_that_ends_a_websocket_as_flask_sock_does_under_gunicorn_is_a_101
 
     assert isinstance(call(app, "/socket", variables=UPGRADE).error, StopIteration)
     Counts(exporter).are("GET", "/socket", "101")
+
+
+@pytest.mark.parametrize("error", [ConnectionError(), BrokenPipeError(), StopIteration()], ids=repr)
+def test_a_websocket_that_its_extension_ends_with_an_exception_is_a_101(error: Exception) -> None:
+    """Engine.IO and Flask-Sock do so, to end the connection on Werkzeug and gunicorn."""
+
+    def taken(*_: Any) -> Any:
+        raise error
+
+    app, exporter = application(wrap=lambda _: taken)
+
+    assert call(app, "/socket", variables=UPGRADE).error is error
+    Counts(exporter).are("GET", "_unmatched", "101")
+
+
+@pytest.mark.parametrize("propagate", [False, True])
+def test_a_view_of_a_websocket_that_loses_its_database_is_a_500(propagate: bool) -> None:
+    app, exporter = application()
+    app.config["PROPAGATE_EXCEPTIONS"] = propagate
+
+    @app.route("/socket", websocket=True)
+    def view() -> str:
+        raise ConnectionRefusedError
+
+    call(app, "/socket", variables={**UPGRADE, "wsgi.url_scheme": "ws"})
+    Counts(exporter).are("GET", "/socket", "500", "ConnectionRefusedError", exceptions=1)
 
 
 def test_an_application_that_answers_nothing_is_a_500() -> None:

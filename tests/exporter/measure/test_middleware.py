@@ -8,11 +8,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import flask
 import pytest
-from flask import Blueprint, Response, request
+from flask import Blueprint, Flask, Response, request
+from prometheus_client import CollectorRegistry
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Request
+from werkzeug.wrappers import Response as WerkzeugResponse
 
+from exporter import FlaskExporter
 from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted
 
 
@@ -117,6 +122,195 @@ def test_a_middleware_that_answers_itself_is_counted_with_the_rule_it_stands_bef
 
     assert call(app, "/orders/7").body == b"closed"
     Counts(exporter).are("GET", RULE, "403", "Forbidden")
+
+
+def answering(body: bytes) -> Any:
+    """A middleware that looks at the request in Werkzeug's way, and answers some itself."""
+
+    def wrap(wsgi_app: Any) -> Any:
+        def gate(variables: Any, start_response: Any) -> Any:
+            if Request(variables).path in ("/private", "/orders/8"):
+                return WerkzeugResponse(body, 401)(variables, start_response)
+            return wsgi_app(variables, start_response)
+
+        return gate
+
+    return wrap
+
+
+@pytest.mark.parametrize(("path", "rule"), [("/private", "_unmatched"), ("/orders/8", RULE)])
+def test_a_middleware_that_makes_a_request_of_werkzeugs_and_answers_is_counted_as_it_answers(
+    path: str, rule: str
+) -> None:
+    app, exporter = application(wrap=answering(b"who are you?"))
+
+    assert call(app, path).status == "401 UNAUTHORIZED"
+    Counts(exporter).are("GET", rule, "401", "Unauthorized")
+
+
+@pytest.mark.parametrize("kind", [Request, flask.Request])
+def test_a_request_that_a_middleware_makes_when_flask_is_done_hides_neither_rule_nor_marks(kind: Any) -> None:
+    """As one that logs each answer does, when it is told the status."""
+
+    def logging(wsgi_app: Any) -> Any:
+        def logged(variables: Any, start_response: Any) -> Any:
+            def note(status: str, headers: Any) -> Any:
+                assert kind(variables).path
+                return start_response(status, headers)
+
+            return wsgi_app(variables, note)
+
+        return logged
+
+    app, exporter = application(wrap=logging)
+    app.add_url_rule("/quiet", "quiet", exporter.do_not_track()(lambda: "quiet"))
+
+    assert call(app, "/orders/7").status == "200 OK"
+    assert call(app, "/quiet").status == "200 OK"
+    Counts(exporter).are("GET", RULE, "200")
+
+
+def test_an_application_of_werkzeugs_that_is_mounted_is_unmatched() -> None:
+    """Though the path that is left for it is a path of the application around it."""
+
+    @Request.application
+    def tools(_: Request) -> WerkzeugResponse:
+        return WerkzeugResponse("tools")
+
+    app, exporter = application(wrap=lambda wsgi_app: DispatcherMiddleware(wsgi_app, {"/tools": tools}))
+
+    assert call(app, "/tools/orders/7").body == b"tools"
+    Counts(exporter).are("GET", "_unmatched", "200")
+
+
+def test_what_a_test_client_puts_into_the_environ_hides_no_answer() -> None:
+    def silent(_: Any, start_response: Any) -> list[bytes]:
+        start_response("204 No Content", [])
+        return []
+
+    app, exporter = application(wrap=lambda _: silent)
+
+    assert app.test_client().get("/orders/7").status_code == 204
+    Counts(exporter).are("GET", RULE, "204")
+
+
+# Mounted applications
+
+
+def copying(wsgi_app: Any) -> Any:
+    """A middleware that hands on a copy of the environ."""
+    return lambda variables, start_response: wsgi_app({**variables}, start_response)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["outer first", "outer last"])
+@pytest.mark.parametrize("between", [lambda mounted: mounted, copying], ids=["the environ", "a copy"])
+def test_a_request_to_a_mounted_application_is_counted_once_with_its_rule(last: bool, between: Any) -> None:
+    mounted, exporter = application()
+    mounted.add_url_rule("/boom", "boom", lambda: str(1 / 0))
+    site = Flask("site")
+    if not last:
+        FlaskExporter(site, registry=exporter.registry)
+    site.wsgi_app = DispatcherMiddleware(site.wsgi_app, {"/api": between(mounted)})  # type: ignore[method-assign]
+    if last:
+        FlaskExporter(site, registry=exporter.registry)
+
+    assert call(site, "/api/orders/7").body == b"xxxxxxx"
+    Counts(exporter).are("GET", RULE, "200")
+    call(site, "/api/boom")
+    counts = Counts(exporter)
+    assert counts.total == {("GET", "200"): 1, ("GET", "500"): 1}
+    assert counts.exceptions == {("GET", "500"): 1}
+    assert counts.errors == {("GET", "/boom", "500", "ZeroDivisionError"): 1}
+    assert counts.in_progress == {}
+
+
+def test_a_request_through_three_applications_is_counted_once() -> None:
+    innermost, exporter = application()
+    app = innermost
+    for name in ("middle", "outer"):
+        around = Flask(name)
+        around.wsgi_app = DispatcherMiddleware(around.wsgi_app, {f"/{name}": app})  # type: ignore[method-assign]
+        FlaskExporter(around, registry=exporter.registry)
+        app = around
+
+    assert call(app, "/outer/middle/orders/7").body == b"xxxxxxx"
+    Counts(exporter).are("GET", RULE, "200")
+
+
+def test_an_application_that_is_mounted_in_itself_counts_once() -> None:
+    app, exporter = application(
+        wrap=lambda wsgi_app: DispatcherMiddleware(wsgi_app, {"/v1": lambda *a: app(*a)})
+    )
+
+    assert call(app, "/v1/orders/7").body == b"xxxxxxx"
+    Counts(exporter).are("GET", RULE, "200")
+
+
+def test_a_view_that_hands_its_request_to_another_application_is_counted_once() -> None:
+    legacy, exporter = application()
+    site = Flask("site")
+    site.add_url_rule("/<path:_>", "legacy", lambda _: Response.from_app(legacy, request.environ))
+    FlaskExporter(site, registry=exporter.registry)
+
+    assert call(site, "/orders/7").body == b"xxxxxxx"
+    assert Counts(exporter).total == {("GET", "200"): 1}
+
+
+def test_the_requests_that_a_view_makes_itself_are_requests() -> None:
+    """A batch, with the environ of its own request for the rest."""
+    app, exporter = application()
+
+    @app.post("/batch")
+    def batch() -> str:
+        answers = [
+            call(
+                lambda _, start, n=n: app({**request.environ, "REQUEST_METHOD": "GET", "PATH_INFO": n}, start)
+            )
+            for n in ("/orders/1", "/orders/2")
+        ]
+        return " ".join(answer.status for answer in answers)
+
+    assert call(app, "/batch", "POST").body == b"200 OK 200 OK"
+    assert Counts(exporter).durations == {("POST", "/batch", "200"): 1, ("GET", RULE, "200"): 2}
+
+
+def test_applications_on_registries_of_their_own_count_each_for_itself() -> None:
+    mounted, inner = application()
+    site = Flask("site")
+    site.wsgi_app = DispatcherMiddleware(site.wsgi_app, {"/api": mounted})  # type: ignore[method-assign]
+    outer = FlaskExporter(site, registry=CollectorRegistry())
+
+    call(site, "/api/orders/7")
+
+    Counts(inner).are("GET", RULE, "200")
+    Counts(outer).are("GET", RULE, "200")
+
+
+@pytest.mark.parametrize(
+    ("path", "variables"),
+    [
+        ("/legacy/orders/7", {}),
+        ("/legacy", {}),
+        ("/legacy/orders/7", {"SCRIPT_NAME": "/shop"}),
+        ("/rewritten/orders/7", {}),
+    ],
+)
+def test_the_path_of_a_request_is_that_of_the_client(path: str, variables: dict[str, str]) -> None:
+    legacy = Flask("legacy")
+    legacy.add_url_rule("/orders/<number>", "show", lambda number: number)
+    legacy.add_url_rule("/", "index", lambda: "index")
+
+    def rewriting(variables: Any, start_response: Any) -> Any:
+        variables["PATH_INFO"] = variables["PATH_INFO"].replace("/rewritten", "/legacy")
+        return DispatcherMiddleware(app, {"/legacy": legacy})(variables, start_response)
+
+    app, exporter = application(wrap=lambda _: rewriting)
+
+    call(app, path, variables=variables)
+
+    assert [recorded.path for recorded in exporter.core.recorder.read()] == [
+        variables.get("SCRIPT_NAME", "") + path
+    ]
 
 
 # In progress, sizes, queue

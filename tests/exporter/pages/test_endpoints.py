@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Blueprint, Flask
 from prometheus_client import CollectorRegistry
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from exporter import FlaskExporter
 from tests.rig.wsgi import application, call, counted
@@ -83,16 +84,87 @@ def test_a_catch_all_of_the_host_does_not_count(rule: str, late: bool) -> None:
     assert counted(exporter, "flask_http_request_total") == {}
 
 
-def test_the_path_of_the_host_that_won_is_traffic_with_its_own_methods() -> None:
+@pytest.mark.parametrize("path", OWN)
+def test_another_method_of_the_host_on_the_same_path_is_traffic_beside_ours(path: str) -> None:
     app, exporter = application()
-    app.add_url_rule("/health", "mine", lambda: "mine", methods=["POST"])
+    app.add_url_rule(path, "mine", lambda: "mine", methods=["POST", "PUT"])
 
-    assert call(app, "/health", "POST").body == b"mine"
-    assert call(app, "/health").status == "405 METHOD NOT ALLOWED"
+    assert call(app, path, "POST").body == b"mine"
+    assert call(app, path, "PUT").body == b"mine"
+    for method in ("GET", "HEAD"):
+        answer = call(app, path, method)
+        assert (answer.status, answer.body != b"mine") == ("200 OK", True)
     assert counted(exporter, "flask_http_request_duration_seconds_count") == {
-        ("POST", "/health", "200"): 1,
-        ("GET", "_unmatched", "405"): 1,
+        ("POST", path, "200"): 1,
+        ("PUT", path, "200"): 1,
     }
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
+
+
+@pytest.mark.parametrize("subdomain", ["api", "<tenant>"])
+def test_a_route_on_another_subdomain_does_not_take_ours_away(subdomain: str) -> None:
+    app, exporter = application(flask={"subdomain_matching": True})
+    app.config["SERVER_NAME"] = "shop.test"
+    app.add_url_rule("/health", "mine", lambda **_: "mine", subdomain=subdomain)
+
+    assert call(app, "/health", variables={"HTTP_HOST": "shop.test"}).body.startswith(b'{"status":"healthy"')
+    assert call(app, "/health", variables={"HTTP_HOST": "api.shop.test"}).body == b"mine"
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == {("GET", "/health", "200"): 1}
+
+
+def test_where_hosts_are_matched_they_answer_on_each_that_has_no_such_route() -> None:
+    app, exporter = application(flask={"host_matching": True, "static_host": "shop.test"})
+    app.add_url_rule("/metrics", "mine", lambda: "mine", host="api.test")
+
+    for path in OWN:
+        assert call(app, path, variables={"HTTP_HOST": "shop.test:8000"}).status == "200 OK"
+    assert call(app, "/metrics", variables={"HTTP_HOST": "api.test"}).body == b"mine"
+    assert counted(exporter, "flask_http_request_duration_seconds_count") == {("GET", "/metrics", "200"): 1}
+
+
+@pytest.mark.parametrize("options", [{"websocket": True}, {"build_only": True}])
+def test_a_route_that_answers_no_plain_request_does_not_take_ours_away(options: dict[str, bool]) -> None:
+    app, _ = application()
+    app.add_url_rule("/health", "mine", lambda: "mine", **options)
+
+    assert call(app, "/health").status == "200 OK"
+
+
+@pytest.mark.parametrize(
+    "path", ["//health", "///health/ready", "/health/", "//metrics", "/monitoring/stats/"]
+)
+def test_another_spelling_of_their_paths_is_no_traffic(path: str) -> None:
+    app = Flask("lenient")
+    app.url_map.strict_slashes = False
+    exporter = FlaskExporter(app, registry=CollectorRegistry())
+
+    assert call(app, variables={"PATH_INFO": path}).status == "200 OK"
+    for family in ("request_total", "requests_in_progress", "request_duration_seconds_count"):
+        assert counted(exporter, f"flask_http_{family}") == {}
+    assert exporter.core.recorder.read() == []
+
+
+@pytest.mark.parametrize("path", ["//health", "/health/"])
+def test_another_spelling_is_no_traffic_for_whom_the_application_refuses(path: str) -> None:
+    app = Flask("lenient")
+    app.url_map.strict_slashes = False
+    exporter = FlaskExporter(app, registry=CollectorRegistry())
+    app.before_request(lambda: ("no", 403))
+
+    assert call(app, variables={"PATH_INFO": path}).status == "403 FORBIDDEN"
+    assert counted(exporter, "flask_http_request_total") == {}
+
+
+@pytest.mark.parametrize("path", OWN)
+def test_those_of_a_mounted_application_are_no_traffic_of_the_one_around_it(path: str) -> None:
+    mounted, exporter = application()
+    site = Flask("site")
+    site.wsgi_app = DispatcherMiddleware(site.wsgi_app, {"/api": mounted})  # type: ignore[method-assign]
+    FlaskExporter(site, registry=exporter.registry)
+
+    assert call(site, f"/api{path}").status == "200 OK"
+    assert counted(exporter, "flask_http_request_total") == {}
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
 
 
 def test_each_of_them_can_be_moved_or_turned_off() -> None:

@@ -71,7 +71,7 @@ def _is_whole(request: Request) -> bool:
         request.request_id,
         request.endpoint,
         request.url_rule,
-    ) and request.path == made.environ["PATH_INFO"]
+    ) and request.path == made.path
 
 
 def _write_until_told(directory: str, offset: int, stop: Any) -> None:

@@ -1,0 +1,144 @@
+"""The back door: requests that come to Flask past the middleware.
+
+Who takes `app.wsgi_app` before the exporter replaces it, as connexion 3 and `ProxyFix(app.wsgi_app)` do, has
+the application without its measurement. What Flask does for each request can still be watched from inside.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, has_request_context, request
+
+from exporter.measure.exchange import Exchange
+from exporter.measure.middleware import Middleware
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from flask.ctx import RequestContext
+
+logger = logging.getLogger("exporter")
+
+
+class BackDoor:
+    """Measures the requests of one application that its middleware has not seen."""
+
+    def __init__(self, app: Flask, middleware: Middleware, *, tell: bool) -> None:
+        """Put a hook into the application; further ones follow when somebody comes in.
+
+        `tell` says whether that is worth a line in the log.
+        """
+        self._app = app
+        self._middleware = middleware
+        self._key = f"exporter.visit.{id(self)}"
+        self._open = False
+        self._tells = tell
+        request_context, saw = app.request_context, middleware.saw
+
+        def watched(environ: WSGIEnvironment) -> RequestContext:
+            # Flask's first step with each request: 0.1 µs. Tests and shells ask for contexts, too.
+            context = request_context(environ)
+            if not saw(environ):
+                self._receive(context, environ)
+            return context
+
+        app.request_context = watched  # type: ignore[method-assign]
+
+    def _receive(self, context: RequestContext, environ: WSGIEnvironment) -> None:
+        if not self._open:
+            self._open = True
+            app = self._app
+            app.full_dispatch_request = self._answering(app.full_dispatch_request)  # type: ignore[method-assign]
+            app.handle_exception = self._answering(app.handle_exception)  # type: ignore[method-assign]
+        environ[self._key] = visit = _Visit()
+        pop = context.pop
+
+        def pop_and_leave(*args: Any) -> None:
+            vars(context).pop("pop", None)  # no circle is left
+            try:
+                pop(*args)
+            except BaseException as error:
+                visit.fail(error)
+                raise
+            if not visit.answered:
+                visit.leave(args[0] if args else None)
+
+        with suppress(AttributeError):
+            context.pop = pop_and_leave  # type: ignore[assignment, method-assign]
+
+    def _answering(self, answer: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of Flask that gives a response, which ends the visit when it is called."""
+
+        def answered(*args: Any) -> Any:
+            visit: _Visit | None = request.environ.get(self._key) if has_request_context() else None
+            if visit is None or not self._enters(visit, request.environ):
+                return answer(*args)
+            visit.response = answer(*args)
+            return visit
+
+        return answered
+
+    def _enters(self, visit: _Visit, environ: WSGIEnvironment) -> bool:
+        """Whether this is a request to be measured."""
+        if not visit.begun:
+            visit.begun = True
+            visit.exchange = self._middleware.enter(environ)
+            if visit.exchange is not None:
+                visit.exchange.started = visit.started
+                self._tell()
+        return visit.exchange is not None
+
+    def _tell(self) -> None:
+        if not self._tells:
+            return
+        self._tells = False
+        with suppress(Exception):  # a broken log handler must not reach the response
+            logger.warning(
+                "requests come to %r past its exporter, because its wsgi_app was taken before: they are "
+                "measured from Flask on, without what stands before it. Make the exporter first",
+                self._app.name,
+            )
+
+
+class _Visit:
+    """One request that came in here, from its context on; in the place of its response."""
+
+    exchange: Exchange | None = None
+    response: Any = None
+    begun = False
+    answered = False
+
+    def __init__(self) -> None:
+        self.started = perf_counter()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer as the response does, and measure it."""
+        exchange = self.exchange
+        assert exchange is not None  # noqa: S101  a visit that is not measured is no response
+        self.answered = True
+        exchange.start_response = start_response
+        try:
+            return exchange.take(self.response(environ, exchange.start))
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.response, name)
+
+    def fail(self, error: BaseException) -> None:
+        """An exception leaves the application."""
+        if self.exchange is not None:
+            self.exchange.fail(error)
+
+    def leave(self, error: BaseException | None) -> None:
+        """The context is at its end, and nobody has asked for the answer."""
+        if error is not None:
+            self.fail(error)
+        elif self.exchange is not None:  # a test asked Flask for a response, and no server did
+            self.exchange.untracked = True
+            self.exchange.record()

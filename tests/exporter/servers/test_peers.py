@@ -1,0 +1,83 @@
+"""Processes that share no directory: several are never silently wrong, and one is never refused."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.rig.deadline import eventually
+from tests.rig.network import free_ports
+from tests.rig.server import Server, started
+
+SERVED = """
+import os
+from a2wsgi import WSGIMiddleware
+from asgiref.wsgi import WsgiToAsgi
+from flask import Flask
+from exporter import FlaskExporter
+
+app = Flask("served")
+exporter = FlaskExporter(app)
+asgiref, a2wsgi = WsgiToAsgi(app), WSGIMiddleware(app)
+
+@app.get("/pid")
+def pid():
+    return str(os.getpid())
+"""
+SERVERS = {
+    "granian": "granian --interface wsgi --port {port} --workers {workers} served:app",
+    "uvicorn, asgiref": "uvicorn --port {port} --workers {workers} served:asgiref",
+    "uvicorn, a2wsgi": "uvicorn --port {port} --workers {workers} served:a2wsgi",
+    "uvicorn": "uvicorn --interface wsgi --port {port} --workers {workers} served:app",
+    "hypercorn": "hypercorn --bind 127.0.0.1:{port} --workers {workers} served:asgiref",
+    "gunicorn": "gunicorn --no-control-socket --bind 127.0.0.1:{port} --workers {workers} served:app",
+    "waitress": "waitress-serve --listen 127.0.0.1:{port} served:app",
+}
+
+
+@contextmanager
+def serving(directory: Path, name: str, workers: int, source: str = SERVED) -> Iterator[Server]:
+    """A server without a worker directory."""
+    (port,) = free_ports(1)
+    script, *options = SERVERS[name].format(port=port, workers=workers).split()
+    command = [str(Path(sys.executable).with_name(script)), *options]
+    with started(command, directory, source, PROMETHEUS_MULTIPROC_DIR="") as server:
+        server.port = port
+
+        def answers() -> bool:
+            with suppress(OSError):
+                return server.get("/health/live").status == 200
+            return False
+
+        eventually(answers, "an answer")
+        yield server
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_one_process_is_believed(name: str, tmp_path: Path) -> None:
+    with serving(tmp_path, name, workers=1) as server:
+        for _ in range(10):
+            server.get("/pid")
+
+        assert server.samples()['flask_http_request_total{method="GET",status="200"}'] == 10
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "waitress"])
+def test_two_processes_are_refused_as_soon_as_the_second_serves(name: str, tmp_path: Path) -> None:
+    with serving(tmp_path, name, workers=2) as server:
+        pids: set[str] = set()
+
+        def both() -> bool:
+            pids.add(server.get("/pid").text)
+            return len(pids) == 2
+
+        eventually(both, "both serve")
+
+        answers = [server.get("/metrics") for _ in range(8)]
+
+    assert {answer.status for answer in answers} == {500}
+    assert "set PROMETHEUS_MULTIPROC_DIR to a directory" in answers[0].text

@@ -1,0 +1,178 @@
+"""Other processes count as peers where a request could as well have come to them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.worker.peers import Peers
+
+MAYBE = {"wsgi.multiprocess": True}
+
+
+@contextmanager
+def child(action: Callable[[], object]) -> Iterator[None]:
+    """A forked process that has done this and lives until the end of the context."""
+    done, tell = os.pipe()
+    wait, end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(end)
+        try:
+            action()
+            os.write(tell, b"x")
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.close(wait)
+    try:
+        assert os.read(done, 1) == b"x"
+        yield
+    finally:
+        os.close(end)
+        os.close(done)
+        os.waitpid(pid, 0)
+
+
+@contextmanager
+def listener() -> Iterator[int]:
+    """The port of a socket that this process, and each that is forked from it, listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def environ(port: object, **variables: Any) -> dict[str, Any]:
+    return {"SERVER_PORT": str(port), **variables}
+
+
+def serve(port: object, application: str = "shop") -> Peers:
+    peers = Peers()
+    peers.join(environ(port), application)
+    return peers
+
+
+def test_two_processes_on_one_address_are_peers_while_both_live() -> None:
+    with listener() as port:
+        mine = serve(port)
+        assert not mine.present()
+        with child(lambda: serve(port)):
+            assert mine.present()
+        assert not mine.present()
+
+
+def test_the_second_process_knows_the_first() -> None:
+    with listener() as port, child(lambda: serve(port)):
+        assert serve(port).present()
+
+
+def test_a_forked_child_that_serves_nothing_is_no_peer() -> None:
+    """A shell, a job, the pool of a view: it has the socket too."""
+    with listener() as port:
+        mine = serve(port)
+        with child(lambda: None):
+            assert not mine.present()
+
+
+def test_a_child_forgets_what_its_parent_serves() -> None:
+    with listener() as port:
+        mine = serve(port)
+
+        def ask() -> None:
+            assert not mine.present()
+
+        with child(ask):
+            assert not mine.present()
+
+
+def test_another_application_on_the_address_is_no_peer() -> None:
+    with listener() as port:
+        mine = serve(port)
+        with child(lambda: serve(port, "admin")):
+            assert not mine.present()
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_the_same_application_on_another_address_is_no_peer(family: str, tmp_path: Path) -> None:
+    """Two instances behind a balancer, each asked for itself."""
+
+    def elsewhere() -> None:
+        server: socket.socket
+        if family == "tcp":
+            server = socket.create_server(("127.0.0.1", 0))
+            serve(server.getsockname()[1])
+        else:
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(str(tmp_path / "socket"))
+            server.listen()
+            os.close(mine_listens.fileno())
+            serve("unix")
+        server.detach()
+
+    with socket.create_server(("127.0.0.1", 0)) as mine_listens:
+        mine = serve(mine_listens.getsockname()[1])
+        with child(elsewhere):
+            assert not mine.present()
+
+
+@pytest.mark.parametrize("claim", ["", "80", "garbage", "9" * 30])
+def test_two_processes_on_one_unix_socket_are_peers_whatever_port_the_client_names(
+    claim: str, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        mine = serve(claim)
+        with child(lambda: serve("443")):
+            assert mine.present()
+
+
+def test_two_sockets_that_share_a_port_make_peers() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as server:
+        address = server.getsockname()
+        mine = serve(address[1])
+
+        def listen_too() -> None:
+            os.close(server.fileno())
+            socket.create_server(address, reuse_port=True).detach()
+            serve(address[1])
+
+        with child(listen_too):
+            assert mine.present()
+
+
+def test_children_of_one_parent_that_listen_nowhere_believe_their_server() -> None:
+    """NGINX Unit hands requests over in shared memory, and says that there may be several."""
+
+    def ask() -> None:
+        mine, several = Peers(), environ("80", **MAYBE)
+        mine.join(several, "shop")
+        assert mine.present()
+
+    def join() -> None:
+        Peers().join(environ("80", **MAYBE), "shop")
+
+    with child(join), child(ask):
+        pass
+
+
+@pytest.mark.parametrize("variables", [{}, MAYBE])
+def test_one_process_that_listens_nowhere_is_alone(variables: dict[str, Any]) -> None:
+    """Whatever its server says: ASGI bridges say that there may be several, always."""
+    mine = Peers()
+    mine.join(environ("80", **variables), "shop")
+
+    assert not mine.present()
+
+
+def test_processes_of_one_request_each_are_many() -> None:
+    mine = Peers()
+    mine.join(environ("80", **{"wsgi.run_once": True}), "shop")
+
+    assert mine.present()
