@@ -23,3 +23,6 @@ if uwsgi.worker_id() == 0:
         prefork.start(uwsgi.numproc)
     except RuntimeError as error:  # uWSGI would print any other exception and go on
         sys.exit(f"exporter.uwsgi: {error}")
+    from exporter.worker.worker import serve_with
+
+    serve_with(uwsgi.cores)

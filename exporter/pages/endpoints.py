@@ -20,7 +20,7 @@ class OwnEndpoints:
         self._url_map = url_map
         self._complete = False
         self.paths: set[str] = set()
-        """Paths whose requests are all the exporter's; the rule tells of shared ones, and of other spellings."""
+        """Paths that are the exporter's alone; of shared ones, and of other spellings, the rule tells."""
 
     @contextmanager
     def registering(self) -> Iterator[None]:

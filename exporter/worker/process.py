@@ -9,8 +9,8 @@ import gc
 import math
 import os
 import sys
-import threading
 import time
+import weakref
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -38,12 +38,8 @@ class ProcessMetrics:
     """The families `flask_worker_*` of one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._threads = Gauge(
-            "flask_worker_threads",
-            "Threads that serve requests",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
+        self._registry = weakref.ref(registry)  # which knows the worker that holds these
+        self._threads: Gauge | None = None
         self.busy = Gauge(
             "flask_worker_threads_busy",
             "Threads that serve a request right now",
@@ -75,8 +71,20 @@ class ProcessMetrics:
         self._gc_counted = _collections.seconds
 
     def refresh(self, threads: int) -> None:
-        """Tell what the process uses now; `threads` is its capacity, or 0 where nobody has told it."""
-        self._threads.set(threads or threading.active_count())
+        """Tell what the process uses now; `threads` is its capacity, or 0 where nobody has told it.
+
+        Then it has no series: Python knows too few threads of some servers, and too many of others.
+        """
+        registry = self._registry()
+        if threads and registry is not None:
+            if self._threads is None:
+                self._threads = Gauge(
+                    "flask_worker_threads",
+                    "Threads that serve requests",
+                    multiprocess_mode="livesum",
+                    registry=registry,
+                )
+            self._threads.set(threads)
         self._memory.set(_resident_bytes())
         cpu = time.process_time()
         self._cpu.inc(max(cpu - self._cpu_counted, 0.0))

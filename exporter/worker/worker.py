@@ -31,10 +31,15 @@ _threads = 0
 _by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Worker] = weakref.WeakKeyDictionary()
 
 
-def serve(threads: int) -> None:
-    """Tell that this process serves requests from now on, and in how many threads: its capacity."""
+def serve_with(threads: int) -> None:
+    """Tell in how many threads this process, and each that it forks, can serve requests."""
     global _threads
     _threads = threads
+
+
+def serve(threads: int) -> None:
+    """Tell that this process serves requests from now on, and in how many threads."""
+    serve_with(threads)
     for worker in list(_by_registry.values()):
         worker.start()
 

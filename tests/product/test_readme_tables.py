@@ -37,8 +37,9 @@ def test_urls() -> None:
     assert {f"<http://127.0.0.1:{port}>" for port in published} == {url for _, url, _ in table("Start")}
 
 
-def test_metrics(app: Flask) -> None:
+def test_metrics(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name, type and labels of every family of the exporter."""
+    monkeypatch.setattr("exporter.worker.worker._threads", 8)
     client = app.test_client()
     for path in ("/orders", "/test/error", "/test/stream"):
         client.get(path, buffered=False).close()

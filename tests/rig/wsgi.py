@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from werkzeug.test import create_environ
 
 from exporter import FlaskExporter
+from exporter.worker.worker import serve_with
 
 RULE = "/orders/<int:number>"
 """The rule of `application`."""
@@ -85,13 +86,16 @@ def call(
 
 def exposition() -> str:
     """The exposition of an application that has met an order, an error and somebody who left."""
+    serve_with(8)
     app, exporter = application()
     exporter.health_check("database")(lambda: True)
     app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
     call(app, "/orders/7")
     call(app, "/orders/7", take=0)
     call(app, "/boom")
-    return call(app, "/metrics").body.decode()
+    text = call(app, "/metrics").body.decode()
+    serve_with(0)
+    return text
 
 
 def counted(exporter: FlaskExporter, name: str) -> dict[tuple[str, ...], float]:

@@ -82,10 +82,11 @@ ORDERS = (
 @pytest.mark.parametrize("options", [[], ["--lazy-apps"]], ids=["application before the fork", "lazy-apps"])
 def test_uwsgi(options: list[str], tmp_path: Path) -> None:
     """Its workers share the directory; a scrape folds one that was killed."""
-    with started(uwsgi(*options), tmp_path) as server:
+    with started(uwsgi("--threads", "2", *options), tmp_path) as server:
         master = ready(server)
         workers = [int(master.get("/orders/1").text) for _ in range(12)]
         assert master.samples()[ORDERS] == 12.0
+        assert master.samples()["flask_worker_threads"] == 2.0 * len(set(workers))
 
         os.kill(workers[0], signal.SIGKILL)
         eventually(lambda: re.search("Respawned uWSGI worker", master.text()), "another worker")
