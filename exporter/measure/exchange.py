@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 from werkzeug.wsgi import ClosingIterator
 
@@ -219,18 +220,34 @@ class Exchange(Observation):
     def watch_close(self, body: Any) -> Iterable[bytes]:
         """The body as it is, recorded when it is closed: wrapped, the server would not call sendfile."""
         self.response_size = self.expected or 0
-        close = getattr(body, "close", None)
-
-        def close_and_record() -> None:
-            try:
-                if close is not None:
-                    close()
-            finally:
-                if not self.recorded:
-                    self.record()
-
         try:
-            body.close = close_and_record
+            body.close = _Close(self, body)
         except (AttributeError, TypeError):  # a server's own type that takes no attributes
             self.record()
         return body  # type: ignore[no-any-return]
+
+
+class _Close:
+    """The `close()` of a server's file wrapper, after which its exchange is recorded.
+
+    A middleware outside that is a generator calls none; then the wrapper goes at the end of its iteration.
+    """
+
+    def __init__(self, exchange: Exchange, body: Any) -> None:
+        self._exchange = exchange
+        close = getattr(body, "close", None)
+        if getattr(close, "__self__", None) is body:
+            close = WeakMethod(close)  # which must not keep the body, and with it this object
+        self._close = close
+
+    def __call__(self) -> None:
+        close = self._close() if isinstance(self._close, WeakMethod) else self._close
+        try:
+            if close is not None:
+                close()
+        finally:
+            self.__del__()
+
+    def __del__(self) -> None:
+        if not self._exchange.recorded:
+            self._exchange.record()

@@ -290,6 +290,37 @@ def test_a_file_that_the_server_sends_itself_stays_the_servers_own_type(
     assert counts.response_sizes == {("GET", "/download"): 10}
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_file_behind_a_middleware_that_is_a_generator_is_recorded_though_nobody_closes_it(
+    whole: bool,
+) -> None:
+    class Own:
+        """Another server's, which closes the file itself."""
+
+        def __init__(self, file: io.BytesIO, size: int = 5) -> None:
+            self.chunks = iter(lambda: file.read(size), b"")
+            self.file = file
+
+        def __iter__(self) -> Iterator[bytes]:
+            return self.chunks
+
+        def close(self) -> None:
+            self.file.close()
+
+    app, exporter = application()
+    app.add_url_rule("/download", "download", lambda: send_file(io.BytesIO(b"0123456789"), "text/plain"))
+
+    def passing(variables: Any, start_response: Any) -> Iterator[bytes]:
+        yield from app(variables, start_response)
+
+    for wrapper in (FileWrapper, Own):
+        call(passing, "/download", variables={"wsgi.file_wrapper": wrapper}, take=None if whole else 1)
+
+    counts = Counts(exporter)
+    assert counts.durations == {("GET", "/download", "200"): 2}
+    assert (counts.in_progress, counts.failures) == ({}, {})
+
+
 def test_a_servers_own_type_without_attributes_is_recorded_as_it_leaves(
     download: tuple[Flask, FlaskExporter],
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -311,6 +313,20 @@ def test_the_path_of_a_request_is_that_of_the_client(path: str, variables: dict[
     assert [recorded.path for recorded in exporter.core.recorder.read()] == [
         variables.get("SCRIPT_NAME", "") + path
     ]
+
+
+def test_the_request_log_has_the_path_of_the_client_too(tmp_path: Path) -> None:
+    mounted = Flask("mounted")
+    mounted.add_url_rule("/orders", "show", lambda: "orders")
+    app, exporter = application(
+        wrap=lambda wsgi_app: DispatcherMiddleware(wsgi_app, {"/shop": mounted}),
+        request_log=str(tmp_path / "log"),
+    )
+
+    call(app, "/shop/orders")
+    exporter.core.request_log.close()
+
+    assert json.loads((tmp_path / "log").read_text())["path"] == "/shop/orders"
 
 
 # In progress, sizes, queue
