@@ -37,12 +37,13 @@ class BackDoor:
         self._key = f"exporter.visit.{id(self)}"
         self._open = False
         self._tells = tell
-        request_context, saw = app.request_context, middleware.saw
+        request_context, key, outcomes = app.request_context, middleware.key, middleware.outcomes
 
         def watched(environ: WSGIEnvironment) -> RequestContext:
             # Flask's first step with each request: 0.1 µs. Tests and shells ask for contexts, too.
             context = request_context(environ)
-            if not saw(environ):
+            exchange = environ.get(key)
+            if (exchange is None or exchange.outcomes is not outcomes) and not middleware.passed(environ):
                 self._receive(context, environ)
             return context
 

@@ -48,8 +48,8 @@ class Middleware:
         """
         self._wsgi_app = wsgi_app
         self._instruments = instruments
-        self._outcomes = outcomes
-        self._key = key
+        self.outcomes = outcomes
+        self.key = key
         self._own_paths = own_paths
         self._begin = begin
         self._beginning = forks.Lock()
@@ -72,7 +72,7 @@ class Middleware:
 
     def enter(self, environ: WSGIEnvironment) -> Exchange | None:
         """Begin to measure a request; None where it is not to be measured, or is already."""
-        key = self._key
+        key = self.key
         path = environ.get("PATH_INFO", "")
         if (
             (not self._ready and not self._start(environ))
@@ -84,7 +84,7 @@ class Middleware:
             return None
         environ[key] = exchange = Exchange()
         exchange.started = perf_counter()
-        exchange.outcomes = self._outcomes
+        exchange.outcomes = self.outcomes
         exchange.environ = environ
         exchange.script_name = environ.get("SCRIPT_NAME", "")
         exchange.path_info = path
@@ -101,10 +101,9 @@ class Middleware:
                 self._queued(environ)
         return exchange
 
-    def saw(self, environ: WSGIEnvironment) -> bool:
-        """Whether this request has come through here, to be measured or not."""
-        exchange = environ.get(self._key)
-        return (exchange is not None and exchange.outcomes is self._outcomes) or environ.get(PASSED) is self
+    def passed(self, environ: WSGIEnvironment) -> bool:
+        """Whether this request has come through here and is not to be measured."""
+        return environ.get(PASSED) is self
 
     def after_fork(self) -> None:
         """Get ready anew."""
@@ -112,7 +111,7 @@ class Middleware:
 
     def _start(self, environ: WSGIEnvironment) -> bool:
         """Get ready for the first request of this process; False where that fails, to be tried again."""
-        outcomes = self._outcomes
+        outcomes = self.outcomes
         with self._beginning:
             if not self._ready:
                 try:
@@ -130,7 +129,7 @@ class Middleware:
 
         The environ may have been copied on the way. A request that a view makes itself has another path.
         """
-        exchange: Exchange = environ[self._key]
+        exchange: Exchange = environ[self.key]
         if exchange.recorded or exchange.outcomes.instruments is not self._instruments:
             return False
         if exchange.environ is not environ:
@@ -158,4 +157,4 @@ class Middleware:
                 seconds /= 1e3
             self._instruments.queued(min(max(time() - seconds, 0.0), 60.0))
         except Exception as error:
-            self._outcomes.failures.count("middleware", error)
+            self.outcomes.failures.count("middleware", error)
