@@ -6,7 +6,6 @@ the application without its measurement. What Flask does for each request can st
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import perf_counter
@@ -16,12 +15,11 @@ from flask import Flask, has_request_context, request
 
 from exporter.measure.exchange import Exchange
 from exporter.measure.middleware import Middleware
+from exporter.worker.failures import logger
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask.ctx import RequestContext
-
-logger = logging.getLogger("exporter")
 
 
 class BackDoor:

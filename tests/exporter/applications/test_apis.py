@@ -99,4 +99,4 @@ def test_client_errors_leave_the_service_healthy(extension: Any) -> None:
         call(app, "/item", "PUT")
         call(app, "/item")
 
-    assert call(app, "/health").body.startswith(b'{"status":"healthy"')
+    assert b'"status":"healthy"' in call(app, "/health").body

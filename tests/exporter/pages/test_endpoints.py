@@ -107,7 +107,7 @@ def test_a_route_on_another_subdomain_does_not_take_ours_away(subdomain: str) ->
     app.config["SERVER_NAME"] = "shop.test"
     app.add_url_rule("/health", "mine", lambda **_: "mine", subdomain=subdomain)
 
-    assert call(app, "/health", variables={"HTTP_HOST": "shop.test"}).body.startswith(b'{"status":"healthy"')
+    assert b'"status":"healthy"' in call(app, "/health", variables={"HTTP_HOST": "shop.test"}).body
     assert call(app, "/health", variables={"HTTP_HOST": "api.shop.test"}).body == b"mine"
     assert counted(exporter, "flask_http_request_duration_seconds_count") == {("GET", "/health", "200"): 1}
 
