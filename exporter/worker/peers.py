@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import forks
+from exporter.posix import fcntl
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -76,9 +77,7 @@ _file = _File()
 
 def _lock(at: int) -> bool:
     """Hold the lock on this byte; whether somebody else holds one, too."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where no server forks
+    if fcntl is None:  # Windows, where no server forks
         return False
     descriptor = _file.descriptor
     fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, at)
