@@ -80,7 +80,9 @@ class ExtendedMetrics(Metrics):
         """Raises ValueError if the registry has one of the names already."""
         super().__init__(registry, shape)
         prefix, group = shape.prefix, shape.group
-        by_endpoint = ("method", group, *shape.extra)
+        sizes = partial(
+            Histogram, labelnames=("method", group, *shape.extra), buckets=SIZE_BUCKETS, registry=registry
+        )
         self.errors = Counter(
             f"{prefix}http_request_errors_total",
             "Responses of 400 or more and exceptions, handled or not, by the error's type",
@@ -93,20 +95,8 @@ class ExtendedMetrics(Metrics):
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self.request_size = Histogram(
-            f"{prefix}http_request_size_bytes",
-            "Size of request bodies",
-            by_endpoint,
-            buckets=SIZE_BUCKETS,
-            registry=registry,
-        )
-        self.response_size = Histogram(
-            f"{prefix}http_response_size_bytes",
-            "Size of response bodies",
-            by_endpoint,
-            buckets=SIZE_BUCKETS,
-            registry=registry,
-        )
+        self.request_size = sizes(f"{prefix}http_request_size_bytes", "Size of request bodies")
+        self.response_size = sizes(f"{prefix}http_response_size_bytes", "Size of response bodies")
         self.queue = Histogram(
             f"{prefix}http_request_queue_seconds",
             "Time from a declared proxy's X-Request-Start until the application took the request",

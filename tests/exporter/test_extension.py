@@ -94,6 +94,13 @@ def test_one_application_twice_raises_and_says_what_to_do() -> None:
     assert app.extensions["flask_exporter"].exporter is exporter
 
 
+@pytest.mark.parametrize("wrong", [Blueprint("pages", __name__), "orders", Flask])
+def test_what_is_no_application_is_refused_with_the_remedy(wrong: Any) -> None:
+    """The parent class takes a blueprint; whoever comes from there is told what to give."""
+    with pytest.raises(TypeError, match="Flask"):
+        FlaskExporter(wrong, registry=CollectorRegistry())
+
+
 def test_other_labels_on_the_same_registry_raise_and_say_what_to_do() -> None:
     _, exporter = application()
 
