@@ -24,8 +24,8 @@ from exporter.scrape.exemplars import Observed, of_requests
 from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource, NativeCounts, RegistrySource, Source
 from exporter.settings import Settings
+from exporter.store import workerfile
 from exporter.store.directory import WorkerDirectory, shared_path
-from exporter.store.workerfile import WorkerFile
 from exporter.worker.facts import Facts
 from exporter.worker.failures import logger
 from exporter.worker.flightrecorder import FlightRecorder
@@ -67,7 +67,7 @@ class Core:
         path = shared_path()
         self.directory = path and WorkerDirectory(path, settings.max_series, self._fold_failed)
         self.recorder = FlightRecorder(settings.recent if settings.extended else 0, path)
-        self.request_log = RequestLog(settings)
+        self.request_log = RequestLog(settings, self._record_lost)
         self.checks = Checks(context)
         self.health = Health(self.checks, Vitals(self.window, self.uptime, draining), self.access, settings)
         self._registry = registry
@@ -81,8 +81,9 @@ class Core:
     def worker(self) -> Worker:
         """What this process keeps for the registry."""
         path = self.directory.path if self.directory else None
-        worker = Worker.of(self._registry, path, lambda: WorkerFile.refused)
+        worker = Worker.of(self._registry, path, workerfile if self.directory else None)
         worker.live.add(self.checks, self._facts)
+        worker.moves.append(self.recorder.after_fork)
         return worker
 
     def renew(self) -> None:
@@ -177,7 +178,7 @@ class Core:
 
     def uptime(self) -> float:
         """Seconds since the service started."""
-        return time.time() - self.recorder.started()
+        return time.monotonic() - self.recorder.started()
 
     def _declare(self, shape: Shape, first: bool) -> Instruments:
         max_series = self.settings.max_series
@@ -197,8 +198,13 @@ class Core:
         return instruments
 
     def _exemplars(self) -> Iterable[Observed]:
+        try:
+            requests = self.recorder.read()
+        except Exception as error:  # a scrape without exemplars is better than none
+            self.worker.failures.count("recent", error)
+            requests = []
         return of_requests(
-            self.recorder.read(),
+            requests,
             durations=f"{self._prefix}http_request_duration_seconds",
             errors=f"{self._prefix}http_request_errors",
             group=self._group,
@@ -222,11 +228,16 @@ class Core:
         return counts
 
     def _problem(self) -> str:
+        if self.directory and workerfile.is_shut_out():
+            return f"This worker cannot write into PROMETHEUS_MULTIPROC_DIR: {workerfile.error()}"
         try:
             return UNSHARED if self._peers.present() else ""
         except OSError as error:
             self.worker.failures.count("scrape", error)
             return ""
+
+    def _record_lost(self, error: BaseException) -> None:
+        self.worker.note("request_log", error)
 
     def _fold_failed(self, error: BaseException) -> None:
         self.worker.failures.count("fold", error)

@@ -95,11 +95,11 @@ def give_up(descriptor: int) -> None:
 
 
 @contextmanager
-def held(descriptor: int) -> Iterator[None]:
+def held(descriptor: int) -> Iterator[int]:
     """Keep the descriptor inside the context, and close it at the end."""
     keep(descriptor)
     try:
-        yield
+        yield descriptor
     finally:
         give_up(descriptor)
 

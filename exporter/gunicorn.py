@@ -20,6 +20,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -47,6 +48,8 @@ __all__ = [
 
 # Between the death of a listener and its successor's first answer (s): it could die at once, again and again.
 _LISTENER_PAUSE = 0.5
+# How long the master waits for the listener after each of the two signals that end it (s).
+_LISTENER_END = 2.0
 
 
 class _Master:
@@ -120,12 +123,22 @@ def on_exit(server: Any) -> None:  # noqa: ARG001  gunicorn's signature
     """Stop the listener, whose last scrapes saw the drain."""
     listener, _master.listener_pid = _master.listener_pid, 0
     if listener:
-        with suppress(ProcessLookupError, ChildProcessError):  # old gunicorns wait for it themselves
-            os.kill(listener, signal.SIGTERM)
-            os.waitpid(listener, 0)
+        _end(listener)
     if _master.directory is not None:
         with suppress(OSError):  # there, one worker's end can interrupt the folding of another
             _master.directory.sweep()
+
+
+def _end(pid: int) -> None:
+    """End a child, by force if it does not obey: it may be frozen."""
+    with suppress(ProcessLookupError, ChildProcessError):  # old gunicorns wait for it themselves
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            os.kill(pid, number)
+            deadline = time.monotonic() + _LISTENER_END
+            while time.monotonic() < deadline:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    return
+                time.sleep(0.01)
 
 
 def _prepare(server: Any, workers: int) -> None:
@@ -140,18 +153,20 @@ def _prepare(server: Any, workers: int) -> None:
     owner = server.cfg.uid, server.cfg.gid
     directory = prefork.start(workers, keep=upgrade, owner=owner, max_series=settings.max_series)
     if settings.listen:
-        _master.listener = _listener(settings, directory, bind=not upgrade)
+        _master.listener = _listener(settings, directory, owner, bind=not upgrade)
     _master.settings, _master.directory = settings, directory
 
 
-def _listener(settings: Settings, directory: WorkerDirectory | None, *, bind: bool) -> Listener:
+def _listener(
+    settings: Settings, directory: WorkerDirectory | None, owner: tuple[int, int], *, bind: bool
+) -> Listener:
     if directory is None:
         raise RuntimeError(
             f"EXPORTER_LISTEN is served by a process that reads the worker files: set {DIRECTORY} too"
         )
     from exporter.pages.listener import Listener
 
-    listener = Listener(settings, directory)
+    listener = Listener(settings, directory, owner)
     if bind:
         try:
             listener.bind()

@@ -99,6 +99,9 @@ class Cells:
         for value in values:
             value.get()  # the first call after a fork opens this process's own files
         file = values[0]._file  # the same for all of them; it may have grown for the last one
+        for value in values:
+            if value._key not in file._positions:  # there was no place for it; maybe there is now
+                file.write_value(value._key, value._value, value._timestamp)
         if not all(value._key in file._positions for value in values):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file._fname)
         view = self._views.get(file._m)

@@ -49,6 +49,7 @@ class Instruments:
         self.followers: weakref.WeakSet[forks.Forgetful] = weakref.WeakSet()
         """Who keeps recorders, and forgets them as after a fork."""
         metrics.when_cleared(self.begin_anew)
+        worker.moves.append(self.move)
         forks.forget(self)
 
     def begin(self) -> None:
@@ -109,12 +110,16 @@ class Instruments:
         self._cap.clear()
         self._total_cap.clear()
 
+    def move(self) -> None:
+        """Forget where the values have been: this process has other files now."""
+        self.cells.restore()
+        self.forget()
+
     def after_fork(self) -> None:
         """Forget where the parent process keeps its values."""
         self.lock = self.worker.lock
         self._building = threading.RLock()
-        self.cells.restore()
-        self.forget()
+        self.move()
 
     def _build(self, labels: LabelSet) -> Recorder:
         return plain_recorder(self.lock, *self._common(labels))
@@ -164,16 +169,15 @@ class ExtendedInstruments(Instruments):
         """Claim the slots and the gauges of this process."""
         if self._ready:
             return
+        self.slots = self.worker.slots if self._first else Slots(None)
+        self._find_gauges()
+        self._ready = True
+
+    def _find_gauges(self) -> None:
         in_progress = self.cells.single(self.metrics.in_progress)
-        if self._first:
-            self.slots = self.worker.slots
-            busy = self.cells.single(self.worker.busy)
-        else:
-            self.slots = Slots(None)
-            busy = Cell(None, [0.0], 0)
+        busy = self.cells.single(self.worker.busy) if self._first else Cell(None, [0.0], 0)
         self._in_progress = InProgress(in_progress.doubles, in_progress.index, busy.doubles, busy.index)
         self.count_in_progress = counter_in_progress(self.lock, self._in_progress)
-        self._ready = True
 
     def error(self, observation: Observation, group: str) -> None:
         """Count what went wrong with a recorded request: an error, an exception, a client that left."""
@@ -208,10 +212,18 @@ class ExtendedInstruments(Instruments):
         if self.natives is not None:
             self.natives.clear()
 
+    def move(self) -> None:
+        """Forget where the values have been: this process has other files now."""
+        super().move()
+        if self.natives is not None:
+            self.natives.clear()
+        if self._ready:
+            self._find_gauges()
+
     def after_fork(self) -> None:
         """Forget where the parent process keeps its values."""
-        super().after_fork()
         self._ready = False
+        super().after_fork()
 
     def _error_cell(self, key: LabelSet, own: bool) -> Cell:
         with self._building:

@@ -18,6 +18,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from exporter import guard
 from exporter.pages.access import Access
 from exporter.pages.answers import as_text
 from exporter.pages.metrics import MetricsPage
@@ -32,14 +33,22 @@ if TYPE_CHECKING:
 
 _PARENT_INTERVAL = 0.5
 _BIND_INTERVAL = 0.2
+_ACCEPT_PAUSE = 0.1
+# Scrapers are few, and done in less than a second: what takes longer, or comes in crowds, is no scraper.
+_CONNECTIONS = 32
+_CONNECTION_SECONDS = 10
 
 
 class Listener:
     """Serves the metrics of a worker directory on `settings.listen`."""
 
-    def __init__(self, settings: Settings, directory: WorkerDirectory) -> None:
+    def __init__(
+        self, settings: Settings, directory: WorkerDirectory, owner: tuple[int, int] | None = None
+    ) -> None:
+        """`owner` is the (uid, gid) of the workers, whose rights are all that it keeps once it listens."""
         assert settings.listen is not None  # noqa: S101  the caller has asked
         self._address = settings.listen
+        self._owner = owner
         self._application = _Application(settings, directory)
         self._server: _Server | None = None
 
@@ -70,6 +79,7 @@ class Listener:
             if os.getppid() != parent:
                 return
             time.sleep(_BIND_INTERVAL)
+        guard.become(self._owner)
         server.parent = parent
         with suppress(_ParentGoneError):
             server.serve_forever(_PARENT_INTERVAL)
@@ -103,12 +113,16 @@ class _Application:
         self._page = MetricsPage(Exposition(DirectorySource(directory, [facts])), Access(settings))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == self._path:
+        method = environ["REQUEST_METHOD"]
+        if method not in ("GET", "HEAD"):
+            status, headers, body = as_text("Metrics are read with GET", 405, [("Allow", "GET, HEAD")])
+        elif environ["PATH_INFO"] == self._path:
             status, headers, body = self._page.answer(environ)
         else:
             status, headers, body = as_text(f"Metrics are at {self._path}", 404)
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-        return [body]
+        length = ("Content-Length", str(len(body)))
+        start_response(f"{status} {HTTPStatus(status).phrase}", [*headers, length])
+        return [] if method == "HEAD" else [body]
 
 
 class _ParentGoneError(Exception):
@@ -116,12 +130,15 @@ class _ParentGoneError(Exception):
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """Has a thread for each connection, and never many of them, nor any for long."""
+
     daemon_threads = True
     parent = 0
 
     def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
+        self._since: dict[socket.socket, float] = {}  # the beginning of each connection, the oldest first
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
@@ -130,13 +147,49 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection; an old one has to go for it where there are many."""
+        try:
+            connection, address = super().get_request()
+        except OSError:  # no descriptors: without a pause it would be asked for again at once
+            time.sleep(_ACCEPT_PAUSE)
+            raise
+        while len(self._since) >= _CONNECTIONS:
+            self._cut(next(iter(self._since)))
+        self._since[connection] = time.monotonic()
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        """Called by the thread of a connection at its end."""
+        self._since.pop(request, None)
+        super().shutdown_request(request)
+
     def service_actions(self) -> None:
+        """Called twice a second: cut what has lasted too long; end with the parent."""
         if os.getppid() != self.parent:
             raise _ParentGoneError
+        oldest = time.monotonic() - _CONNECTION_SECONDS
+        for connection, since in list(self._since.items()):
+            if since < oldest:
+                self._cut(connection)
+
+    def _cut(self, connection: socket.socket) -> None:
+        self._since.pop(connection, None)
+        with suppress(OSError):  # its thread may have closed it
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left, or was cut off, is worth no traceback."""
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = 10  # seconds, for a client that sends nothing
+    timeout = _CONNECTION_SECONDS  # for each wait of a client that sends nothing
+
+    def get_environ(self) -> dict[str, Any]:
+        """Without the headers whose names have an underscore: they would pass for those with a hyphen."""
+        for name in {name for name in self.headers if "_" in name}:
+            del self.headers[name]
+        return super().get_environ()
 
     def log_message(self, *args: Any) -> None:
         """A line for each scrape would drown the server's own."""

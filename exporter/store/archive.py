@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -96,28 +95,6 @@ def load(content: bytes) -> Archive:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptFileError(f"archive: {error}") from None
     return archive
-
-
-def read(path: str) -> Archive:
-    """The archive at `path`, empty where there is none; raises CorruptFileError."""
-    try:
-        with open(path, "rb") as file:
-            return load(file.read())
-    except FileNotFoundError:
-        return Archive()
-
-
-def write(path: str, archive: Archive) -> None:
-    """Put the archive in place at once and whole; raises OSError, with the old one untouched."""
-    temporary = path + ".tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(archive.dump())
-        os.rename(temporary, path)
-    except OSError:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
 
 
 def add(partials: list[float], value: float) -> None:

@@ -17,7 +17,7 @@ from exporter.merge.series import Labels, Series
 from exporter.store.archive import Archive, add
 
 # The families of requests under any prefix. What users declare themselves is their own affair.
-_REQUESTS = re.compile(r"(.+_)?http_(request|response|client)(_.+)?")
+_REQUESTS = re.compile(r"(?:\A|(?<=._))http_(?:request|response|client)(?:_.|\Z)", re.DOTALL)
 
 LabelSet = tuple[str, Labels]
 
@@ -48,7 +48,7 @@ def bound(
         excess = [
             (labels, keys)
             for family, sets in families.items()
-            if len(sets) > limit and _REQUESTS.fullmatch(family)
+            if len(sets) > limit and _REQUESTS.search(family)
             for labels, keys in list(sets.items())[limit:]
             if not _is_coarse(dict(labels[1]))
         ]

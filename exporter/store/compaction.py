@@ -7,18 +7,18 @@ archive lists, so a compactor may be killed between any two steps.
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from contextlib import suppress
 
+from exporter import forks
 from exporter.merge.format import CorruptFileError
 from exporter.merge.merge import Merge
 from exporter.posix import fcntl
-from exporter.store import archive, cap
+from exporter.store import cap
 from exporter.store.archive import Archive
 from exporter.store.contents import Contents, has_unlocked_writer
-from exporter.store.files import ARCHIVE, CORRUPT, DEAD, File, Files
+from exporter.store.files import ARCHIVE, CORRUPT, DEAD, TEMPORARY, File, Files
 
 _KEEP_CORRUPT = 10
 # A worker file that a living process has locked, that is gone, or that belongs to somebody else.
@@ -38,8 +38,9 @@ class Compaction:
     def __call__(self, ended: int | None) -> None:
         """Compact; `ended` is the id of a process that is known to be dead. Raises OSError (disk full)."""
         files = self._files
+        files.unlink([TEMPORARY])  # of a compactor that was killed
         try:
-            total = archive.read(files.at(ARCHIVE))
+            total = self._contents.archive()
             self._merge.archived(total.series, total.created)
         except CorruptFileError:
             self._set_aside(ARCHIVE)
@@ -47,7 +48,7 @@ class Compaction:
         files.unlink(total.folded)
         folded = []
         for file in files.worker_files():
-            with suppress(*_NOT_OURS), files.opened(file) as descriptor:
+            with suppress(*_NOT_OURS), forks.held(files.opened(file.name)) as descriptor:
                 # Held until the file has its new name: a process that has just made it must find it gone.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 living = file.pid != ended and has_unlocked_writer(file, descriptor)
@@ -65,13 +66,16 @@ class Compaction:
             archived = self._merge.archived(total.series, total.created)
             cap.bound(total, archived, self._max_series, self._label_sets_of_the_living)
             total.folded = folded
-            archive.write(files.at(ARCHIVE), total)
+            files.replace(ARCHIVE, total.dump())
             files.unlink(folded)
 
     def _label_sets_of_the_living(self) -> set[cap.LabelSet]:
         contents = []
         for file in self._files.worker_files():
-            with suppress(CorruptFileError, OSError), self._files.opened(file) as descriptor:
+            with (
+                suppress(CorruptFileError, FileNotFoundError, PermissionError),
+                forks.held(self._files.opened(file.name)) as descriptor,
+            ):
                 if not file.dead:
                     contents.append(self._contents.of(file, descriptor, living=True))
         return cap.label_sets(contents)
@@ -81,10 +85,10 @@ class Compaction:
         if file.dead:
             return file.name
         name = f"{DEAD}{file.name}~{uuid.uuid4().hex}"
-        os.rename(self._files.at(file.name), self._files.at(name))
+        self._files.rename(file.name, name)
         return name
 
     def _set_aside(self, name: str) -> None:
-        os.rename(self._files.at(name), self._files.at(f"{CORRUPT}{time.time_ns():020d}-{name}"))
+        self._files.rename(name, f"{CORRUPT}{time.time_ns():020d}-{name}")
         corrupt = sorted(name for name in self._files.names() if name.startswith(CORRUPT))
         self._files.unlink(corrupt[:-_KEEP_CORRUPT])

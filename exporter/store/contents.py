@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import NamedTuple
 
+from exporter import forks, guard
 from exporter.merge.format import CorruptFileError, promises_lock
 from exporter.merge.merge import Merge
 from exporter.merge.plan import Content
 from exporter.posix import fcntl
 from exporter.store import archive, workerfile
+from exporter.store.archive import Archive
 from exporter.store.files import ARCHIVE, File, Files
 
 # A plain prometheus_client process creates its file and fills in the header within microseconds.
@@ -46,11 +49,11 @@ class Contents:
                 if file.name in folded:
                     continue
                 try:
-                    with self._files.opened(file) as descriptor:
+                    with forks.held(self._files.opened(file.name)) as descriptor:
                         content = self.of(file, descriptor, self._living(file, descriptor))
                 except CorruptFileError:
                     untidy = True
-                except OSError:
+                except (FileNotFoundError, PermissionError):
                     continue  # not ours to read, or gone: mark_process_dead() takes no lock
                 else:
                     contents.append(content)
@@ -60,26 +63,38 @@ class Contents:
 
     def of(self, file: File, descriptor: int, living: bool) -> Content:
         """The content of an open file; raises CorruptFileError."""
-        stat = os.fstat(descriptor)
-        data = workerfile.read(descriptor, self._merge.expected(stat))
+        status = os.fstat(descriptor)
+        data = workerfile.read(descriptor, self._merge.expected(status))
         if not any(data) and not living:
             raise CorruptFileError("empty")
-        return self._merge.content(file.stem, str(file.pid), living, stat, data)
+        return self._merge.content(file.stem, str(file.pid), living, status, data)
+
+    def archive(self) -> Archive:
+        """The archive, empty where there is none; raises CorruptFileError."""
+        if not self._has_archive():
+            return Archive()
+        with forks.held(self._files.opened(ARCHIVE)) as descriptor:
+            return archive.load(guard.content(descriptor, os.fstat(descriptor).st_size))
+
+    def _has_archive(self) -> os.stat_result | None:
+        """The status of the archive; raises CorruptFileError where something else has its name."""
+        try:
+            status = os.stat(ARCHIVE, dir_fd=self._files.directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise CorruptFileError("the archive is no regular file")
+        return status
 
     def _read_archive(self) -> tuple[list[Content], frozenset[str]]:
-        path = self._files.at(ARCHIVE)
-        try:
-            stat = os.stat(path)
-        except FileNotFoundError:
+        status = self._has_archive()
+        if status is None:
             return [], frozenset()
-        version = stat.st_ino, stat.st_mtime_ns
+        version = status.st_ino, status.st_mtime_ns
         if self._archive is None or self._archive[0] != version:
-            total = archive.read(path)
-            self._archive = (
-                version,
-                self._merge.archived(total.series, total.created),
-                frozenset(total.folded),
-            )
+            total = self.archive()
+            archived = self._merge.archived(total.series, total.created)
+            self._archive = version, archived, frozenset(total.folded)
         return self._archive[1], self._archive[2]
 
     @staticmethod

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
 from prometheus_client import values
 
+from exporter import forks, guard
 from exporter.merge.merge import Merge
 from exporter.merge.plan import Content, Merged
 from exporter.posix import fcntl
@@ -22,9 +22,10 @@ from exporter.settings import DIRECTORY, worker_directory
 from exporter.store import master, workerfile
 from exporter.store.compaction import Compaction
 from exporter.store.contents import Contents
-from exporter.store.files import ARCHIVE, CORRUPT, File, Files
+from exporter.store.files import ARCHIVE, CORRUPT, PATIENCE, File, Files, LockedError
 
-_LOCK_INTERVAL = 0.005
+# How long a master waits for those of an earlier run (s).
+_START_PATIENCE = 5.0
 
 
 class WorkerDirectory:
@@ -44,6 +45,7 @@ class WorkerDirectory:
         self._max_series = max_series
         self._failed = failed
         self._files = Files(self.path)
+        self._owner: tuple[int, int] | None = None
         self._busy = threading.RLock()
         self._begin()
 
@@ -58,11 +60,14 @@ class WorkerDirectory:
             DirectoryInUseError: another master holds the directory.
             SettingsError: it cannot be made or written.
         """
-        workerfile.ready(self.path)
-        if owner is not None and os.geteuid() == 0:
-            os.chown(self.path, *owner)
-        with self._files.locked(fcntl.LOCK_EX):
-            master.hold(self._files, keep=keep)
+        self._owner = owner
+        with self._busy:
+            try:
+                self._make_private()
+            except OSError as error:
+                raise workerfile.unusable(self.path, error) from error
+            with guard.acting_as(owner), self._files.locked(fcntl.LOCK_EX, _START_PATIENCE):
+                master.hold(self._files, keep=keep)
 
     def release(self) -> None:
         """Let another master have the directory; ending the process does the same."""
@@ -70,46 +75,46 @@ class WorkerDirectory:
 
     def is_held(self) -> bool:
         """Whether a server's master holds the directory, which has emptied it then."""
-        return master.is_held(self._files)
+        with self._busy, self._files.entered():
+            return master.is_held(self._files)
 
     def is_left_over(self) -> bool:
         """Whether only processes that have ended wrote here; this one does not count."""
-        dead = ARCHIVE in self._files.names()
-        for file in self._files.worker_files():
-            if file.dead or file.pid % workerfile.SAME_PID != os.getpid():
-                with self._files.opened(file) as descriptor:
-                    if not file.dead and workerfile.is_locked(descriptor):
-                        return False
-                    dead = True
+        with self._busy, self._files.entered():
+            dead = ARCHIVE in self._files.names()
+            for file in self._files.worker_files():
+                if file.dead or file.pid % workerfile.SAME_PID != os.getpid():
+                    with forks.held(self._files.opened(file.name)) as descriptor:
+                        if not file.dead and workerfile.is_locked(descriptor):
+                            return False
+                        dead = True
         return dead
 
     def fold(self, pid: int) -> bool:
         """Fold the files of a process that has ended, and of any other that has; as `sweep`."""
         return self.sweep(ended=pid)
 
-    def sweep(self, *, ended: int | None = None, wait: float = 1.0) -> bool:
+    def sweep(self, *, ended: int | None = None, wait: float = PATIENCE) -> bool:
         """Fold the files of all dead processes into the archive and set corrupt ones aside.
 
         `ended` is a process that is known to be dead. False if others were reading or compacting for all of
-        `wait` seconds: a reader that hangs must not hang a master too. Raises OSError (disk full); no
-        count is lost.
+        `wait` seconds, or still are: a reader that hangs must not hang a master too. Raises OSError (disk
+        full); no count is lost.
         """
-        deadline = time.monotonic() + wait
-        while True:
-            with (
-                suppress(BlockingIOError),
-                self._busy,
-                self._files.locked(fcntl.LOCK_EX | fcntl.LOCK_NB),
-            ):
+        with self._busy, suppress(LockedError):
+            if self._owner is not None and not os.path.lexists(self.path):
+                self._make_private()
+            with guard.acting_as(self._owner), self._files.locked(fcntl.LOCK_EX, wait):
+                if ended is not None:  # this is the master
+                    master.hold_on(self._files)
                 self._compact(ended)
                 return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_LOCK_INTERVAL)
+        return False
 
     def counts(self) -> dict[str, int]:
         """How many files are live (of living workers), archive (with those yet to be folded) and corrupt."""
-        names = self._files.names()
+        with self._busy, self._files.entered():
+            names = self._files.names()
         dead = [file.dead for file in map(File.of, names) if file is not None]
         return {
             "live": dead.count(False),
@@ -120,8 +125,8 @@ class WorkerDirectory:
     def merge(self) -> Merged:
         """All series of all workers, living and dead: families with a value for each of their samples.
 
-        The dead and the corrupt files that it comes upon are swept away. Raises OSError where there is no
-        directory.
+        The dead and the corrupt files that it comes upon are swept away. Raises OSError where the directory
+        cannot be read.
         """
         with self._busy:
             return self._merge(self._swept())
@@ -146,6 +151,16 @@ class WorkerDirectory:
                 if self._failed is not None:
                     self._failed(error)
         return contents
+
+    def _make_private(self) -> None:
+        """Make the directory the workers' alone; raises OSError where it is somebody else's."""
+        if self._owner is not None:
+            guard.trust(self._owner[0])
+        descriptor = guard.directory(self.path, make=True)
+        try:
+            guard.take_over(descriptor, self._owner)
+        finally:
+            os.close(descriptor)
 
     def _begin(self) -> None:
         """Forget what has been read before."""

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from exporter import forks
-from exporter.posix import fcntl
+from exporter import forks, guard
 from exporter.store.workerfile import NAME
 
 ARCHIVE = "archive.json"
+TEMPORARY = ARCHIVE + ".tmp"
 LOCK = "archive.lock"
 MASTER = "archive.master"
 DEAD = "archive-dead-"
 CORRUPT = "archive-corrupt-"
+
+PATIENCE = 1.0
+"""How long a reader or a compactor waits for others (s): a large fold takes a tenth of it."""
+
+
+class LockedError(BlockingIOError):
+    """Another process holds the lock of the directory for longer than anybody needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +44,74 @@ class File:
 
 
 class Files:
-    """What lies in one directory."""
+    """What lies in one directory. All but `entered` and `locked` work inside one of those two.
+
+    A directory that is not there is made anew.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.directory = -1
+        """The descriptor through which everything in it is reached."""
+        self._patience = guard.Patience()
 
-    def at(self, name: str) -> str:
-        """The path of a file of this name."""
-        return os.path.join(self.path, name)
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Open the directory; raises OSError where that is not possible."""
+        self.directory = guard.directory(self.path, make=True)
+        try:
+            yield
+        finally:
+            os.close(self.directory)
+            self.directory = -1
+
+    @contextmanager
+    def locked(self, operation: int, wait: float = PATIENCE) -> Iterator[None]:
+        """Hold the lock of the directory; `operation` is that of `fcntl.flock`.
+
+        It waits `wait` seconds, and not at all where the last one waited in vain.
+
+        Raises:
+            LockedError: somebody else has the lock.
+        """
+        with self.entered(), forks.held(self.opened(LOCK, os.O_RDONLY | os.O_CREAT)) as descriptor:
+            if not self._patience.lock(descriptor, operation, wait):
+                raise LockedError(errno.EAGAIN, "another process has locked the worker directory", self.path)
+            yield
 
     def names(self) -> list[str]:
-        """The names of all files; raises OSError where there is no directory."""
-        return os.listdir(self.path)
+        """The names of all files."""
+        return os.listdir(self.directory)
 
     def worker_files(self) -> list[File]:
-        """All worker files, sorted by name; raises OSError where there is no directory."""
-        with os.scandir(self.path) as entries:
+        """All worker files, sorted by name."""
+        with os.scandir(self.directory) as entries:
             files = [File.of(entry.name) for entry in entries if entry.is_file(follow_symlinks=False)]
         return sorted((file for file in files if file is not None), key=lambda file: file.name)
 
     def unlink(self, names: Iterable[str]) -> None:
         """Remove the files of these names, where they are there."""
         for name in names:
-            with suppress(FileNotFoundError):
-                os.unlink(self.at(name))
+            with suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(name, dir_fd=self.directory)
 
-    @contextmanager
-    def opened(self, file: File) -> Iterator[int]:
-        """A descriptor of the file, for reading."""
-        descriptor = os.open(self.at(file.name), os.O_RDONLY | os.O_CLOEXEC)
-        with forks.held(descriptor):
-            yield descriptor
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name, also one that another file has had."""
+        os.rename(old, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
-    @contextmanager
-    def locked(self, operation: int) -> Iterator[None]:
-        """Hold the lock of the directory; `operation` is that of `fcntl.flock`."""
-        descriptor = os.open(self.at(LOCK), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        with forks.held(descriptor):
-            fcntl.flock(descriptor, operation)
-            yield
+    def opened(self, name: str, flags: int = os.O_RDONLY) -> int:
+        """A descriptor of the regular file of this name."""
+        return guard.regular(name, flags, self.directory)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Put a file in place at once and whole; raises OSError, with the old one untouched."""
+        self.unlink([TEMPORARY])
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(self.opened(TEMPORARY, flags), "wb") as file:
+                file.write(content)
+            self.rename(TEMPORARY, name)
+        except BaseException:
+            with suppress(OSError):
+                self.unlink([TEMPORARY])
+            raise

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from exporter import forks
+from exporter import forks, guard
 from exporter.merge.format import promises_lock
 from exporter.posix import fcntl
 from exporter.store import workerfile
-from exporter.store.files import ARCHIVE, CORRUPT, MASTER, Files
+from exporter.store.files import ARCHIVE, CORRUPT, MASTER, TEMPORARY, Files
 
 
 class DirectoryInUseError(RuntimeError):
@@ -29,21 +29,23 @@ def hold(files: Files, *, keep: bool) -> None:
         DirectoryInUseError: another master holds the directory.
         OSError: it cannot be written.
     """
-    master = os.open(files.at(MASTER), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(master, fcntl.LOCK_NB | (fcntl.LOCK_SH if keep else fcntl.LOCK_EX))
-    except BlockingIOError:
+    master = files.opened(MASTER, os.O_RDWR | os.O_CREAT)
+    if not guard.lock(master, fcntl.LOCK_SH if keep else fcntl.LOCK_EX):
         holder = os.pread(master, 20, 0).decode("ascii", "replace").strip()
         os.close(master)
         raise DirectoryInUseError(
             f"the master process {holder} is using PROMETHEUS_MULTIPROC_DIR={files.path}: "
             "stop it, or give this one another directory"
-        ) from None
-    if not keep:
-        _remove_earlier_run(files)
-    os.ftruncate(master, 0)
-    os.pwrite(master, b"%d\n" % os.getpid(), 0)
-    fcntl.flock(master, fcntl.LOCK_SH)
+        )
+    try:
+        if not keep:
+            _remove_earlier_run(files)
+        os.ftruncate(master, 0)
+        os.pwrite(master, b"%d\n" % os.getpid(), 0)
+        guard.lock(master, fcntl.LOCK_SH)
+    except BaseException:
+        os.close(master)
+        raise
     _holds[files.path] = master
     forks.keep(master)
 
@@ -51,13 +53,18 @@ def hold(files: Files, *, keep: bool) -> None:
 def is_held(files: Files) -> bool:
     """Whether a master holds the directory."""
     try:
-        with open(files.at(MASTER), "rb", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with forks.held(files.opened(MASTER)) as descriptor:
+            return not guard.lock(descriptor, fcntl.LOCK_EX)
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
-    return False
+
+
+def hold_on(files: Files) -> None:
+    """Hold the directory again if it was removed and made anew; the caller has locked it alone."""
+    descriptor = _holds.get(files.path)
+    if descriptor is not None and os.fstat(descriptor).st_nlink == 0:
+        release(files)
+        hold(files, keep=True)
 
 
 def release(files: Files) -> None:
@@ -70,14 +77,21 @@ def release(files: Files) -> None:
 def _remove_earlier_run(files: Files) -> None:
     """Remove the files whose writer is dead, and the archive."""
     for file in files.worker_files():
-        with files.opened(file) as descriptor:
+        with forks.held(files.opened(file.name)) as descriptor:
             # What this process has written (an application loaded before the fork) is not of that run.
             mine = file.pid == os.getpid() and not promises_lock(os.pread(descriptor, 8, 0))
             if file.dead or not (mine or workerfile.is_locked(descriptor)):
                 files.unlink([file.name])
     for name in files.names():
-        if name.endswith(".ring"):  # of the flight recorder or the slots
-            with open(files.at(name), "rb") as ring:
-                if not workerfile.is_locked(ring.fileno()):
-                    files.unlink([name])
-    files.unlink([ARCHIVE, *(name for name in files.names() if name.startswith(CORRUPT))])
+        if name.endswith(".ring") and not _is_held(files, name):  # of the flight recorder or the slots
+            files.unlink([name])
+    files.unlink([ARCHIVE, TEMPORARY, *(name for name in files.names() if name.startswith(CORRUPT))])
+
+
+def _is_held(files: Files, name: str) -> bool:
+    """Whether a process has the lock of this ring; what is no regular file has no holder."""
+    try:
+        with forks.held(files.opened(name)) as descriptor:
+            return workerfile.is_locked(descriptor)
+    except OSError:
+        return False

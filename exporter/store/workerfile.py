@@ -15,11 +15,12 @@ import time
 from contextlib import suppress
 from itertools import count
 from typing import Any
+from weakref import WeakSet
 
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
-from exporter import client, forks, posix
+from exporter import client, forks, guard, posix
 from exporter.merge.format import HEADER, LENGTH, LOCKED, CorruptFileError, head, padding
 from exporter.posix import fcntl
 from exporter.settings import DIRECTORY, SettingsError, forget_empty_directory
@@ -35,43 +36,43 @@ SAME_PID = 10_000_000
 
 _INITIAL = 1 << 16
 _PAIR = struct.Struct("=dd")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_EMPTY = HEADER.pack(8, LOCKED)
+# A reader has a lock on a new file for microseconds; a request waits no longer for one that keeps it (s).
+_PATIENCE = 0.01
 
 
 class WorkerFile(MmapedDict):
     """The file of one kind of metric of this process; takes the place of prometheus_client's `MmapedDict`.
 
-    It reserves its space, so that a full disk is not a SIGBUS. While the disk is full the samples that find
-    no place stay in the process and are counted in `refused`; they are written whole with their first change
-    after there is space again.
+    It reserves its space, so that a full disk is not a SIGBUS. Whatever the system refuses, a request never
+    learns of it: the samples that find no place stay in the process and are counted by `refused()`; they are
+    written whole with their first change after there is a place again.
     """
 
-    refused = 0
-    """Writes of this process that found the disk full."""
-
-    _f: Any  # BinaryIO | None
     _m: Any  # mmap | None
-    _lock: Any  # BinaryIO | None
+    _lock = -1
 
     def __init__(self, filename: str) -> None:
         """`filename` is the wanted name; an existing file of that name is left to the compactor."""
         self._fname = filename
         self._is_gauge = os.path.basename(filename).startswith("gauge")
-        self._f = self._m = self._lock = None
+        self._m = None
         self._used = self._capacity = 0
         self._positions: dict[str, int] = {}
+        _files.add(self)
+        forks.forget(self)
         try:
             ready(os.path.dirname(filename))
-            self._open()
-        except OSError as error:
-            _count_if_full(error)
+            self._begin(_EMPTY)
+        except OSError as reason:
+            _count(reason)
 
     def read_value(self, key: str) -> tuple[float, float]:
         """The value and timestamp (seconds) of a key, which is added if it is new."""
         try:
             return super().read_value(key)  # type: ignore[no-any-return, no-untyped-call]
-        except OSError as error:
-            _count_if_full(error)
+        except OSError as reason:
+            _count(reason)
             return 0.0, 0.0
 
     def write_value(self, key: str, value: float, timestamp: float) -> None:
@@ -82,8 +83,8 @@ class WorkerFile(MmapedDict):
                     self._init_value(key)
                 _, timestamp = _PAIR.unpack_from(self._m, self._positions[key])
             super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
-        except OSError as error:
-            _count_if_full(error)
+        except OSError as reason:
+            _count(reason)
 
     def place(self, key: str) -> tuple[Any, int] | None:
         """The memory as doubles and the index of the key's value in it; None where it has no place."""
@@ -98,24 +99,26 @@ class WorkerFile(MmapedDict):
             if self._m is not None:
                 self._m.close()
         self._m = None
-        self.release()
-        if self._f is not None:
-            self._f.close()
-        self._f = None
+        self.after_fork()
 
     def after_fork(self) -> None:
-        """Give up the child's copy of the lock, which would let the parent seem alive."""
-        self.release()
+        """Give up the lock: the child's copy of it would let the parent seem alive."""
+        if self._lock >= 0:
+            with suppress(OSError):  # closed all the same
+                os.close(self._lock)
+        self._lock = -1
 
-    def release(self) -> None:
-        """Give up the lock."""
-        if self._lock is not None:
-            self._lock.close()
-        self._lock = None
+    def renew(self) -> bool:
+        """Go on in a new file, with all values, if the file has been removed; whether it has been."""
+        if self._lock < 0 or os.fstat(self._lock).st_nlink:
+            return False
+        with suppress(OSError):
+            self._begin(self._m[: self._used])
+        return True
 
     def _init_value(self, key: str) -> None:
         if self._m is None:
-            self._open()
+            self._begin(_EMPTY)
         encoded = key.encode("utf-8")
         entry = (
             head(encoded)
@@ -124,48 +127,105 @@ class WorkerFile(MmapedDict):
         )
         end = self._used + len(entry)
         if end > self._capacity:
-            self._reserve(max(2 * self._capacity, 1 << end.bit_length()))
+            self._grow(end)
         self._m[self._used : end] = entry
         self._m[0:4] = LENGTH.pack(end)
         self._used = end
         self._positions[key] = end - 16
 
-    def _open(self) -> None:
+    def _begin(self, content: bytes) -> None:
+        """Make a new file with this content."""
         directory, base = os.path.split(self._fname)
         base, extension = os.path.splitext(base)
         stem, _, pid = base.rpartition("_")
-        for number in count(int(pid), SAME_PID):
-            path = os.path.join(directory, f"{stem}_{number}{extension}")
-            with suppress(FileExistsError):
-                if self._create(path):
-                    break
-        self._fname = path
-        self._used = 8
-        self._m[0:8] = HEADER.pack(self._used, LOCKED)
-        forks.forget(self)
+        at = guard.directory(directory, make=True)
+        try:
+            for number in count(int(pid), SAME_PID):
+                name = f"{stem}_{number}{extension}"
+                with suppress(FileExistsError):
+                    if self._create(at, name, content):
+                        break
+        finally:
+            os.close(at)
+        self._fname = os.path.join(directory, name)
 
-    def _create(self, path: str) -> bool:
+    def _create(self, at: int, name: str, content: bytes) -> bool:
         """Create the file and lock it; False if a compactor took the still empty file for a dead one."""
-        self._f = open(path, "x+b", buffering=0)  # noqa: SIM115  open for as long as the process lives
+        writing, lock = guard.regular(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, at), -1
         try:
             with suppress(FileNotFoundError):
-                self._lock = open(path, "rb", buffering=0)  # noqa: SIM115
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-                if os.path.samestat(os.stat(path), os.fstat(self._f.fileno())):
-                    self._reserve(_INITIAL)
+                # Opened a second time: the memory has a duplicate of the first, which a forked child keeps.
+                lock = guard.regular(name, os.O_RDONLY, at)
+                if not guard.lock(lock, fcntl.LOCK_EX, _PATIENCE):
+                    raise OSError(errno.EAGAIN, "another process has locked the new file", name)
+                if os.path.samestat(os.stat(name, dir_fd=at), os.fstat(writing)):
+                    self._use(writing, _capacity_for(len(content)))
+                    self._m[: len(content)] = content
+                    self._used = len(content)
+                    self.after_fork()
+                    self._lock, lock = lock, -1
                     return True
         except BaseException:
             with suppress(FileNotFoundError):
-                os.unlink(path)
-            self.close()
+                os.unlink(name, dir_fd=at)
             raise
-        self.close()
+        finally:
+            os.close(writing)
+            if lock >= 0:
+                os.close(lock)
         return False
 
-    def _reserve(self, capacity: int) -> None:
-        posix.reserve(self._f.fileno(), capacity)
-        self._m = mmap.mmap(self._f.fileno(), capacity)
+    def _grow(self, needed: int) -> None:
+        directory, name = os.path.split(self._fname)
+        at = guard.directory(directory)
+        try:
+            writing = guard.regular(name, os.O_RDWR, at)
+        finally:
+            os.close(at)
+        try:
+            if self._lock < 0 or not os.path.samestat(os.fstat(writing), os.fstat(self._lock)):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._fname)
+            self._use(writing, _capacity_for(needed))
+        finally:
+            os.close(writing)
+
+    def _use(self, descriptor: int, capacity: int) -> None:
+        posix.reserve(descriptor, capacity)
+        self._m = mmap.mmap(descriptor, capacity)
         self._capacity = capacity
+
+
+_files: WeakSet[WorkerFile] = WeakSet()
+_refused = 0
+_error: OSError | None = None
+
+
+def refused() -> int:
+    """How many writes of this process found no place."""
+    return _refused
+
+
+def error() -> OSError | None:
+    """Why the last of them did not."""
+    return _error
+
+
+def renew() -> bool:
+    """Let the files of this process that have been removed begin anew; whether there was one."""
+    return sum(file.renew() for file in list(_files)) > 0  # each of them, unlike any()
+
+
+def is_shut_out() -> bool:
+    """Whether this process has files, and none of them has a place in the directory."""
+    memories = [file._m for file in list(_files)]
+    return bool(memories) and not any(memory is not None for memory in memories)
+
+
+def _capacity_for(needed: int) -> int:
+    """A power of two, so that a file grows seldom; raises OSError for what no reader would read."""
+    if needed > guard.LIMIT:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return max(_INITIAL, 1 << (needed - 1).bit_length())
 
 
 def install() -> None:
@@ -186,20 +246,35 @@ def install() -> None:
 def ready(path: str) -> None:
     """Make the worker directory, for this user alone, where there is none.
 
+    Once it has been ready, what becomes of it costs measurements and raises nothing: not in this process, nor
+    in those that are forked from it.
+
     Raises:
-        SettingsError: it cannot be made or written; the full disk is an OSError.
+        SettingsError: it cannot be made or written, or is not ours; the full disk is an OSError.
     """
+    if path in _been_ready:
+        return
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
+        os.close(guard.directory(path))
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        reason = "this is no directory" if isinstance(error, FileExistsError) else error.strerror
-        raise SettingsError(
-            DIRECTORY, path, f"{reason}; give a directory that the service may make and write to"
-        ) from error
+        raise unusable(path, error) from error
+    _been_ready.add(path)
+
+
+_been_ready: set[str] = set()
+
+
+def unusable(path: str, error: OSError) -> SettingsError:
+    """What to say of a worker directory that this error came from."""
+    reason = "this is no directory" if isinstance(error, FileExistsError) else error.strerror
+    return SettingsError(
+        DIRECTORY, path, f"{reason}; give a directory that the service may make and write to"
+    )
 
 
 def is_locked(descriptor: int) -> bool:
@@ -226,7 +301,7 @@ def read(descriptor: int, expected: int = 0) -> bytes:
     used = int(LENGTH.unpack_from(data)[0])
     if used == 0:
         return bytes(8)
-    if used < 8 or used % 8:
+    if used < 8 or used % 8 or used > guard.LIMIT:
         raise CorruptFileError(f"its header says {used} bytes")
     if used > os.fstat(descriptor).st_size:
         raise CorruptFileError(f"shorter than the {used} bytes that its header says")
@@ -238,7 +313,7 @@ def read(descriptor: int, expected: int = 0) -> bytes:
     return data[:used]
 
 
-def _count_if_full(error: OSError) -> None:
-    if error.errno not in _FULL:
-        raise error
-    WorkerFile.refused += 1
+def _count(reason: OSError) -> None:
+    global _refused, _error
+    _refused += 1
+    _error = reason

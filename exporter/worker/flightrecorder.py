@@ -10,21 +10,21 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import re
 import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from zlib import crc32
 
 from exporter import forks, posix
 from exporter.observation import Observation
 from exporter.worker import ring
 
-_MAGIC = b"flight02"
-_HEADER = struct.Struct("<8sIId")  # magic, record size, records, time at which the writing began
+_MAGIC = b"flight03"
+_HEADER = struct.Struct("<8sIId")  # magic, record size, records, monotonic time at which the writing began
 _HEADER_SIZE = 64
 _RECORD_SIZE = 640
 _CHECKSUM = 4
@@ -34,6 +34,10 @@ _PATH_LIMIT = 256
 _TEXT_LIMIT = 64 + 1 + 32 + 1 + _PATH_LIMIT  # request id, trace id, path
 _NAMES_LIMIT = _RECORD_SIZE - _CHECKSUM - _NUMBERS.size - _TEXT_LIMIT
 _RETRY_SECONDS = 1.0
+# Another worker may have been started with another size: so many records are read of any.
+_READ_LIMIT = 10_000
+
+_NAMES = re.compile(r"[0-9]{3}[01]{2}").match  # what names begin with: status, failed, disconnected
 
 _pack = _NUMBERS.pack
 
@@ -74,8 +78,8 @@ class FlightRecorder:
 
     def __init__(self, size: int, directory: str | None = None) -> None:
         self._size = size
-        self._directory = None if directory is None else Path(directory)
-        self._born = time.time()
+        self._directory = directory
+        self._born = time.monotonic()
         self.after_fork()
         forks.forget(self)
 
@@ -114,23 +118,22 @@ class FlightRecorder:
         return requests
 
     def started(self) -> float:
-        """When the service started (seconds since the epoch), as the oldest ring or this process knows it."""
+        """When the service started (monotonic seconds), as the oldest ring or this process knows it."""
         if self._size and self._ring is None:
             with suppress(OSError):
                 self._claim()
         beginnings: list[float] = [_HEADER.unpack_from(content)[3] for content in self._contents()]
-        return min([self._born, *beginnings])
+        # A ring on a disk may be of the time before the machine was started anew.
+        return min(born for born in (self._born, *beginnings) if born <= self._born)
 
     def _contents(self) -> Iterator[bytes]:
         if self._directory is None:
             if self._ring is not None:
                 yield self._ring.memory[:]
             return
-        for path in ring.paths(self._directory, "recent"):
-            with suppress(OSError):
-                content = path.read_bytes()
-                if _valid(content):
-                    yield content
+        limit = _HEADER_SIZE + max(self._size, _READ_LIMIT) * _RECORD_SIZE
+        with suppress(OSError):
+            yield from filter(_valid, ring.contents(self._directory, "recent", limit))
 
     def _claim(self) -> _Ring | None:
         with self._lock:
@@ -157,7 +160,7 @@ class _Ring:
     sequence: Iterator[int]  # of itertools.count: next() is atomic among threads
 
 
-def _open(directory: Path | None, size: int, born: float) -> _Ring:
+def _open(directory: str | None, size: int, born: float) -> _Ring:
     """A ring that this process alone writes."""
     length = _HEADER_SIZE + size * _RECORD_SIZE
     header = _HEADER.pack(_MAGIC, _RECORD_SIZE, size, born)
@@ -212,10 +215,12 @@ def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
         if end > at + _RECORD_SIZE or crc32(body) != int.from_bytes(content[at:start], "little"):
             continue
         names = content[start + _NUMBERS.size : middle].decode("utf-8", "ignore")
-        if not names:  # never written
+        texts = content[middle:end].split(b"\0", 2)
+        # Never written; or written by somebody who knows the checksum and not the rest.
+        if not _NAMES(names) or len(texts) < 3 or not (0 <= start_time < 1e11 and 0 <= duration < 1e11):
             continue
         method, error_type, endpoint, rule = (*names[5:].split("\0", 3), "", "", "")[:4]
-        request_id, trace_id, path = content[middle:end].split(b"\0", 2)
+        request_id, trace_id, path = (text.decode("utf-8", "replace") for text in texts)
         yield (
             sequence,
             Request(
@@ -224,14 +229,14 @@ def _requests(content: bytes) -> Iterator[tuple[int, Request]]:
                 method=method,
                 url_rule=rule,
                 endpoint=endpoint,
-                path=path.decode("utf-8", "replace"),
+                path=path,
                 status=int(names[:3]),
                 failed=names[3] == "1",
                 error_type=error_type,
                 request_size=request_size,
                 response_size=response_size,
-                request_id=request_id.decode("ascii"),
-                trace_id=trace_id.decode("ascii"),
+                request_id=request_id,
+                trace_id=trace_id,
                 disconnected=names[4] == "1",
             ),
         )

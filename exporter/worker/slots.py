@@ -10,15 +10,17 @@ system-wide monotonic clock.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
+import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from operator import itemgetter
 
-from exporter import posix
+from exporter import guard, posix
 from exporter.worker import ring
 
 WINDOW = 60
@@ -26,6 +28,8 @@ SLOT = 5
 _SLOTS_BYTES = WINDOW * SLOT * 8
 _INITIAL = 1 << 16
 _LENGTH = struct.Struct("q")
+# So many groups of a dead worker are taken over, the latest ones.
+_INHERITED = 1000
 
 
 class Slots:
@@ -37,31 +41,53 @@ class Slots:
 
     def __init__(self, directory: str | None) -> None:
         """Claim a file in `directory`; raises OSError where that is not possible."""
-        self._directory = directory
-        self._descriptor = -1 if directory is None else ring.claim(directory, "slots")
-        size = _INITIAL
-        if self._descriptor >= 0:
-            size = max(size, os.fstat(self._descriptor).st_size)
-            posix.reserve(self._descriptor, size)
-        self._map = mmap.mmap(self._descriptor, size)
+        self._directory: str | None = None
+        self._descriptor = -1
+        self._map = mmap.mmap(-1, _INITIAL)
         self.view = memoryview(self._map).cast("d")
         self._entries: dict[str, int] = {}
-        self._used: int = _LENGTH.unpack_from(self._map)[0]
+        self._used = 8
+        self._map[:8] = _LENGTH.pack(8)
+        if directory is not None:
+            self.move(directory)
+
+    @property
+    def shared(self) -> bool:
+        """Whether they lie in a file, for every worker to see."""
+        return self._directory is not None
+
+    def move(self, directory: str) -> None:
+        """Go on in a file of this directory; raises OSError, with everything as it was.
+
+        Of the worker that had the file before, the groups of the last minute are taken over. Where there are
+        groups already, they keep their places.
+        """
+        descriptor = ring.claim(directory, "slots")
         try:
-            for name, start in _walk(self._map[: self._used]):
-                self._entries[name] = start >> 3
-        except (ValueError, struct.error):
-            self._entries.clear()
-        if not self._entries:
-            self._used = 8
-            self._map[:8] = _LENGTH.pack(8)
+            content = self._map[: self._used]
+            if not self._entries:
+                content = _recent(guard.content(descriptor))
+            size = max(_INITIAL, 1 << (len(content) - 1).bit_length())
+            os.ftruncate(descriptor, 0)  # readers see nothing until the new content is there
+            posix.reserve(descriptor, size)
+            memory = mmap.mmap(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        memory[8 : len(content)] = content[8:]
+        memory[:8] = _LENGTH.pack(len(content))
+        self.close()
+        self._directory, self._descriptor = directory, descriptor
+        self._map, self._used = memory, len(content)
+        self.view = memoryview(memory).cast("d")
+        self._entries = {name: start >> 3 for name, start in _walk(content)}
 
     def entry(self, name: str) -> int:
         """The index into `view` of the first slot of this group; makes the entry where there is none."""
         place = self._entries.get(name)
         if place is not None:
             return place
-        encoded = name.encode(errors="surrogateescape")
+        encoded = name.encode(errors="surrogatepass")
         padded = encoded + bytes(-len(encoded) % 8)
         start = self._used + 8 + len(padded)
         self._grow(start + _SLOTS_BYTES)
@@ -105,6 +131,8 @@ class Slots:
         if needed <= size:
             return
         size = max(2 * size, needed)
+        if size > guard.LIMIT:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         if self._descriptor >= 0:
             # Reserved, not only extended: a write into a hole of a full disk is SIGBUS.
             posix.reserve(self._descriptor, size)
@@ -118,25 +146,35 @@ class Slots:
 
     def _read(self) -> Iterator[tuple[str, array[float]]]:
         if self._directory is None:
-            contents = [self._map[: self._used]]
+            contents: Iterable[bytes] = [self._map[: self._used]]
         else:
-            contents = [_content(path) for path in ring.paths(self._directory, "slots")]
+            contents = ring.contents(self._directory, "slots", guard.LIMIT)
         for content in contents:
             try:
-                for name, start in _walk(content):
+                for name, start in _walk(_used(content)):
                     yield name, array("d", content[start : start + _SLOTS_BYTES])
             except (ValueError, struct.error):
                 continue  # cut short or garbage: it costs its own slots only
 
 
-def _content(path: Path) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(8)
-            used = _LENGTH.unpack(head)[0] if len(head) == 8 else 0
-            return os.pread(file.fileno(), max(0, min(used, 1 << 30)), 0)
-    except FileNotFoundError:
-        return b""
+def _used(content: bytes) -> bytes:
+    return content[: _LENGTH.unpack_from(content)[0]] if len(content) >= 8 else b""
+
+
+def _recent(content: bytes) -> bytes:
+    """The part of a content that its last minute is in: what clients make up must not outlive them all."""
+    entries = []
+    with suppress(ValueError, struct.error):
+        position, used = 8, _used(content)
+        for _, start in _walk(used):
+            end = start + _SLOTS_BYTES
+            # Later seconds are of the time before the machine was started anew.
+            seen = max(s for s in (0.0, *array("d", used[start:end])[::SLOT]) if s <= time.monotonic())
+            entries.append((seen, used[position:end]))
+            position = end
+    entries.sort(key=itemgetter(0))
+    oldest = max(entries[-1][0] - WINDOW, 0.0) if entries else 0.0
+    return bytes(8) + b"".join(entry for seen, entry in entries[-_INHERITED:] if seen > oldest)
 
 
 def _walk(content: bytes) -> Iterator[tuple[str, int]]:
@@ -147,7 +185,7 @@ def _walk(content: bytes) -> Iterator[tuple[str, int]]:
         start = position + 8 + length + -length % 8
         if length < 0 or start + _SLOTS_BYTES > len(content):
             raise ValueError("entry out of bounds")
-        name = content[position + 8 : position + 8 + length].decode(errors="surrogateescape")
+        name = content[position + 8 : position + 8 + length].decode(errors="surrogatepass")
         yield name, start
         position = start + _SLOTS_BYTES
 

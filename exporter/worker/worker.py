@@ -5,15 +5,13 @@ It refreshes its own figures once a second, with the first request that it finis
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -44,13 +42,26 @@ def serve(threads: int) -> None:
         worker.start()
 
 
+class WorkerFiles(Protocol):
+    """This process's files in the worker directory."""
+
+    def refused(self) -> int:
+        """How many writes found no place."""
+
+    def error(self) -> OSError | None:
+        """Why the last of them did not."""
+
+    def renew(self) -> bool:
+        """Let the files that have been removed begin anew; whether there was one."""
+
+
 class Worker:
     """The state of this process for one registry, shared by every application on that registry."""
 
     def __init__(
-        self, registry: CollectorRegistry, directory: str | None, refused: Callable[[], int] = int
+        self, registry: CollectorRegistry, directory: str | None, files: WorkerFiles | None = None
     ) -> None:
-        """`refused` gives the number of this process's writes for which the worker directory was too full."""
+        """`files` tells of this process's files in the worker directory."""
         self.lock = threading.Lock()
         self.declared = Declared(registry)
         registry = cast("CollectorRegistry", self.declared)
@@ -73,24 +84,27 @@ class Worker:
         )
         self._process = ProcessMetrics(registry)
         self._directory = directory
-        self._refused = refused
-        self._refused_counted = refused()
+        self._files = files
+        self._refused_counted = files.refused() if files else 0
+        self.moves: list[Callable[[], None]] = []
+        """Called when the files of this process have been removed, and others are in their place."""
         self._slots: Slots | None = None
         self._second = -1
         self._started = False
         self._levels: deque[str] = deque(maxlen=100_000)
+        self._noted: deque[tuple[str, BaseException]] = deque(maxlen=10_000)
         forks.forget(self)
         logcounter.tell(self)
 
     @staticmethod
-    def of(registry: CollectorRegistry, directory: str | None, refused: Callable[[], int] = int) -> Worker:
+    def of(registry: CollectorRegistry, directory: str | None, files: WorkerFiles | None = None) -> Worker:
         """The worker of this registry, made when first asked for, and anew where the registry was emptied."""
         worker = _by_registry.get(registry)
         if worker is not None and not worker.declared.complete:
             worker.declared.withdraw()
             worker = None
         if worker is None:
-            worker = _by_registry[registry] = Worker(registry, directory, refused)
+            worker = _by_registry[registry] = Worker(registry, directory, files)
         return worker
 
     @property
@@ -100,7 +114,7 @@ class Worker:
 
     @property
     def slots(self) -> Slots:
-        """This process's slots; where the directory has no room for them, nobody else sees them."""
+        """This process's slots; until the directory has room for them, nobody else sees them."""
         if self._slots is None:
             try:
                 self._slots = Slots(self._directory)
@@ -125,6 +139,7 @@ class Worker:
                 return
             self._second = second
         try:
+            self._settle()
             self._process.refresh(_threads)
             self.count_noted()
         except Exception as error:
@@ -134,16 +149,40 @@ class Worker:
         """Note a log record; it is counted at the next tick or scrape, because this may take no lock."""
         self._levels.append(level)
 
+    def note(self, stage: str, error: BaseException) -> None:
+        """Note a failure in a place that may take no lock; it is counted as log records are."""
+        self._noted.append((stage, error))
+
     def count_noted(self) -> None:
-        """Count the log records that have been noted, and the writes for which the disk was too full."""
+        """Count the log records and failures that have been noted, and the writes that found no place."""
         with suppress(IndexError):
             while True:
                 self.log_messages.labels(self._levels.popleft()).inc()
-        refused = self._refused() - self._refused_counted
+        with suppress(IndexError):
+            while True:
+                self.failures.count(*self._noted.popleft())
+        if self._files is None:
+            return
+        refused = self._files.refused() - self._refused_counted
         if refused:
             self._refused_counted += refused
-            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._directory)
-            self.failures.count("worker_file", full, refused)
+            self.failures.count("worker_file", self._files.error() or OSError(), refused)
+
+    def _settle(self) -> None:
+        """Begin anew in the directory where something of this process has been removed from it.
+
+        The lock keeps recorders from writing what is about to be copied.
+        """
+        if self._directory is None or self._files is None:
+            return
+        with self.lock:
+            removed = self._files.renew()
+            if self._slots is not None and (removed or not self._slots.shared):
+                with suppress(OSError):
+                    self._slots.move(self._directory)
+            if removed:
+                for move in self.moves:
+                    move()
 
     def after_fork(self) -> None:
         """Forget what belongs to the parent process; its files go on without us."""
@@ -151,8 +190,9 @@ class Worker:
         self._second = -1
         self._started = False
         self._levels.clear()
+        self._noted.clear()
         if self._slots is not None:
             self._slots.close()
             self._slots = None
-        self._refused_counted = self._refused()
+        self._refused_counted = self._files.refused() if self._files else 0
         self._process.begin()

@@ -15,7 +15,7 @@ FLOORS = """
     scrape measure
     worker | store
     merge
-    observation labels addresses settings parsers forks buckets posix client
+    observation labels addresses settings parsers forks buckets posix client guard
     commands
 """.strip().splitlines()
 PRODUCT = ("exporter", "prometheus", "grafana")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from tests.rig.deadline import eventually
 from tests.rig.disk import small_disk
 from tests.rig.network import free_ports
 from tests.rig.server import WORKER_IDS, Server, gunicorn, serving
+from tests.rig.users import needs_root
 
 ORDERS = (
     'flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/orders/<int:number>"}'
@@ -315,3 +320,143 @@ def failures(master: Server) -> float:
     """Failures inside the exporter that it has counted."""
     shown = master.samples()
     return sum(value for name, value in shown.items() if name.startswith("flask_exporter_failures_total"))
+
+
+# Neighbours, and what lies in the directory
+
+COUNT = 'flask_http_request_total{method="GET",status="200"}'
+ITEMS = """
+import encodings.idna, http.client, socket  # only because the interpreter may lie where workers cannot read
+from flask import Flask, request
+from exporter import FlaskExporter
+
+def group(request):
+    return eval(request.args.get("group", "'/'"))
+
+app = Flask("served")
+exporter = FlaskExporter(app, group_by=group)
+
+@app.get("/")
+@exporter.counter("items_total", "Items", labels={"item": lambda: eval(request.args.get("item", "0"))})
+def index():
+    return "ok"
+"""
+"""A service with labels that its clients choose."""
+
+
+@needs_root
+def test_a_worker_gets_root_to_write_nowhere(tmp_path: Path) -> None:
+    """Its master folds with its rights, and the process for EXPORTER_LISTEN has no others."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o600)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        os.chmod(shared, 0o711)
+        workers, (port,) = Path(shared, "workers"), free_ports(1)
+        options = ("--user", "65534", "--group", "65534", "--worker-tmp-dir", "/dev/shm", "--preload")
+        variables = {"PROMETHEUS_MULTIPROC_DIR": str(workers), "EXPORTER_LISTEN": f"127.0.0.1:{port}"}
+        with serving(tmp_path, *options, source=ITEMS, workers=1, **variables) as master:
+            eventually(lambda: answers(master, port), "the listener")
+            assert {uids(child) for child in children(master)} == {"65534 65534 65534 65534"}
+            master.get("/")
+            (worker,) = {int(name.stem.split("_")[1]) for name in workers.glob("histogram_*.db")} - {
+                master.process.pid
+            }
+            (workers / "archive.json.tmp").symlink_to(victim)
+            os.kill(worker, signal.SIGKILL)
+            eventually((workers / "archive.json").exists, "a fold")
+
+            assert victim.read_text() == "precious"
+            assert {path.lstat().st_uid for path in workers.iterdir()} == {65534}
+            assert master.samples(port)[COUNT] == 1.0
+
+
+def children(master: Server) -> list[int]:
+    pid = master.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def uids(pid: int) -> str:
+    """Real, effective, saved and of the file system."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "Uid:" in line)
+    return " ".join(line.split()[1:])
+
+
+@pytest.mark.parametrize("loss", ["removed", "a file", "unreadable"])
+def test_without_its_directory_the_service_goes_on(loss: str, tmp_path: Path) -> None:
+    """Workers are replaced, requests answered; the living ones lose nothing, where it can be made anew."""
+    with serving(tmp_path, workers=2) as master:
+        order(master, 10)
+        shutil.rmtree(master.directory)
+        if loss == "a file":
+            master.directory.touch()
+        elif loss == "unreadable":
+            master.directory.mkdir(mode=0o777)
+            master.directory.chmod(0o777)
+        os.kill(order(master)[0], signal.SIGKILL)
+        eventually(lambda: master.text().count("Booting worker") >= 3, "another worker")
+
+        assert {master.get("/new/x").status for _ in range(20)} == {200}
+        if loss != "removed":
+            assert "cannot" in eventually(lambda: failing(master), "the reason").text
+            master.directory.rmdir() if loss == "unreadable" else master.directory.unlink()
+        eventually(lambda: order(master) and len(counters(master)) == 2, "files of both workers")
+        before = master.samples()[ORDERS]
+        order(master, 20)
+        assert master.samples()[ORDERS] == before + 20
+        assert master.directory.stat().st_mode & 0o777 == 0o700
+
+
+def counters(master: Server) -> list[Path]:
+    """The counters of the living workers, which look once a second whether they are still there."""
+    return list(master.directory.glob("counter_*.db")) if master.directory.is_dir() else []
+
+
+def failing(master: Server) -> Answer | None:
+    answer = master.get("/metrics")
+    return answer if answer.status == 500 else None
+
+
+@pytest.mark.parametrize("value", [r"'\ud800'", r"'a\udfff'", r"chr(0xdc80)"])
+@pytest.mark.parametrize("directory", ["", "workers"])
+def test_a_text_that_cannot_be_written_costs_itself_only(value: str, directory: str, tmp_path: Path) -> None:
+    """In a group as in a label of a decorator; whether values lie in files or in the process."""
+    variables = {} if directory else {"PROMETHEUS_MULTIPROC_DIR": ""}
+    with serving(tmp_path, source=ITEMS, workers=1, **variables) as master:
+        for _ in range(3):
+            master.get("/")
+        for query in (f"/?item={value}", f"/?group={value}"):
+            assert master.get(query.replace("\\", "%5C")).status == 200
+        shown = master.samples()
+
+        assert shown[COUNT] == 5.0
+        assert sum(value for name, value in shown.items() if name.startswith("items_total")) == 5.0
+        assert any("\ufffd" in name for name in shown if name.startswith("items_total"))
+        assert any("\ufffd" in name for name in shown if "duration_seconds_count" in name)
+        assert failures(master) == 0
+
+
+def test_a_frozen_listener_does_not_keep_the_master(tmp_path: Path) -> None:
+    """It gets a few seconds, and then it is killed."""
+    (port,) = free_ports(1)
+    with serving(tmp_path, workers=1, EXPORTER_LISTEN=f"127.0.0.1:{port}") as master:
+        eventually(lambda: answers(master, port), "the listener")
+        workers = set(order(master, 5))
+        (listener,) = set(children(master)) - workers
+        os.kill(listener, signal.SIGSTOP)
+        master.process.send_signal(signal.SIGTERM)
+
+        assert master.process.wait(30) == 0
+        assert not os.path.exists(f"/proc/{listener}")
+
+
+def test_a_hung_reader_costs_the_master_one_wait(tmp_path: Path) -> None:
+    """Not one for each of its workers."""
+    with serving(tmp_path, workers=12) as master:
+        master.samples()
+        with open(master.directory / "archive.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            start = time.monotonic()
+            master.process.send_signal(signal.SIGTERM)
+            assert master.process.wait(60) == 0
+            assert time.monotonic() - start < 12

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from exporter.store import cap
 from exporter.store.directory import WorkerDirectory
 from tests.rig.workerfiles import NOBODY, dead, histogram, living, samples, total
 
@@ -81,3 +84,22 @@ def test_a_known_rule_keeps_its_name(tmp_path: Path) -> None:
         'flask_http_request_total{method="GET",status="200",url_rule="/"}': 5.0,
         'flask_http_request_total{method="_OTHER",status="4xx",url_rule="/orders"}': 2.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("family", "capped"),
+    [
+        ("http_request", True),
+        ("flask_http_request_total", True),
+        ("a_b_http_client_disconnects", True),
+        ("_http_request", False),
+        ("http_requests", False),
+        ("xhttp_request", False),
+        ("http_request_", False),
+        ("a_http_requests_" * 13_000, False),
+        ("a_http_request_" * 13_000, True),
+    ],
+)
+def test_the_families_of_requests_are_known_by_their_names(family: str, capped: bool) -> None:
+    """In no time, also where the name is long: 26 s it once took."""
+    assert bool(cap._REQUESTS.search(family)) is capped

@@ -6,19 +6,26 @@ import fcntl
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from exporter import guard
 from exporter.merge.format import LENGTH
+from exporter.settings import SettingsError
 from exporter.store.directory import WorkerDirectory
+from exporter.store.files import LockedError
 from exporter.store.master import DirectoryInUseError
 from exporter.store.workerfile import WorkerFile
 from tests.rig.disk import small_disk
+from tests.rig.users import STRANGER, as_child, needs_root
 from tests.rig.workerfiles import (
     NOBODY,
     dead,
@@ -502,3 +509,165 @@ def test_layouts_of_gone_series_are_dropped(tmp_path: Path, directory: WorkerDir
         extra.close()
 
     assert len(directory._merge._entries) < 2500
+
+
+# What others have put into it
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A file that must stay as it is."""
+    path = tmp_path.with_name(tmp_path.name + "-victim")
+    path.write_text("precious")
+    return path
+
+
+@pytest.mark.parametrize("name", ["archive.json", "archive.json.tmp", "archive.lock", "archive.master"])
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe"])
+def test_nothing_is_written_through_a_planted_name(
+    name: str, kind: str, tmp_path: Path, victim: Path, directory: WorkerDirectory
+) -> None:
+    """Neither at the start, nor by a fold or a scrape; and nobody waits for the end of a pipe."""
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    elif kind == "link":
+        (tmp_path / name).symlink_to(victim)
+    else:
+        (tmp_path / name).hardlink_to(victim)
+
+    for action in (directory.sweep, directory.merge, directory.prepare):
+        with suppress(OSError):
+            action()
+    directory.release()
+
+    assert victim.read_text() == "precious"
+
+
+@needs_root
+def test_root_writes_as_the_owner_of_the_directory(tmp_path: Path, victim: Path) -> None:
+    """A worker cannot have root's files replaced, truncated or given away."""
+    victim.chmod(0o600)
+    path = Path("/dev/shm", tmp_path.name)  # the stranger must be able to get there
+    directory = WorkerDirectory(path)
+
+    def fold() -> None:
+        directory.prepare(owner=STRANGER)
+        dead(path, "counter", NOBODY, {total(): 1.0})
+        (path / "archive.json.tmp").symlink_to(victim)
+        assert directory.fold(NOBODY)
+
+    try:
+        as_child(fold)
+        assert {entry.stat().st_uid for entry in [path, *path.iterdir()]} == {STRANGER[0]}
+        assert path.stat().st_mode & 0o777 == 0o700
+        assert samples_as(STRANGER, path) == {"hits_total": 1.0}
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+    assert victim.read_text() == "precious"
+
+
+def samples_as(owner: tuple[int, int], path: Path) -> dict[str, float]:
+    with guard.acting_as(owner):
+        return samples(WorkerDirectory(path))
+
+
+@needs_root
+@pytest.mark.parametrize("stem", ["counter", "histogram", "gauge_max"])
+def test_files_of_somebody_else_are_not_believed(
+    stem: str, tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """A neighbour who gets a file into the directory forges no count."""
+    file = living(tmp_path, "counter", NOBODY, {total(): 3.0})
+    forged = {"counter": {total(): 1e6}, "histogram": histogram("took", {"+Inf": 1e6}, 1.0)}
+    os.chown(dead(tmp_path, stem, NOBODY + 1, forged.get(stem, {key("g", ""): 1e6})), *STRANGER)
+    seen = samples(directory)
+    file.close()
+
+    assert seen == {"hits_total": 3.0}
+
+
+@needs_root
+def test_a_directory_that_somebody_else_made_first_is_refused(
+    tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    os.chown(tmp_path, *STRANGER)
+
+    with pytest.raises(SettingsError, match="name a directory that is not there yet"):
+        directory.prepare()
+
+
+# Locks that somebody keeps
+
+
+@pytest.mark.parametrize("held", [fcntl.LOCK_EX, fcntl.LOCK_SH])
+def test_a_lock_that_is_never_given_back_hangs_nobody(
+    held: int, tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """One of twelve folds waits, and one of twelve scrapes where it has to; all say what is wrong."""
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    other = WorkerDirectory(tmp_path)
+    with other._files.locked(held):
+        start = time.monotonic()
+        assert not any(directory.fold(NOBODY + number) for number in range(12))
+        if held == fcntl.LOCK_SH:
+            assert samples(directory) == {"hits_total": 1.0}
+        else:
+            for _ in range(12):
+                with pytest.raises(LockedError, match="another process has locked"):
+                    directory.merge()
+        assert time.monotonic() - start < 6.0  # one wait of a second
+
+    assert samples(directory) == {"hits_total": 1.0}
+    assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
+
+
+# What is not as it was
+
+
+@pytest.mark.parametrize("recreate", [False, True])
+def test_a_directory_that_vanishes_is_made_anew(
+    recreate: bool, tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """By a scrape or by the next worker, whoever comes first; as private as before."""
+    directory.prepare()
+    shutil.rmtree(tmp_path)
+    if recreate:
+        assert samples(directory) == {}
+    file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
+    directory.fold(NOBODY + 1)
+
+    assert samples(directory) == {"hits_total": 1.0}
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(DirectoryInUseError):
+        WorkerDirectory(tmp_path).prepare()
+    directory.release()
+    file.close()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_something_in_the_place_of_the_archive_is_set_aside(
+    make: Callable[[Path], None], tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    file = living(tmp_path, "counter", NOBODY, {total(path="/"): 3.0})
+    make(tmp_path / "archive.json")
+    seen = samples(directory)
+    file.close()
+
+    assert seen == GOOD
+    assert directory.counts() == {"live": 1, "archive": 0, "corrupt": 1}
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\ude00\ud83d"])
+def test_a_text_that_cannot_be_written_costs_itself_only(
+    text: str, tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """Half of a surrogate pair in a label is replaced; nothing is set aside, before and after a fold."""
+    shown = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    file = living(tmp_path, "counter", NOBODY, {total(path="/"): 3.0, total(path=text): 1.0})
+    before = samples(directory)
+    file.close()
+
+    expected = {'hits_total{path="/"}': 3.0, f'hits_total{{path="{shown}"}}': 1.0}
+    assert before == samples(directory) == expected
+    assert directory.counts()["corrupt"] == 0

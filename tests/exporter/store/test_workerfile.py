@@ -141,7 +141,7 @@ def test_a_full_disk_is_counted_and_no_crash(tmp_path: Path) -> None:
     with small_disk(tmp_path, "256k"):
         ballast = tmp_path / "ballast"
         ballast.write_bytes(bytes(192 * 1024))
-        refused = WorkerFile.refused
+        refused = workerfile.refused()
         file = WorkerFile(str(tmp_path / f"counter_{NOBODY}.db"))
         for number in range(1000):
             assert file.read_value(total(path=f"/{number}"))[0] == 0.0
@@ -149,7 +149,7 @@ def test_a_full_disk_is_counted_and_no_crash(tmp_path: Path) -> None:
         fitted = len(file._positions)
 
         assert 0 < fitted < 1000
-        assert WorkerFile.refused == refused + 2 * (1000 - fitted)
+        assert workerfile.refused() == refused + 2 * (1000 - fitted)
 
         ballast.unlink()
         for number in range(1000):
@@ -214,3 +214,84 @@ def test_a_compactor_that_takes_the_new_file_is_noticed(
 
     assert (tmp_path / "taken").stat().st_size == 0
     assert Path(file._fname).name == f"counter_{1 + workerfile.SAME_PID}.db"
+
+
+@pytest.mark.parametrize("place", ["a file", "a link", "a mode"])
+def test_no_error_of_the_system_reaches_who_writes(place: str, tmp_path: Path) -> None:
+    """Each write that finds no place is counted; with the first one that does, the value is there whole."""
+    directory = tmp_path / "workers"
+    workerfile.ready(str(directory))  # what is wrong from the start is said at the start
+    directory.rmdir()
+    if place == "a file":
+        directory.touch()
+    elif place == "a link":
+        directory.symlink_to(tmp_path)
+    else:
+        directory.mkdir(mode=0o777)
+        directory.chmod(0o777)
+    before = workerfile.refused()
+    file = WorkerFile(str(directory / f"counter_{NOBODY}.db"))
+    assert file.read_value(total()) == (0.0, 0.0)
+    file.write_value(total(), 1.0, 0.0)
+    assert workerfile.refused() == before + 3
+    assert isinstance(workerfile.error(), OSError)
+
+    if place == "a mode":
+        directory.chmod(0o700)
+    else:
+        directory.unlink()
+    file.write_value(total(), 2.0, 0.0)
+    file.close()
+
+    read = MmapedDict.read_all_values_from_file(file._fname)  # type: ignore[no-untyped-call]
+    assert [value for _, value, _, _ in read] == [2.0]
+
+
+def test_a_file_that_was_removed_is_written_anew_with_all_values(tmp_path: Path) -> None:
+    """Also in a directory that is gone, and however large it was; it can grow again."""
+    path = tmp_path / "workers" / f"counter_{NOBODY}.db"
+    file = WorkerFile(str(path))
+    written = {total(path=f"/{number:0100}"): float(number) for number in range(1000)}
+    for key, value in written.items():
+        file.write_value(key, value, 0.0)
+    assert not file.renew()
+    path.unlink()
+    path.parent.rmdir()
+
+    assert file.renew()
+    assert not file.renew()
+    written |= {total(path=f"/more/{number:0100}"): 1.0 for number in range(1000)}
+    for key, value in written.items():
+        file.write_value(key, value, 0.0)
+    assert is_locked(path)
+    file.close()
+    read = MmapedDict.read_all_values_from_file(path)  # type: ignore[no-untyped-call]
+    assert {key: value for key, value, _, _ in read} == written
+
+
+def test_a_reader_that_keeps_a_lock_on_a_new_file_costs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one who writes does not wait for it, and leaves no file behind."""
+
+    def busy(file: int, operation: int) -> None:  # noqa: ARG001
+        raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, "flock", busy)
+    file = WorkerFile(str(tmp_path / "counter_1.db"))
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == []
+
+    file.write_value(total(), 1.0, 0.0)
+    assert os.listdir(tmp_path) == ["counter_1.db"]
+    file.close()
+
+
+def test_a_file_costs_two_descriptors(tmp_path: Path) -> None:
+    """That of its lock, and that which its memory keeps; also after it has grown."""
+    before = len(os.listdir("/proc/self/fd"))
+    file = living(tmp_path, "counter", NOBODY, {total(path=f"/{number:0100}"): 1.0 for number in range(1000)})
+
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    file.close()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,7 +126,7 @@ class TestRecord:
         recorder.record(exchange())
 
         assert recorder.read() == []
-        assert recorder.started() <= time.time()
+        assert recorder.started() <= time.monotonic()
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(
@@ -376,3 +379,63 @@ def test_a_request_is_frozen() -> None:
 
     with pytest.raises(dataclasses.FrozenInstanceError):
         recorder.read()[0].status = 500  # type: ignore[misc]
+
+
+class TestHostileFiles:
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+    def test_what_is_no_file_is_left_out(self, make: Callable[[Path], None], tmp_path: Path) -> None:
+        make(tmp_path / "recent_9.ring")
+        recorder = FlightRecorder(10, str(tmp_path))
+        recorder.record(exchange())
+
+        assert len(recorder.read()) == 1
+
+    @pytest.mark.parametrize("size", [1 << 40, 64 + 640 * 1_000_000])
+    def test_a_file_that_is_too_large_is_left_out(self, size: int, tmp_path: Path) -> None:
+        """Also where its header goes with it."""
+        recorder = FlightRecorder(10, str(tmp_path))
+        recorder.record(exchange())
+        with open(tmp_path / "recent_9.ring", "wb") as file:
+            file.write(struct.pack("<8sIId", b"flight03", 640, size // 640, 0.0))
+            file.truncate(size)
+
+        assert len(recorder.read()) == 1
+
+    @pytest.mark.parametrize(
+        ("names", "texts", "start"),
+        [
+            (b"20000GET\0\0x\0/", b"no separators", 1.0),
+            (b"20000GET\0\0x\0/", b"one\0only", 1.0),
+            (b"2000", b"id\0trace\0/", 1.0),
+            (b"abc00GET", b"id\0trace\0/", 1.0),
+            (b"20000GET\0\0x\0/", b"id\0trace\0/", math.nan),
+            (b"20000GET\0\0x\0/", b"id\0trace\0/", math.inf),
+            (b"20000GET\0\0x\0/", b"id\0trace\0/", -1e300),
+        ],
+    )
+    def test_a_record_that_nobody_of_ours_has_written_is_left_out(
+        self, names: bytes, texts: bytes, start: float, tmp_path: Path
+    ) -> None:
+        """Its checksum is right, the rest is not."""
+        recorder = FlightRecorder(2, str(tmp_path))
+        recorder.record(exchange())
+        body = struct.pack("<HHQddqq", len(names), len(texts), 9, start, 0.1, 0, 0) + names + texts
+        with open(tmp_path / "recent_0.ring", "r+b") as file:
+            file.seek(64 + 640)
+            file.write(zlib.crc32(body).to_bytes(4, "little") + body)
+
+        assert [request.path for request in recorder.read()] == ["/orders/7"]
+
+
+def test_uptime_is_of_a_clock_that_nobody_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the wall clock jumps; and a ring of before the machine's last start says nothing."""
+    recorder = FlightRecorder(10, str(tmp_path))
+    recorder.record(exchange())
+    started = time.monotonic()
+    for jump in (-86_400.0, 3600.0):
+        monkeypatch.setattr(time, "time", lambda jump=jump: 1.8e9 + jump)
+        assert 0.0 <= started - recorder.started() < 60.0
+
+    with open(tmp_path / "recent_9.ring", "wb") as file:
+        file.write(struct.pack("<8sIId", b"flight03", 640, 0, started + 1e6).ljust(64, b"\0"))
+    assert recorder.started() <= started

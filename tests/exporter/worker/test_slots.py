@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,71 @@ def test_a_worker_that_inherits_garbage_begins_anew(content: bytes, tmp_path: Pa
 def test_where_no_file_can_be_had_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Slots(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_groups_that_clients_make_up_do_not_outlive_their_workers(seen: bool, tmp_path: Path) -> None:
+    """30 workers in a row, each with 1,000 groups of its own, have the room that two of them need."""
+    for generation in range(30):
+        slots = Slots(str(tmp_path))
+        for number in range(1000):
+            name = f"/made-up/{generation}/{number}"
+            if seen:
+                write(slots, name, generation, 0.1, 0.2, 1)
+            else:
+                slots.entry(name)
+        slots.close()
+
+    assert os.path.getsize(tmp_path / "slots_0.ring") <= 8 << 20
+    heir = Slots(str(tmp_path))
+    assert heir.totals(29.0) == ((1000, 0) if seen else (0, 0))
+
+
+def test_a_group_of_before_the_last_restart_of_the_machine_is_forgotten(tmp_path: Path) -> None:
+    """Its seconds lie in the future, and must not pass for the latest."""
+    first = Slots(str(tmp_path))
+    write(first, "/old", int(time.monotonic()) + 50_000, 0.1, 0.2, 7)
+    write(first, "/new", int(time.monotonic()), 0.1, 0.2, 1)
+    first.close()
+
+    heir = Slots(str(tmp_path))
+    assert heir.extremes(time.monotonic()) == {"/new": (0.1, 0.2)}
+    assert "/old" not in heir._entries
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def terabyte(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.write(struct.pack("q", 1 << 39))
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize("make", [pipe, terabyte, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_ring_of_ours_costs_nobody_anything(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """Neither those who read it, nor a worker that would have had its number."""
+    make(tmp_path / "slots_0.ring")
+    first = Slots(str(tmp_path))
+    write(first, "/a", 1000, 0.2, 0.5, 3)
+    second = Slots(str(tmp_path))
+
+    assert second.totals(1000.0) == (3, 0)
+
+
+def test_slots_move_into_a_directory_with_all_places(tmp_path: Path) -> None:
+    """As soon as there is room, or where their file was removed."""
+    slots = Slots(None)
+    write(slots, "/a", 1000, 0.2, 0.5, 3)
+    place = slots.entry("/a")
+    assert not slots.shared
+
+    for _ in range(2):
+        slots.move(str(tmp_path))
+        (tmp_path / "slots_0.ring").unlink()
+    slots.move(str(tmp_path))
+
+    assert slots.shared
+    assert slots.entry("/a") == place
+    assert Slots(str(tmp_path)).totals(1000.0) == (3, 0)

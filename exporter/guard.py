@@ -1,0 +1,179 @@
+"""Guards: how a process opens and locks files that other processes, maybe hostile ones, can reach.
+
+No link is followed, no pipe is waited for, and no lock is waited for without a deadline. Root, whose workers
+are less privileged, works in their directory as they would.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from exporter.posix import fcntl
+
+LIMIT = 1 << 28
+"""The most bytes that are read of one file: what is larger is no file of ours."""
+
+_INTERVAL = 0.001
+
+_trusted = {0}
+
+
+class UntrustedError(PermissionError):
+    """A directory or a file that other users can have tampered with."""
+
+
+def trust(uid: int) -> None:
+    """The files of this user count as our own from now on: it is the workers'."""
+    _trusted.add(uid)
+
+
+def directory(path: str, *, make: bool = False) -> int:
+    """A descriptor of the private directory at `path`; `make` it where there is none.
+
+    Raises:
+        UntrustedError: it belongs to somebody else, or others may replace what is in it.
+        OSError: it is no directory, or cannot be made or opened.
+    """
+    try:
+        descriptor = _opened(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        if not make:
+            raise
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        descriptor = _opened(path, os.O_RDONLY | os.O_DIRECTORY)
+    status = os.fstat(descriptor)
+    # In a sticky one, as a tmpfs is at first, others cannot replace a file, and theirs are not read.
+    shared = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+    if _is_ours(status) and not shared:
+        return descriptor
+    os.close(descriptor)
+    raise UntrustedError(
+        errno.EPERM,
+        f"it belongs to user {status.st_uid} and has the mode {status.st_mode & 0o7777:o}, so others could "
+        "forge what lies in it: name a directory that is not there yet, or one of this user with mode 700",
+        path,
+    )
+
+
+def take_over(descriptor: int, owner: tuple[int, int] | None) -> None:
+    """Make a directory private to `owner` (uid, gid), or to this user where that is None.
+
+    Raises UntrustedError if something in it belongs to somebody else, who was there first.
+    """
+    if owner is not None and os.geteuid() == 0:
+        os.fchown(descriptor, *owner)
+    if os.fstat(descriptor).st_mode & 0o777 != 0o700:
+        os.fchmod(descriptor, 0o700)
+    for name in os.listdir(descriptor):
+        status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        if not _is_ours(status):
+            raise UntrustedError(
+                errno.EPERM, f"user {status.st_uid} has put something into the worker directory", name
+            )
+
+
+def regular(name: str, flags: int, at: int | None = None) -> int:
+    """A descriptor of the regular file `name` in the directory `at`; a new one is its owner's alone.
+
+    Raises:
+        UntrustedError: it belongs to somebody else.
+        OSError: it is no regular file, or cannot be opened.
+    """
+    descriptor = _opened(name, flags | os.O_NONBLOCK, at)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "this is no regular file", name)
+        if not _is_ours(status) or status.st_nlink > 1:
+            raise UntrustedError(
+                errno.EPERM, f"the file belongs to user {status.st_uid}, or has two names", name
+            )
+        if flags & os.O_EXCL and at is not None and os.geteuid() == 0:
+            # Root has loaded the application for its workers, who must be able to read the file.
+            os.fchown(descriptor, os.fstat(at).st_uid, -1)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def content(descriptor: int, expected: int = 4096) -> bytes:
+    """All that an open file contains, `LIMIT` + 1 bytes at most; `expected` is its likely length."""
+    parts = []
+    position = 0
+    while position <= LIMIT:
+        part = os.pread(descriptor, min(max(expected - position, 1 << 16), LIMIT + 1 - position), position)
+        if not part:
+            break
+        parts.append(part)
+        position += len(part)
+    return b"".join(parts)
+
+
+def lock(descriptor: int, operation: int, seconds: float = 0.0) -> bool:
+    """Take the lock of `fcntl.flock`; False if others have held it for all of these seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+        time.sleep(_INTERVAL)
+
+
+class Patience:
+    """Waits for a lock once: a holder that keeps it for longer than anybody needs it may keep it for ever.
+
+    Then it must not hold every other thread too, or a master that buries its workers one by one.
+    """
+
+    def __init__(self) -> None:
+        self._lost = False
+
+    def lock(self, descriptor: int, operation: int, seconds: float) -> bool:
+        """As `lock`, without waiting where the last one waited in vain."""
+        free = lock(descriptor, operation, 0.0 if self._lost else seconds)
+        if free or seconds:
+            self._lost = not free
+        return free
+
+
+@contextmanager
+def acting_as(owner: tuple[int, int] | None) -> Iterator[None]:
+    """Let root have the rights of `owner` (uid, gid) alone: for a process with one thread."""
+    if owner is None or os.geteuid() != 0 or owner[0] == 0:
+        yield
+        return
+    groups, gid = os.getgroups(), os.getegid()
+    os.setegid(owner[1])
+    os.setgroups([owner[1]])
+    os.seteuid(owner[0])
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setgroups(groups)
+        os.setegid(gid)
+
+
+def become(owner: tuple[int, int] | None) -> None:
+    """Give up root's rights for those of `owner` (uid, gid), for good."""
+    if owner is not None and os.geteuid() == 0 and owner[0] != 0:
+        os.setgroups([owner[1]])
+        os.setgid(owner[1])
+        os.setuid(owner[0])
+
+
+def _opened(name: str, flags: int, at: int | None = None) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=at)
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid in _trusted or status.st_uid == os.geteuid()

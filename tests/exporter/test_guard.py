@@ -1,0 +1,185 @@
+"""Files and locks that hostile neighbours reach: nothing is followed, waited for or believed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter import guard
+from exporter.guard import Patience, UntrustedError
+from tests.rig.users import STRANGER, as_child, needs_root
+
+
+def opened(path: Path) -> None:
+    os.close(guard.directory(str(path)))
+
+
+def test_a_directory_of_ones_own_is_opened(tmp_path: Path) -> None:
+    opened(tmp_path)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o775])
+def test_a_directory_that_others_may_write_is_refused(mode: int, tmp_path: Path) -> None:
+    """The message has the mode and the remedy."""
+    tmp_path.chmod(mode)
+
+    with pytest.raises(UntrustedError, match=f"mode {mode:o}.*name a directory that is not there yet"):
+        opened(tmp_path)
+
+
+@needs_root
+def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    os.chown(tmp_path, *STRANGER)
+
+    with pytest.raises(UntrustedError, match=f"belongs to user {STRANGER[0]}"):
+        opened(tmp_path)
+
+
+def test_a_link_to_a_directory_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+
+    with pytest.raises(OSError, match="Not a directory"):
+        opened(tmp_path / "link")
+
+
+def test_a_new_tmpfs_is_taken_over(tmp_path: Path) -> None:
+    """It is everybody's and sticky at first; afterwards it is ours alone."""
+    tmp_path.chmod(0o1777)
+    descriptor = guard.directory(str(tmp_path))
+    guard.take_over(descriptor, None)
+    os.close(descriptor)
+
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+@needs_root
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("/etc/passwd")])
+def test_what_somebody_else_has_put_into_it_is_refused(make: Callable[[Path], None], tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    make(tmp_path / "planted")
+    os.chown(tmp_path / "planted", *STRANGER, follow_symlinks=False)
+    descriptor = guard.directory(str(tmp_path))
+    try:
+        with pytest.raises(UntrustedError, match="planted"):
+            guard.take_over(descriptor, None)
+    finally:
+        os.close(descriptor)
+
+
+def link(path: Path) -> None:
+    path.with_name("victim").write_text("precious")
+    path.symlink_to("victim")
+
+
+def second_name(path: Path) -> None:
+    path.with_name("victim").write_text("precious")
+    path.hardlink_to(path.with_name("victim"))
+
+
+def socket_file(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, link, second_name, socket_file])
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR | os.O_CREAT])
+def test_only_a_regular_file_with_one_name_is_opened(
+    make: Callable[[Path], None], flags: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, without waiting for the other end of a pipe."""
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "file")
+    directory = guard.directory(str(tmp_path))
+    try:
+        with pytest.raises(OSError, match="file"):
+            guard.regular("file", flags, directory)
+    finally:
+        os.close(directory)
+
+
+@needs_root
+def test_a_file_of_somebody_else_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.chown(tmp_path / "file", *STRANGER)
+
+    with pytest.raises(UntrustedError, match=f"user {STRANGER[0]}"):
+        guard.regular(str(tmp_path / "file"), os.O_RDONLY)
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    os.close(guard.regular(str(tmp_path / "file"), os.O_RDWR | os.O_CREAT))
+
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_of_a_terabyte_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "wb") as file:
+        file.truncate(1 << 40)
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    try:
+        assert len(guard.content(descriptor)) == guard.LIMIT + 1
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("held", [fcntl.LOCK_EX, fcntl.LOCK_SH])
+def test_a_lock_is_waited_for_once(held: int, tmp_path: Path) -> None:
+    """After a wait in vain nobody waits any more, until the lock has been free."""
+    (tmp_path / "lock").touch()
+    patience = Patience()
+    with open(tmp_path / "lock") as theirs, open(tmp_path / "lock") as ours:
+        fcntl.flock(theirs, held)
+        start = time.monotonic()
+        assert not patience.lock(ours.fileno(), fcntl.LOCK_EX, 0.2)
+        waited = time.monotonic() - start
+        assert waited >= 0.2
+
+        start = time.monotonic()
+        assert not any(patience.lock(ours.fileno(), fcntl.LOCK_EX, 60.0) for _ in range(100))
+        assert time.monotonic() - start < 60.0
+
+        fcntl.flock(theirs, fcntl.LOCK_UN)
+        assert patience.lock(ours.fileno(), fcntl.LOCK_EX, 0.0)
+
+
+@needs_root
+def test_root_that_acts_for_somebody_can_do_no_more_than_they(tmp_path: Path) -> None:
+    """Their files, their groups; afterwards it is root again."""
+    tmp_path.chmod(0o711)
+    (tmp_path / "secret").write_text("precious")
+    (tmp_path / "secret").chmod(0o640)
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", *STRANGER)
+    before = os.geteuid(), os.getegid(), os.getgroups()
+
+    def act() -> None:
+        with guard.acting_as(STRANGER):
+            (tmp_path / "theirs" / "file").touch()
+            assert (os.geteuid(), os.getegid(), os.getgroups()) == (*STRANGER, [STRANGER[1]])
+            with pytest.raises(PermissionError):
+                (tmp_path / "secret").read_text()
+        assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+    for path in (tmp_path, *tmp_path.parents):
+        if not path.stat().st_mode & 0o001:
+            path.chmod(path.stat().st_mode | 0o011)
+    as_child(act)
+    assert (tmp_path / "theirs" / "file").stat().st_uid == STRANGER[0]
+
+
+@needs_root
+def test_rights_are_given_up_for_good() -> None:
+    def give_up() -> None:
+        guard.become(STRANGER)
+        assert os.getresuid() == (STRANGER[0],) * 3
+        assert os.getresgid() == (STRANGER[1],) * 3
+        with pytest.raises(PermissionError):
+            os.seteuid(0)
+
+    as_child(give_up)
