@@ -12,6 +12,7 @@ from flask import Flask, Response, current_app, request
 from prometheus_client import CollectorRegistry, Gauge
 
 from exporter.core import Core
+from exporter.labels import clean
 from exporter.measure.backdoor import BackDoor
 from exporter.measure.exceptions import ErrorWatch
 from exporter.measure.grouping import Grouping
@@ -224,6 +225,15 @@ class FlaskExporter(Parent):
         )
         app.wsgi_app = middleware.measured  # type: ignore[method-assign]
         BackDoor(app, middleware, tell=first)
+
+    def _get_combined_labels(self, labels: Any) -> Any:
+        """The labels of a decorator. A client may have chosen their values, so these are cleaned here."""
+        combined = super()._get_combined_labels(labels)
+        values_for = combined.values_for
+        combined.values_for = lambda response: {
+            name: clean(str(value)) for name, value in values_for(response).items()
+        }
+        return combined
 
     def _begin(self, app: Flask, environ: WSGIEnvironment) -> None:
         State.of(app).endpoints.yield_to_host()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 UNMATCHED = "_unmatched"
@@ -14,6 +16,13 @@ OTHER_METHOD = "_OTHER"
 
 # RFC 9110, section 9, and RFC 5789.
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """The text without halves of surrogate pairs, which JSON can bring in and no encoding can write."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def error_type_of(status: int) -> str:

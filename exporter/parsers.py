@@ -14,6 +14,15 @@ from itertools import pairwise
 from typing import Any
 
 from exporter.addresses import Network
+from exporter.labels import clean
+
+
+def text(value: Any) -> str:
+    """A text that can be written."""
+    string = str(value)
+    if not string.isprintable() or clean(string) != string:
+        raise ValueError("give printable text in UTF-8")
+    return string
 
 
 def path(value: str | None) -> str | None:
@@ -22,7 +31,7 @@ def path(value: str | None) -> str | None:
         return None
     if not value.startswith("/"):
         raise ValueError("a path begins with '/', or is 'off'")
-    return value
+    return text(value)
 
 
 def group(value: str | Callable[..., Any]) -> str | Callable[..., Any]:

@@ -26,8 +26,8 @@ _OLD_DIRECTORY = "prometheus_multiproc_dir"
 # prometheus_client's default, which has the 0.5 s that the latency objective needs.
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, math.inf)
 
-# Parameters whose values are secrets.
-DEFAULT_MASK = ("password", "passwd", "secret", "token", "access_token", "api_key", "key")
+# The names of secrets contain one of these.
+DEFAULT_MASK = ("pass", "pwd", "secret", "token", "key", "auth", "sess", "sig", "code", "jwt", "cred", "otp")
 
 
 class SettingsError(ClickException, ValueError):
@@ -86,7 +86,7 @@ class Settings:
         DEFAULT_BUCKETS, parse.buckets, "upper bounds of the duration's buckets, in seconds"
     )
     extended: bool = setting(True, parse.flag, "`off`: only the metrics that prometheus_flask_exporter has")
-    app_version: str = setting("unknown", str, "the application's own version")
+    app_version: str = setting("unknown", parse.text, "the application's own version")
     native_histograms: bool = setting(
         True, parse.flag, "`off`: durations and queue times have classic buckets only"
     )
@@ -127,7 +127,9 @@ class Settings:
         "INFO", parse.level, "lowest level in the request log; 4xx are WARNING, 5xx ERROR"
     )
     log_query: bool = setting(False, parse.flag, "`on`: with the query string")
-    log_mask: tuple[str, ...] = setting(DEFAULT_MASK, parse.names, "parameters whose values are masked")
+    log_mask: tuple[str, ...] = setting(
+        DEFAULT_MASK, parse.names, "the values of parameters with these words in their names are masked"
+    )
     log_max_bytes: int = setting(
         10 * 1024 * 1024, parse.whole(10_000, 1 << 40, "bytes"), "size at which the file is rotated"
     )

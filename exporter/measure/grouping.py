@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, has_request_context, make_response, request
 from werkzeug.exceptions import HTTPException
 
-from exporter.labels import UNMATCHED
+from exporter.labels import UNMATCHED, clean
 from exporter.observation import Observation
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def group_of(group_by: str | Callable[[Any], Any]) -> Callable[[Any], str]:
     if group_by == "url_rule":
         return lambda request: request.url_rule.rule if request.url_rule else UNMATCHED
     if callable(group_by):
-        return lambda request: str(group_by(request))
-    return lambda request: str(getattr(request, group_by))
+        return lambda request: clean(str(group_by(request)))
+    return lambda request: clean(str(getattr(request, group_by)))
 
 
 def request_of(app: Flask) -> Callable[[Observation, WSGIEnvironment], Any]:
@@ -83,7 +83,7 @@ def _is_routed(request: Any) -> bool:
 def default_values_of(labels: Any, app: Flask) -> Callable[[WSGIEnvironment], tuple[str, ...]]:
     """The function from an environ to the values of the default labels, which may need the response."""
     if labels.has_only_static_values():
-        constant = tuple(str(value) for value in labels.get_default_values())
+        constant = tuple(clean(str(value)) for value in labels.get_default_values())
         return lambda _: constant
 
     @app.after_request
@@ -93,6 +93,6 @@ def default_values_of(labels: Any, app: Flask) -> Callable[[WSGIEnvironment], tu
 
     def values(environ: WSGIEnvironment) -> tuple[str, ...]:
         response = environ.get(_RESPONSE) or make_response("Exception", 500)
-        return tuple(str(value) for value in labels.values_for(response).values())
+        return tuple(clean(str(value)) for value in labels.values_for(response).values())
 
     return values

@@ -9,6 +9,7 @@ from functools import lru_cache
 from sys import intern
 from typing import NamedTuple
 
+from exporter.labels import clean
 from exporter.merge.format import CorruptFileError
 
 Labels = tuple[tuple[str, str], ...]
@@ -62,8 +63,9 @@ def parse(stem: str, key: bytes) -> tuple[Series, str]:
     """
     try:
         family, name, labels, documentation = json.loads(key.decode("utf-8"))
-        labels = {intern(label): intern(value) for label, value in labels.items()}
-        f"{family}{name}{documentation}{''.join(labels.keys())}{''.join(labels.values())}".encode()
+        labels = {intern(clean(label)): intern(clean(value)) for label, value in labels.items()}
+        documentation = clean(documentation)
+        f"{family}{name}".encode()
         kind, _, mode = stem.partition("_")
         suffix = name.removeprefix(family)
         fits = _INDEX(suffix) if kind == NATIVE else suffix in _SUFFIXES[kind]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from exporter import FlaskExporter, Settings, SettingsError
-from exporter.settings import _ARGUMENTS, DEFAULT_BUCKETS, SettingsArguments
+from exporter.settings import _ARGUMENTS, DEFAULT_BUCKETS, DEFAULT_MASK, SettingsArguments
 from tests.rig.places import ROOT
 from tests.rig.program import module
 
@@ -42,7 +42,7 @@ def test_the_defaults() -> None:
         "request_log": "off",
         "log_level": "INFO",
         "log_query": False,
-        "log_mask": ("password", "passwd", "secret", "token", "access_token", "api_key", "key"),
+        "log_mask": DEFAULT_MASK,
         "log_max_bytes": 10 * 1024 * 1024,
         "log_backups": 5,
         "listen": None,
@@ -279,3 +279,11 @@ def test_a_caller_may_write_every_setting_but_those_of_the_servers_hooks() -> No
     of_hooks, of_the_parent = {"listen", "drain"}, {"path", "group_by", "buckets"}
 
     assert SettingsArguments.__annotations__.keys() == set(Settings.__slots__) - of_hooks - of_the_parent
+
+
+@pytest.mark.parametrize("setting", ["app_version", "path", "monitoring_path", "health_path"])
+@pytest.mark.parametrize("text", ["/1.0\udcff", "/\ud800", "/a\nb", "/\x1b[2J"])
+def test_a_text_that_cannot_be_written_is_refused_at_the_start(setting: str, text: str) -> None:
+    """Bytes of the environment that are no UTF-8, halves of surrogate pairs, what a terminal would obey."""
+    with pytest.raises(SettingsError, match=f"EXPORTER_{setting.upper()}.*printable text in UTF-8"):
+        Settings.load({f"EXPORTER_{setting.upper()}": text})
