@@ -41,7 +41,10 @@ _PROXY_HEADERS = (
     "HTTP_X_FORWARDED_SERVER",
     "HTTP_X_FORWARDED_SSL",
 )
-_FORWARDED_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;\s]*)', re.IGNORECASE)  # RFC 7239, section 4
+# RFC 7239, section 4: `for=1.2.3.4;host="a,b", for=…`. A match ends with what parts the pair from the next.
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_VALUE = r"""[!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]*|"(?:[^"\\]|\\.)*\""""
+_PAIR = re.compile(rf"[ \t]*(?:({_WORD})=({_VALUE})[ \t]*)?([;,]|\Z)")
 
 
 def client_address(environ: Environ, proxies: Iterable[Network]) -> Address | None:
@@ -49,13 +52,13 @@ def client_address(environ: Environ, proxies: Iterable[Network]) -> Address | No
 
     The headers in which proxies name the client count only where a declared proxy sent them. A proxy that
     maintains one of them passes the others on as the client wrote them, so where two name different strangers
-    neither is believed.
+    neither is believed. A declared proxy that names nobody passes somebody on who cannot be told.
     """
     sender = sender_of(environ)
     named = [header for header in _ADDRESS_HEADERS if header in environ]
-    if not named and not any(header in environ for header in _PROXY_HEADERS):
-        return sender
     if not within(sender, proxies):
+        return None if named or any(header in environ for header in _PROXY_HEADERS) else sender
+    if not named:  # a proxy that does not say for whom, or that uses a header that is not known here
         return None
     clients = {_rightmost_stranger(header, environ[header], proxies) for header in named}
     strangers = {client for client in clients if not within(client, proxies)} or clients
@@ -72,14 +75,30 @@ def sender_of(environ: Environ) -> Address | None:
 def _rightmost_stranger(header: str, value: str, proxies: Iterable[Network]) -> Address | None:
     """The client according to one header; what stands left of it may be the client's own invention."""
     address = None
-    for hop in reversed(value.split(",")):
-        if header == "HTTP_FORWARDED":
-            node = _FORWARDED_FOR.search(hop)
-            hop = node[1] if node else ""
+    for hop in reversed(_forwarded(value) if header == "HTTP_FORWARDED" else value.split(",")):
         address = address_of(hop)
         if not within(address, proxies):
             break
     return address
+
+
+def _forwarded(value: str) -> list[str]:
+    """The `for` of each hop in a Forwarded header, "" where it has none; nobody where it is malformed.
+
+    A comma within quotes parts no hops, and a hop says each thing once.
+    """
+    hops: list[dict[str, str]] = [{}]
+    position = 0
+    while position < len(value):
+        pair = _PAIR.match(value, position)
+        if pair is None or (pair[1] and pair[1].lower() in hops[-1]):
+            return []
+        if pair[1]:
+            hops[-1][pair[1].lower()] = re.sub(r"\\(.)", r"\1", pair[2])
+        if pair[3] == ",":
+            hops.append({})
+        position = pair.end()
+    return [hop.get("for", "") for hop in hops]
 
 
 def address_of(text: str) -> Address | None:

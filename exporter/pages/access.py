@@ -10,6 +10,9 @@ from __future__ import annotations
 import hmac
 import os
 import re
+import stat
+import time
+from contextlib import suppress
 from hashlib import sha256
 from ipaddress import ip_network
 from typing import NamedTuple
@@ -35,6 +38,12 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 )
 
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
+_LONGEST = 4096  # bytes
+# How long a file that is rewritten must have been as it is (s): half of a token must not open the door.
+_SETTLED = 1.0
+
+Version = tuple[int, int, int]
+_NONE = 0, 0, 0
 
 _MISSING = "A token is needed here: send it as 'Authorization: Bearer <token>'."
 _WRONG = "This is not the service's token, or it was not sent as 'Authorization: Bearer <token>'."
@@ -93,8 +102,7 @@ class _TokenFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._version = self._stat()
-        self._digest = self._read()
+        self._version, self._digest = self._read()
 
     def opens(self, authorization: str) -> bool:
         """Compared as digests in constant time: neither content nor length can be found out by timing."""
@@ -104,36 +112,45 @@ class _TokenFile:
 
     def _current(self) -> bytes:
         # A file that is broken while it is being replaced leaves the last good token in force.
-        try:
-            version = self._stat()
-            if version != self._version:
-                self._digest = self._read()
-                self._version = version
-        except TokenError:
-            pass
+        with suppress(TokenError):
+            try:
+                status = os.stat(self._path)
+            except OSError:
+                self._version = _NONE
+                return self._digest
+            # One that is put in its place is whole; one that is written anew may be half of what it will be.
+            writing = status.st_ino == self._version[0] and 0 <= time.time() - status.st_mtime < _SETTLED
+            if _version(status) != self._version and not writing:
+                self._version, self._digest = self._read()
         return self._digest
 
-    def _stat(self) -> tuple[int, int, int]:
+    def _read(self) -> tuple[Version, bytes]:
         try:
-            found = os.stat(self._path)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise TokenError(self._complaint("it is no regular file"))
+                content = os.read(descriptor, _LONGEST + 1)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise TokenError(self._complaint(error.strerror or str(error))) from error
-        return found.st_ino, found.st_size, found.st_mtime_ns
-
-    def _read(self) -> bytes:
-        try:
-            with open(self._path, "rb") as file:
-                token = file.read(4096).strip()
-        except OSError as error:
-            raise TokenError(self._complaint(error.strerror or str(error))) from error
+        if len(content) > _LONGEST:
+            raise TokenError(self._complaint(f"it has more than {_LONGEST} bytes"))
+        token = content.strip()
         if not token:
             raise TokenError(self._complaint("the file is empty"))
         if not _TOKEN.fullmatch(token):
             raise TokenError(self._complaint("a token is one word of printable ASCII characters"))
-        return sha256(token).digest()
+        return _version(status), sha256(token).digest()
 
     def _complaint(self, reason: str) -> str:
         return (
             f"EXPORTER_TOKEN_FILE={self._path!r}: {reason}. Write the token into it, readable by the user "
             "that the service runs as, or unset it to use addresses alone."
         )
+
+
+def _version(status: os.stat_result) -> Version:
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,9 @@ class TestSockets:
     @pytest.mark.parametrize(
         ("headers", "status"),
         [
-            ({}, 200),  # from the proxy's own machine, a scrape for example
+            ({}, 403),  # it says nobody's name, or does so in a header that is not known here
+            ({"X-Azure-ClientIP": "10.9.8.7"}, 403),
+            ({"X-Azure-ClientIP": "8.8.8.8"}, 403),
             ({"X-Forwarded-For": "10.9.8.7"}, 200),
             ({"X-Forwarded-For": "203.0.113.9"}, 403),
             ({"X-Forwarded-For": "127.0.0.1, 203.0.113.9"}, 403),  # the left part is the client's own
@@ -159,6 +161,14 @@ class TestSockets:
             ({"Forwarded": "for=10.9.8.7, for=203.0.113.9;by=127.0.0.1"}, 403),
             ({"Forwarded": "proto=https;For=10.9.8.7"}, 200),
             ({"Forwarded": "for=_hidden"}, 403),
+            # What the client sent as its Host, which the proxy quotes as RFC 7239 wants it.
+            ({"Forwarded": 'for=203.0.113.9;host="x,for=10.0.0.9"'}, 403),
+            ({"Forwarded": 'host="x;for=10.0.0.9";for=203.0.113.9'}, 403),
+            ({"Forwarded": r'for=203.0.113.9;host="x\",for=10.0.0.9;a=\""'}, 403),
+            ({"Forwarded": 'for=10.9.8.7;host="x,for=203.0.113.9"'}, 200),
+            ({"Forwarded": 'for=203.0.113.9;host="x, for=10.0.0.9'}, 403),
+            ({"Forwarded": "host=x,for=10.0.0.9;for=203.0.113.9"}, 403),
+            ({"Forwarded": "for=203.0.113.9 for=10.0.0.9"}, 403),
             ({"X-Real-IP": "10.9.8.7"}, 200),
             # The proxy maintains one header and passes the client's invention in the other on.
             ({"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=127.0.0.1"}, 403),
@@ -376,3 +386,38 @@ class TestToken:
         assert (opens(""), opens("n3w-one")) == (False, True)
         path.write_bytes(b"third")
         assert (opens("third"), opens("n3w-one")) == (True, False)
+
+    def test_half_of_a_token_opens_nothing(self, tmp_path: Path) -> None:
+        """A file that is written anew counts when it has stayed as it is for a second."""
+        path = tmp_path / "token"
+        access = _access(token_file=_token_file(path))
+
+        def opens(token: str) -> bool:
+            return access.refusal({"HTTP_AUTHORIZATION": f"Bearer {token}"}) is None
+
+        for part in (b"n", b"n3w", b"n3w-one"):
+            path.write_bytes(part)
+            assert (opens(part.decode()), opens("s3cret")) == (False, True)
+        os.utime(path, (path.stat().st_mtime - 2,) * 2)
+        assert (opens("n3w-one"), opens("s3cret")) == (True, False)
+
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+    def test_only_a_regular_file_has_a_token(self, make: Callable[[Path], None], tmp_path: Path) -> None:
+        """At the start it is an error, and later it hangs nobody."""
+        make(tmp_path / "strange")
+        with pytest.raises(TokenError, match="regular file"):
+            _access(token_file=str(tmp_path / "strange"))
+        path = tmp_path / "token"
+        access = _access(token_file=_token_file(path))
+        os.unlink(path)
+        make(path)
+
+        assert access.refusal({"HTTP_AUTHORIZATION": "Bearer s3cret"}) is None
+
+    def test_a_token_is_never_cut(self, tmp_path: Path) -> None:
+        with pytest.raises(TokenError, match="more than 4096 bytes"):
+            _access(token_file=_token_file(tmp_path / "token", b"s" * 4097))
+
+        access = _access(token_file=_token_file(tmp_path / "token", b"s" * 4096))
+        assert access.refusal({"HTTP_AUTHORIZATION": "Bearer " + "s" * 4096}) is None
+        assert access.refusal({"HTTP_AUTHORIZATION": "Bearer " + "s" * 4095}) is not None
