@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import select
 import socket
+import stat
 import time
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -14,6 +18,11 @@ from exporter.settings import Settings, SettingsError
 
 _USER_FACILITY = 1 << 3  # RFC 5424, section 6.2.1
 _STDOUT = 1
+# How long a full pipe is waited for (ms), once: until it takes something again, lines are lost at once.
+_PATIENCE = 1000
+_PIPE = 4096  # bytes: PIPE_BUF
+# A UDP packet has 65,535 bytes with its headers; a Unix socket takes more.
+_DATAGRAM = 65_000
 
 
 class Destination(Protocol):
@@ -53,10 +62,26 @@ def destination(settings: Settings) -> Destination | None:
 class Stdout:
     """Standard output. In a pipe, lines of up to 4,096 bytes never mix with those of other processes."""
 
+    def __init__(self) -> None:
+        self._stuck = False
+        self._cut_short = False
+        self._poll = None
+        # Nothing else can be full; Windows does not tell.
+        if hasattr(select, "poll") and not stat.S_ISREG(os.fstat(_STDOUT).st_mode):
+            self._poll = select.poll()
+            self._poll.register(_STDOUT, select.POLLOUT)
+
     def write(self, line: bytes, severity: int) -> None:  # noqa: ARG002  a stream has none
-        """One line."""
-        while line:
-            line = line[os.write(_STDOUT, line) :]
+        """One line. Raises OSError where nobody reads what is in the pipe: the line is lost then."""
+        rest = b"\n" + line if self._cut_short else line
+        while rest:
+            if self._poll is not None and not self._poll.poll(0 if self._stuck else _PATIENCE):
+                self._stuck = True
+                raise OSError(errno.EAGAIN, "nobody reads the standard output")
+            # No more at once than a pipe that takes something is sure to take.
+            written = os.write(_STDOUT, rest[:_PIPE])
+            rest = rest[written:]
+            self._stuck, self._cut_short = False, bool(rest)
 
     def close(self) -> None:
         """Others use it too: it stays open."""
@@ -81,9 +106,10 @@ class Syslog:
         self._host = socket.gethostname() or "-"
         # Not connected: a daemon that is restarted is found again.
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)  # a daemon that does not read costs lines, not requests
 
     def write(self, line: bytes, severity: int) -> None:
-        """One datagram, without the line feed."""
+        """One datagram, without the line feed; its longest texts are cut until it is one."""
         now = time.time()
         if self._local:  # what glibc's syslog() sends, which is what journald and rsyslog parse there
             stamp = time.strftime("%b %e %H:%M:%S", time.localtime(now))
@@ -91,7 +117,28 @@ class Syslog:
         else:
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
             header = f"<{_USER_FACILITY | severity}>1 {stamp}Z {self._host} flask {os.getpid()} - - "
-        self._socket.sendto(header.encode() + line.rstrip(b"\n"), self._address)
+        line = line.rstrip(b"\n")
+        if len(line) > _DATAGRAM:
+            line = shortened(line, _DATAGRAM)
+        self._socket.sendto(header.encode() + line, self._address)
 
     def close(self) -> None:
         self._socket.close()
+
+
+def shortened(line: bytes, limit: int) -> bytes:
+    """The JSON object of a line with its longest texts cut, so that it has `limit` bytes at most.
+
+    Their ends stay: that of a traceback says what happened.
+    """
+    fields = json.loads(line)
+    while len(line) > limit:
+        name = max(fields, key=lambda name: len(json.dumps(fields[name])))
+        text = str(fields[name])
+        width = len(json.dumps(text)) / (len(text) + 1)  # bytes a character
+        cut = int((len(line) - limit) / width) + 8
+        if cut >= len(text):
+            raise OSError(errno.EMSGSIZE, "the line has too many fields for a datagram")
+        fields[name] = "…" + text[cut:]
+        line = json.dumps(fields, separators=(",", ":")).encode()
+    return line

@@ -71,6 +71,11 @@ def path_of(observation: Observation) -> str:
 
 def plain(value: object) -> object:
     """The value as it stands in JSON: a number, true, false, null or a text."""
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return str(value)
+    if isinstance(value, int) and value.bit_length() < 10_000:  # Python writes no more than 4,300 digits
+        return value
+    try:
+        return str(value)
+    except Exception as error:  # a foreign object, or a number with thousands of digits
+        return f"<{type(value).__name__}: {type(error).__name__}>"

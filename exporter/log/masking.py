@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from urllib.parse import unquote_plus
 
 _MASK = "***"
+# Words in which the words of the mask mean something else.
+_HARMLESS = re.compile(
+    r"keyboard|keyword|monkey|turkey|passenger|passage|compass|authors?(?![a-z])|design|signal|assign|insight"
+    r"|(?:country|currency|language|postal|post|zip|bar|uni|en|de|status|error)[-_ ]?code"
+).sub
 _NAME = re.compile(r"""(?<![^\s"'<>?&;=])([^\s"'<>?&;=]+)=([^\s"'<>?&;]*)""")
 # To the end of what may be the value: rather a quote too many than half a password.
 _VALUE = re.compile(r"""[^\s"<>&]*""")
@@ -17,14 +22,14 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 
 
 class Mask:
-    """Hides the values of parameters with these names, in lower case."""
+    """Hides the values of parameters whose names contain one of these words, in lower case."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = frozenset(names)
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = tuple(words)
 
     def query(self, text: str) -> str:
         """A query string with its secrets masked."""
-        return "&".join(self._pair(pair) for pair in text.split("&"))
+        return "".join(self._pair(pair) for pair in re.split("([&;])", text))
 
     def text(self, text: str) -> str:
         """A text with the secrets of its URLs and query strings masked, and without colours."""
@@ -47,13 +52,25 @@ class Mask:
         return "".join([*parts, text[at:]])
 
     def _pair(self, pair: str) -> str:
-        name, equals, value = pair.partition("=")
-        return f"{name}={_MASK}" if equals and self._hides(name, value) else self._queries(pair)
+        name, sign, value = (*re.split("([=:])", pair, maxsplit=1), "", "")[:3]
+        return f"{name}{sign}{_MASK}" if sign and self._hides(name, value) else self._queries(pair)
 
     def _hides(self, name: str, value: str) -> bool:
-        """`user[password]=x` is hidden with `password`, however it is encoded, and so is a URL in a value."""
-        words = unquote_plus(name).lower().replace("[", ".").replace("]", ".").split(".")
-        if not self._names.isdisjoint(words):
+        """`user[password]=x` is hidden with `pass`, however it is encoded, as is a URL or JSON in a value."""
+        if self._is_secret(_decoded(name)):
             return True
-        inner = unquote_plus(value) if "%" in value else value
-        return inner != value and self.text(inner) != inner
+        inner = _decoded(value) if "%" in value else value
+        if inner == value:
+            return False
+        return any(map(self._is_secret, re.split("[=:]", inner)[:-1])) or self.text(inner) != inner
+
+    def _is_secret(self, name: str) -> bool:
+        name = _HARMLESS("", name.lower())
+        return any(word in name for word in self._words)
+
+
+def _decoded(text: str) -> str:
+    """The text without its percent signs, also where a URL stands within another."""
+    for _ in range(3):
+        text = unquote_plus(text)
+    return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from exporter.log.destinations import Destination
@@ -26,8 +27,17 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 class JsonHandler(logging.Handler):
     """Writes log records as JSON lines with the id of the request during which they were made."""
 
-    def __init__(self, to: Destination, name: str, level: int, mask: Mask) -> None:
+    def __init__(
+        self,
+        to: Destination,
+        name: str,
+        level: int,
+        mask: Mask,
+        lost: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        """`lost` is told of each record that could not be written."""
         super().__init__(level)
+        self._lost = lost
         self.set_name(name)
         self._destination = to
         self._mask = mask
@@ -45,7 +55,9 @@ class JsonHandler(logging.Handler):
                 observation = current_request()
                 if observation is not None and observation.exception is record.exc_info[1]:
                     getattr(observation, "environ", {})[LOGGED] = True
-        except Exception:
+        except Exception as error:
+            if self._lost is not None:
+                self._lost(error)
             self.handleError(record)
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:

@@ -7,6 +7,7 @@ line or reach a terminal with control sequences.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
@@ -29,7 +30,8 @@ class RequestLog:
     Raises SettingsError if the destination cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lost: Callable[[BaseException], None] | None = None) -> None:
+        """`lost` is told of each record of the application that could not be written; it may take no lock."""
         self._destination = destination(settings)
         self._level: int = logging.getLevelName(settings.log_level)
         self._mask = Mask(settings.log_mask)
@@ -39,7 +41,7 @@ class RequestLog:
         self._handler = (
             None
             if self._destination is None
-            else JsonHandler(self._destination, settings.request_log, self._level, self._mask)
+            else JsonHandler(self._destination, settings.request_log, self._level, self._mask, lost)
         )
 
     @property

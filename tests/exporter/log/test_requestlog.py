@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import logging
@@ -179,6 +180,38 @@ class TestQuery:
             ("token[]=a&token[]=b", "token[]=***&token[]=***"),
             ("a.secret=b=c", "a.secret=***"),
             ("token", "token"),
+            *(
+                (f"{name}=hunter2", f"{name}=***")
+                for name in (
+                    "client_secret",
+                    "refresh_token",
+                    "id_token",
+                    "new_password",
+                    "auth",
+                    "apikey",
+                    "api-key",
+                    "access-token",
+                    "X-Api-Key",
+                    "sig",
+                    "X-Amz-Signature",
+                    "pwd",
+                    "session",
+                    "PHPSESSID",
+                    "jwt",
+                    "code",
+                    "authorization",
+                    "private_key",
+                    "user-password",
+                    "credentials",
+                    "otp",
+                )
+            ),
+            ("password:hunter2", "password:***"),
+            ("a=1;password=hunter2;b=2", "a=1;password=***;b=2"),
+            ("next=%2Flogin%3Fpassword%3Dhunter2", "next=***"),
+            ("next=%252Flogin%253Ftoken%253Dhunter2", "next=***"),
+            ("q=%7B%22secret%22%3A%22hunter2%22%7D", "q=***"),
+            ("author=me&zipcode=12345&t=10:20", "author=me&zipcode=12345&t=10:20"),
             ("keyboard=1&monkey=2", "keyboard=1&monkey=2"),
             ("a=" + "x" * 1000 + "&token=t", "a=" + "x" * 510),
         ],
@@ -274,6 +307,42 @@ class TestRotation:
 
         assert path.read_bytes() == b"after\n"
 
+    def test_a_directory_that_was_removed_is_made_anew_and_no_line_is_lost(self, path: Path) -> None:
+        """The line that went into a file without a name is written again."""
+        (path.parent / "logs").mkdir()
+        to = RotatingFile(str(path.parent / "logs" / "r.log"), 1_000_000, 1)
+        for round_ in range(3):
+            (path.parent / "logs" / "r.log").unlink()
+            (path.parent / "logs").rmdir()
+            for number in range(100):
+                to.write(b"%d %d\n" % (round_, number), 6)
+            written = (path.parent / "logs" / "r.log").read_bytes().splitlines()
+            assert written == [b"%d %d" % (round_, number) for number in range(100)]
+        to.close()
+
+    @pytest.mark.parametrize("held", ["the directory", "the log", "the lock"])
+    def test_a_lock_that_somebody_keeps_hangs_no_request(self, held: str, path: Path) -> None:
+        """Whoever can read the directory can lock it: that stops nothing. Without the lock the file grows."""
+        to = RotatingFile(str(path), 1000, 1000)
+        target = {
+            "the directory": path.parent,
+            "the log": path,
+            "the lock": path.parent / f".{path.name}.lock",
+        }
+        if held == "the lock":
+            target[held].touch(0o600)
+        descriptor = os.open(target[held], os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        start = time.monotonic()
+        for number in range(500):
+            to.write(b"%0100d\n" % number, 6)
+        assert time.monotonic() - start < 10  # one wait of a quarter of a second
+        os.close(descriptor)
+        to.write(b"last\n", 6)
+        to.close()
+
+        assert sorted(_all_written(path)) == sorted([*(b"%0100d" % number for number in range(500)), b"last"])
+
     def test_a_line_that_was_cut_short_spoils_no_other(self, path: Path) -> None:
         """A full disk takes a part of a line; a limit on file sizes stands in for it."""
         program = f"""
@@ -358,6 +427,83 @@ for child in children:
 
         assert writing.returncode == 0
         assert sorted(ids) == sorted(f"{worker}-{number}" for worker in range(4) for number in range(200))
+
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/tmp/elsewhere")])
+    def test_a_file_is_a_regular_one(self, make: Callable[[Path], None], path: Path) -> None:
+        """Nobody waits for the reader of a pipe, and no link decides what root writes into."""
+        make(path)
+        with pytest.raises(SettingsError, match=f"EXPORTER_REQUEST_LOG='{path}'"):
+            RequestLog(Settings.load({}, request_log=str(path)))
+
+    def test_an_output_that_nobody_reads_costs_lines_and_no_requests(self) -> None:
+        """The first line that finds no room waits a second, the others do not; then lines come again."""
+        program = """
+import os, sys, time
+from exporter.log.destinations import Stdout
+
+out = Stdout()
+lost, start = 0, time.monotonic()
+for number in range(1000):
+    try:
+        out.write(b"%d %s\\n" % (number, b"." * 1000), 6)
+    except OSError:
+        lost += 1
+print(lost > 800, time.monotonic() - start < 20, file=sys.stderr, flush=True)
+os.read(0, 1)
+out.write(b"again\\n", 6)
+"""
+        with subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as writing:  # fmt: skip
+            assert writing.stdout is not None
+            assert writing.stdin is not None
+            assert writing.stderr is not None
+            assert writing.stderr.readline() == b"True True\n"
+            lines = [os.read(writing.stdout.fileno(), 1 << 20)]
+            writing.stdin.write(b"x")
+            writing.stdin.close()
+            lines.append(writing.stdout.read())
+
+        written = b"".join(lines).split(b"\n")
+        assert written[-2:] == [b"again", b""]
+        assert all(re.fullmatch(rb"\d+ \.{1000}", line) for line in written[:-2])
+
+    def test_a_syslog_daemon_that_does_not_read_costs_lines_and_no_requests(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+            daemon.bind(str(tmp_path / "log"))
+            log = RequestLog(Settings.load({}, request_log=f"syslog://{tmp_path / 'log'}"))
+            with suppress(BlockingIOError):
+                for _ in range(100_000):
+                    log.write(exchange())
+            with pytest.raises(BlockingIOError):
+                log.write(exchange())
+            daemon.recv(65536)
+            log.write(exchange())
+            log.close()
+
+    @pytest.mark.parametrize("text", ["é" * 12_000, "x" * 60_000, "\U0001f600" * 9_000])
+    @pytest.mark.parametrize("local", [False, True])
+    def test_a_record_that_is_too_long_for_a_datagram_is_cut_and_arrives(
+        self, text: str, local: bool, tmp_path: Path
+    ) -> None:
+        """As JSON, with the end of its traceback."""
+        address: Any = str(tmp_path / "log") if local else ("127.0.0.1", 0)
+        with socket.socket(socket.AF_UNIX if local else socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+            daemon.bind(address)
+            daemon.settimeout(10)
+            target = address if local else f"127.0.0.1:{daemon.getsockname()[1]}"
+            log = RequestLog(Settings.load({}, request_log=f"syslog://{target}"))
+            try:
+                raise ValueError(f"bad item {text}!")
+            except ValueError as error:
+                log.write(exchange(exception=error, status=500, failed=True))
+            datagrams = [daemon.recv(1 << 20) for _ in range(2)]
+            log.close()
+
+        record = json.loads(datagrams[1][datagrams[1].index(b"{") :])
+        assert record["error_type"] == "ValueError"
+        assert record["traceback"].endswith(text[-1] + "!")
 
     def test_syslog_over_udp_speaks_rfc_5424(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
@@ -550,6 +696,33 @@ class TestRecords:
 
         assert (record["message"], record["odd"]) == ("odd\udcff", "odd\udcff")
         assert (record["number"], record["flag"], record["none"]) == (2**70, True, None)
+
+    def test_a_value_that_cannot_be_shown_costs_itself_only(self, app: Flask, path: Path) -> None:
+        class Hostile:
+            def __str__(self) -> str:
+                raise RuntimeError("no text")
+
+        extras = {"digits": 10**5000, "hostile": Hostile(), "good": 1}
+        app.logger.warning("odd", extra=extras)
+        record = _lines(path)[0]
+
+        assert record["digits"] == "<int: ValueError>" if sys.version_info >= (3, 11) else True
+        assert (record["hostile"], record["good"]) == ("<Hostile: RuntimeError>", 1)
+
+    def test_a_record_that_is_lost_is_counted(self, path: Path) -> None:
+        """With the next scrape: a record may be made where no lock may be taken."""
+        app = Flask("orders")
+        exporter = FlaskExporter(app, registry=CollectorRegistry(), request_log=str(path))
+        logging.raiseExceptions = False
+        try:
+            for _ in range(3):
+                app.logger.warning("%d", "no number")
+        finally:
+            logging.raiseExceptions = True
+        text = call(app, "/metrics").body.decode()
+        exporter.core.request_log.close()
+
+        assert 'flask_exporter_failures_total{stage="request_log"} 3.0' in text
 
     def test_a_handler_of_one_s_own_gets_the_id_from_a_filter(self, app: Flask) -> None:
         seen: list[tuple[str, str]] = []
