@@ -27,8 +27,9 @@ Page = Callable[[Environ], Answer]
 
 
 def as_text(text: str, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
-    """One line of plain text."""
-    return Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers], f"{text}\n".encode())
+    """One line of plain text that nobody may cache."""
+    fixed = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+    return Answer(status, [*fixed, *headers], f"{text}\n".encode("utf-8", "replace"))
 
 
 def as_json(body: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:

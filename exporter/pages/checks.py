@@ -22,6 +22,8 @@ Context = Callable[[], AbstractContextManager[Any]]
 
 _CACHED_SECONDS = 1.0
 _LOOP_INTERVAL = 0.005
+# How long somebody from outside waits for all checks together (s).
+_STRANGERS_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +151,34 @@ class Checks:
     def results(self) -> dict[str, CheckResult]:
         """What each check says: all run side by side, at most once a second, and callers wait for one run."""
         with self._lock:
-            if (
-                time.monotonic() - self._checked > _CACHED_SECONDS
-                or self._results.keys() != self._checks.keys()
-            ):
+            if self._are_due():
                 runs = [(check, check.start(self._context)) for check in self._checks.values()]
                 self._results = {check.name: run.result(check.timeout) for check, run in runs}
                 self._checked = time.monotonic()
             return self._results
+
+    def latest(self) -> dict[str, CheckResult]:
+        """What each check said last, for anybody: a slow check must not let strangers hold the threads.
+
+        Quick ones are asked first; a slow one goes on in the background and is told to who asks next.
+        """
+        if self._results.keys() != self._checks.keys():
+            return self.results()
+        if self._are_due():
+            self._checked = time.monotonic()  # from here on nobody else does
+            deadline = self._checked + _STRANGERS_SECONDS
+            for check in self._checks.values():
+                run = check.start(self._context)
+                overdue = run.started + check.timeout
+                run.ended.wait(max(min(deadline, overdue) - time.monotonic(), 0.0))
+                if run.ended.is_set() or time.monotonic() >= overdue:
+                    self._results = {**self._results, check.name: run.result(check.timeout)}
+        return self._results
+
+    def _are_due(self) -> bool:
+        return (
+            time.monotonic() - self._checked > _CACHED_SECONDS or self._results.keys() != self._checks.keys()
+        )
 
     def describe(self) -> Iterable[Metric]:
         """For the registry, which would else run the checks to learn the names of the families."""

@@ -60,4 +60,4 @@ class MetricsPage:
             [value for name, value in arguments_of(environ) if name == "name[]"],
             environ.get("HTTP_ACCEPT_ENCODING"),
         )
-        return Answer(200, headers, body)
+        return Answer(200, [*headers, ("Cache-Control", "no-store")], body)

@@ -110,6 +110,59 @@ class TestReport:
         assert _read(service.report(OUTSIDER)) == ({"status": "healthy"}, 200)
 
 
+class TestStrangers:
+    def test_a_slow_check_does_not_let_them_hold_the_threads(self, release: threading.Event) -> None:
+        """They get what was said last; who asks next hears how the slow one ended."""
+        checks = Checks()
+        slow = [False]
+
+        @checks.health_check("database", timeout=60)
+        def database() -> bool:
+            return not slow[0] or release.wait(60)
+
+        service = _health(checks)
+        assert _read(service.report(OUTSIDER)) == ({"status": "healthy"}, 200)
+        slow[0] = True
+        checks._checked = float("-inf")
+        start = time.monotonic()
+        for _ in range(12):
+            assert _read(service.report(OUTSIDER)) == ({"status": "healthy"}, 200)
+            assert _read(service.ready(OUTSIDER)) == ({"status": "ready"}, 200)
+        assert time.monotonic() - start < 10
+
+    def test_a_quick_check_is_asked_for_them_too(self) -> None:
+        checks = Checks()
+        up = [True]
+        checks.health_check("database")(lambda: up[0])
+        service = _health(checks)
+        assert _read(service.report(OUTSIDER))[1] == 200
+        up[0] = False
+        checks._checked = float("-inf")
+
+        assert _read(service.report(OUTSIDER)) == ({"status": "unhealthy"}, 503)
+
+    def test_a_check_that_hangs_is_down_for_them_when_its_time_is_over(
+        self, release: threading.Event
+    ) -> None:
+        checks = Checks()
+        slow = [False]
+
+        @checks.health_check("database", timeout=0.2)
+        def database() -> None:
+            if slow[0]:
+                release.wait(60)
+
+        service = _health(checks)
+        assert _read(service.report(OUTSIDER))[1] == 200
+        slow[0] = True
+
+        def is_down() -> bool:
+            checks._checked = float("-inf")
+            return _read(service.report(OUTSIDER))[1] == 503
+
+        eventually(is_down, "the check to be down")
+
+
 class TestChecks:
     @pytest.mark.parametrize(
         ("answer", "error"),
