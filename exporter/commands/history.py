@@ -45,7 +45,9 @@ class History:
             rate = requests / seconds
             error_rate = (_since(snapshot, last, "total_errors") or 0) / requests if requests else 0.0
             rates = {
-                name: max(0, one["request_count"] - last.endpoints.get(name, {}).get("request_count", 0))
+                name: max(
+                    0, one.get("request_count", 0) - last.endpoints.get(name, {}).get("request_count", 0)
+                )
                 / seconds
                 for name, one in snapshot.endpoints.items()
             }

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 _TIMEOUT = 10.0
+_MOST = 1 << 26  # bytes of an answer
 
 
 class Unavailable(Exception):  # noqa: N818  a state of the service, not a fault of this program
@@ -40,6 +41,8 @@ class Service:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is no address: give one such as http://127.0.0.1:8000")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("the address has a user or a password in it: give a token with --token-file")
         connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = connect(parts.hostname, parts.port, timeout=_TIMEOUT)
         self._root = parts.path.rstrip("/")
@@ -54,14 +57,14 @@ class Service:
         """Ask for everything, for `requests` of the latest requests at most. Raises Unavailable."""
         at = time.monotonic()
         try:
-            stats = self._page("/stats", dict)
-            endpoints = self._page("/endpoints", dict)
-            latest = self._page("/requests?" + urlencode({"limit": requests}), list)
+            stats = self._page("/stats", _STATS)
+            endpoints = self._page("/endpoints", _ENDPOINTS)
+            latest = self._page("/requests?" + urlencode({"limit": requests}), _REQUESTS)
             return Snapshot(at, stats, endpoints, latest, self._health())
         finally:
             self._connection.close()  # until the next time the server would have done so
 
-    def _page(self, page: str, expected: type) -> Any:
+    def _page(self, page: str, shape: Any) -> Any:
         status, body = self._get(self._path + page)
         address = self.url + self._path + page.partition("?")[0]
         if status != 200:
@@ -71,9 +74,9 @@ class Service:
             raise Unavailable(f"{address} answers {status}: {remedy}.")
         try:
             content = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
-        if not isinstance(content, expected):
+        if content is None or not _fits(content, shape):
             raise Unavailable(f"{address} answers something else than an exporter would: {_REMEDIES[404]}.")
         return content
 
@@ -81,15 +84,15 @@ class Service:
         _, body = self._get(self._health_path)
         try:
             content = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-        return content if isinstance(content, dict) and "status" in content else None
+        return content if _fits(content, _HEALTH) and "status" in content else None
 
     def _get(self, path: str) -> tuple[int, bytes]:
         try:
             self._connection.request("GET", self._root + path, headers=self._headers)
             response = self._connection.getresponse()
-            return response.status, response.read()
+            return response.status, response.read(_MOST)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -97,6 +100,58 @@ class Service:
                 f"{self.url} cannot be reached: {reason}. Is the service running there?"
             ) from error
 
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1e11
+
+
+def _is_known_figure(value: object) -> bool:
+    return value is None or _is_figure(value)
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether a document is as an exporter would write it.
+
+    A shape is a function, a list of one shape, or a dict of shapes for the names that are there; one with the
+    key "*" is for any names.
+    """
+    if callable(shape):
+        return bool(shape(value))
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(element, shape[0]) for element in value)
+    if "*" in shape:
+        return value is None or (
+            isinstance(value, dict) and all(_fits(member, shape["*"]) for member in value.values())
+        )
+    return isinstance(value, dict) and all(
+        _fits(value[name], member) for name, member in shape.items() if name in value
+    )
+
+
+_TIMES = {
+    "average_response_time_ms": _is_known_figure,
+    "max_response_time_ms": _is_known_figure,
+    "response_time_percentiles": {"*": _is_known_figure},
+}
+_STATS = {
+    **_TIMES,
+    "uptime_seconds": _is_known_figure,
+    "total_requests": _is_figure,
+    "total_errors": _is_figure,
+    "requests_per_second": _is_figure,
+    "error_rate": _is_figure,
+    "error_types": {"*": _is_figure},
+}
+_ENDPOINTS = {
+    "*": {
+        **_TIMES,
+        "request_count": _is_figure,
+        "error_count": _is_known_figure,
+        "error_rate": _is_known_figure,
+    }
+}
+_REQUESTS = [{"timestamp": _is_figure, "status_code": _is_figure, "duration_ms": _is_known_figure}]
+_HEALTH: dict[str, Any] = {"checks": {"*": {}}}
 
 _REMEDIES = {
     401: "it wants a token; give the file that holds it with --token-file",

@@ -66,7 +66,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _complain(reason: str) -> int:
-    sys.stderr.write(f"top: {reason}\n")
+    # A service may say anything, also what a terminal would take for a command.
+    printable = "".join(character if character.isprintable() else "�" for character in reason)
+    sys.stderr.write(f"top: {printable}\n")
     return 1
 
 

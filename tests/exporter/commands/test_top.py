@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -187,6 +188,65 @@ class TestCannot:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"top: {url}/monitoring/stats {reason}")
         assert done.stderr.count("\n") == 1
+
+    @pytest.mark.parametrize("option", ["--once", "--json"])
+    def test_a_hostile_service_reaches_no_terminal(self, option: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def answer() -> None:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(999)
+                    connection.sendall(b"\x1b]0;OWNED\x07\r\n\r\n")
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            done = _top(option, "--url", f"http://127.0.0.1:{server.getsockname()[1]}")
+            thread.join()
+
+        assert (done.returncode, done.stderr.isascii() or "OWNED" in done.stderr) == (1, True)
+        assert done.stderr.rstrip("\n").isprintable()
+
+    @pytest.mark.parametrize(
+        "url", ["http://user:hunter2@127.0.0.1:1", "http://:hunter2@[::1]:1", "https://hunter2@x"]
+    )
+    def test_a_password_in_the_address_is_refused_and_not_shown(self, url: str) -> None:
+        done = _top("--once", "--url", url)
+
+        assert done.returncode == 1
+        assert "give a token with --token-file" in done.stderr
+        assert "hunter2" not in done.stderr + done.stdout
+
+    @pytest.mark.parametrize(
+        ("page", "body"),
+        [
+            ("stats", {"total_requests": "many"}),
+            ("stats", {"total_requests": None}),
+            ("stats", {"error_rate": float("nan")}),
+            ("stats", {"uptime_seconds": 1e300}),
+            ("stats", {"response_time_percentiles": [1]}),
+            ("stats", {"error_types": {"X": "1"}}),
+            ("endpoints", {"/": 1}),
+            ("endpoints", {"/": {"request_count": []}}),
+            ("endpoints", {"/": {"response_time_percentiles": {"p50": "x"}}}),
+            ("requests", [1]),
+            ("requests", [{"timestamp": 1e18}]),
+            ("requests", [{"timestamp": -5.0}]),
+            ("requests", [{"status_code": "200"}]),
+        ],
+    )
+    def test_figures_that_are_none_are_said_plainly(self, page: str, body: Any) -> None:
+        good: dict[str, Any] = {"stats": {}, "endpoints": {}, "requests": []}
+
+        def answer(path: str) -> tuple[int, str]:
+            name = path.partition("?")[0].rpartition("/")[2]
+            return 200, json.dumps({**good, page: body}.get(name, {"status": "healthy"}))
+
+        with _answering(answer) as url:
+            done = _top("--once", "--url", url)
+
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert f"/monitoring/{page} answers something else than an exporter would" in done.stderr
 
     def test_nobody_there(self) -> None:
         with _answering(lambda _: (200, "")) as url:
