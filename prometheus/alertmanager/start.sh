@@ -23,14 +23,21 @@ refuse() {
 }
 
 [ -n "$config" ] || refuse "start.sh: give the flag --config.file=FILE, which is written"
+# They would be patterns for Alertmanager, or end the text that they stand in.
+case $here in *[]\[*?\\\'[:cntrl:]]*) refuse "$here: put these files into a directory without * ? [ ] ' and \\ in its path" ;; esac
 
 # check SETTING FILE: it is there, may be read and is not empty.
 check() {
   [ -n "$2" ] || refuse "$1 is not set: ALERT_RECEIVER=$receiver needs the file with its secret there"
-  case $2 in *[\|\&\"\\]*) refuse "$1=$2: name a file without | & \" and \\ in its path" ;; esac
+  case $2 in *[\"\\[:cntrl:]]*) refuse "$1=$2: name a file without \", \\ and line feeds in its path" ;; esac
   [ -e "$2" ] || refuse "$1=$2: there is no such file"
   [ -f "$2" ] && [ -r "$2" ] || refuse "$1=$2 cannot be read by user $(id -u): make it a file that this user may read (chmod 644 in a directory of your own)"
   grep -q '[^[:space:]]' "$2" || refuse "$1=$2 is empty: $3"
+}
+
+# plain TEXT: the text as sed takes it for the replacement in s|…|…|.
+plain() {
+  printf '%s\n' "$1" | sed 's/[&|]/\\&/g'
 }
 
 # url SETTING FILE PATTERN EXAMPLE: it holds one URL and nothing else. Without TLS only on this machine.
@@ -87,16 +94,19 @@ heartbeat=${ALERT_HEARTBEAT_FILE:-}
 [ -z "$heartbeat" ] || url ALERT_HEARTBEAT_FILE "$heartbeat" 'https?://[^/[:space:]]+(/[^[:space:]]*)?' https://example.com/ping/abc
 
 umask 077 # the account's password is in it
+# Not into a file that is there: others may read that one, or it may be a link to another.
+{ rm -f "$config" && (set -C && : >"$config"); } 2>/dev/null ||
+  refuse "$config cannot be written: name a file in a writable directory in --config.file"
 {
-  sed -e '/^receivers:/,$d' -e "s|templates/|$here/templates/|" "$here/alertmanager.yml"
+  sed -e '/^receivers:/,$d' -e "s|templates/|$(plain "$here")/templates/|" "$here/alertmanager.yml"
   echo "receivers:"
-  sed "s|@secret@|$secret|" "$here/receivers/$receiver.yml"
+  sed "s|@secret@|$(plain "$secret")|" "$here/receivers/$receiver.yml"
   [ -z "$account" ] || echo "$account"
   if [ -n "$heartbeat" ]; then
-    sed "s|@secret@|$heartbeat|" "$here/receivers/heartbeat.yml"
+    sed "s|@secret@|$(plain "$heartbeat")|" "$here/receivers/heartbeat.yml"
   else
     echo "  - name: heartbeat"
   fi
-} >"$config" || refuse "$config cannot be written: name a file in a writable directory in --config.file"
+} >"$config"
 
 exec "$@"

@@ -5,6 +5,7 @@ import http.client
 import os
 import shutil
 import tarfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from pathlib import Path
 from prometheus.tools.packages import Package, UnavailableError
 
 BLOCK = 1 << 20
+ARCHIVE_LIMIT = 1 << 30
+CHECKSUMS_LIMIT = 1 << 20
+SLOWEST = 10_000  # bytes a second, on average, after the first `timeout` seconds
 
 
 @dataclass(slots=True)
@@ -36,8 +40,10 @@ class Archives:
             timeout = float(setting)
         except ValueError:
             timeout = 0.0
-        if timeout <= 0:
-            raise SystemExit(f"STACK_ARCHIVES_TIMEOUT={setting!r} is not a number of seconds above 0")
+        if not 0 < timeout <= 3600:
+            raise SystemExit(
+                f"STACK_ARCHIVES_TIMEOUT={setting!r} is not a number of seconds above 0, up to 3600"
+            )
         return cls(os.environ.get("STACK_ARCHIVES") or None, timeout)
 
     def get(self, package: Package, staging: Path) -> None:
@@ -59,7 +65,7 @@ class Archives:
 
     def _checksum(self, site: str, package: Package) -> str:
         name = package.archive.rpartition("/")[2]
-        text = b"".join(self._blocks(site, package.checksums)).decode(errors="replace")
+        text = b"".join(self._blocks(site, package.checksums, CHECKSUMS_LIMIT)).decode(errors="replace")
         for line in text.splitlines():
             fields = line.split()
             # Grafana publishes a file for each archive, with nothing but the digest.
@@ -76,17 +82,23 @@ class Archives:
                 out.write(block)
         return digest.hexdigest()
 
-    def _blocks(self, site: str, path: str) -> Iterator[bytes]:
+    def _blocks(self, site: str, path: str, limit: int = ARCHIVE_LIMIT) -> Iterator[bytes]:
+        """What the site sends, as long as it sends something, and not without end."""
         size = 0
+        start = time.monotonic()
         with self._open(site, path) as answer:
             try:
-                while block := answer.read(BLOCK):
+                while block := answer.read1(BLOCK):
                     size += len(block)
+                    if size > limit:
+                        raise UnavailableError(f"{site}/{path} has more than {limit} bytes")
+                    if size < (time.monotonic() - start - self.timeout) * SLOWEST:
+                        raise UnavailableError(f"{site}/{path} is too slow: {size} bytes so far")
                     yield block
             except (OSError, http.client.HTTPException) as error:
                 raise UnavailableError(f"{site}/{path} broke off after {size} bytes: {error}") from error
             length = answer.headers.get("Content-Length")
-        if length is not None and size != int(length):
+        if length is not None and length != str(size):
             raise UnavailableError(f"{site}/{path} ended after {size} of {length} bytes")
 
     def _open(self, site: str, path: str) -> http.client.HTTPResponse:

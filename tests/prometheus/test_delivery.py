@@ -7,6 +7,7 @@ import email.policy
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from prometheus.drill.receiver import Receiver
@@ -422,10 +424,57 @@ def test_every_receiver_makes_a_valid_configuration(tmp_path: Path, kind: str) -
     subprocess.run([executable("amtool"), "check-config", config], check=True, capture_output=True)
 
 
-def start(directory: Path, user: int | None = None, **environ: str) -> "subprocess.CompletedProcess[str]":
+@pytest.mark.parametrize("name", ["r&d", "r,d", "a|b {c}: #d [", "two  words"])
+def test_a_path_with_signs_in_it_leads_to_the_same_files(tmp_path: Path, name: str) -> None:
+    """The templates are found, or the start says why not; a notification without them would be empty."""
+    here = tmp_path / name
+    shutil.copytree(START.parent, here)
+    file = secret(here, "https://hooks.slack.com/services/T/B/x")
+    answer = start(tmp_path, script=here / "start.sh", ALERT_RECEIVER="slack", ALERT_SECRET_FILE=file)
+    if "[" in name:
+        assert (answer.returncode, f"{here}: put these files into" in answer.stderr) == (1, True)
+        return
+    written = yaml.safe_load((tmp_path / "alertmanager.yml").read_text())
+
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert written["templates"] == [f"{here}/templates/*.tmpl"]
+    assert written["receivers"][0]["slack_configs"][0]["api_url_file"] == file
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_the_configuration_is_a_new_file(tmp_path: Path, kind: str) -> None:
+    """Whatever was there: a file that all may read does not get the password, and no link is followed."""
+    config, victim = tmp_path / "alertmanager.yml", tmp_path / "victim"
+    victim.write_text("precious")
+    if kind == "link":
+        config.symlink_to(victim)
+    else:
+        config.write_text("old")
+        config.chmod(0o666)
+    answer = start(tmp_path, ALERT_RECEIVER="none")
+
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert config.lstat().st_mode & 0o177777 == 0o100600
+    assert victim.read_text() == "precious"
+
+
+def test_a_step_that_fails_ends_the_start(tmp_path: Path) -> None:
+    """Alertmanager never gets half of a configuration."""
+    here = tmp_path / "here"
+    shutil.copytree(START.parent, here)
+    (here / "receivers" / "none.yml").unlink()
+    answer = start(tmp_path, script=here / "start.sh", ALERT_RECEIVER="none")
+
+    assert answer.returncode != 0
+    assert "none.yml" in answer.stderr
+
+
+def start(
+    directory: Path, user: int | None = None, script: Path = START, **environ: str
+) -> "subprocess.CompletedProcess[str]":
     """What start.sh does with a program that ends at once in Alertmanager's place."""
     return subprocess.run(
-        ["sh", START, "true", f"--config.file={directory}/alertmanager.yml"],
+        ["sh", script, "true", f"--config.file={directory}/alertmanager.yml"],
         env={"PATH": os.environ["PATH"], **environ},
         user=user,
         capture_output=True,

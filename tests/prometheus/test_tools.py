@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from prometheus.tools.__main__ import main
 from prometheus.tools.archives import Archives
-from prometheus.tools.packages import ALERTMANAGER, GRAFANA, NODE, PROMETHEUS, Package
+from prometheus.tools.packages import ALERTMANAGER, GRAFANA, NODE, PROMETHEUS, Package, UnavailableError
 from prometheus.tools.toolbox import fill, gave_up
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -95,6 +96,24 @@ def stalled(body: bytes) -> Answer:
         silence(handler)
 
     return answer
+
+
+def trickle(handler: BaseHTTPRequestHandler) -> None:
+    """Promise a megabyte, and send a byte now and then."""
+    assert isinstance(handler, Handler)
+    handler.begin(1 << 20)
+    with suppress(OSError):
+        while not handler.server.over.wait(0.05):
+            handler.wfile.write(b"x")
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    """Send as much as the other end takes."""
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(bytes(1 << 16))
 
 
 def program(version: str) -> str:
@@ -215,6 +234,45 @@ class TestArchive:
 
         assert names == {"node_exporter.unavailable"}
         assert f"{NODE.archive} {said.format(half=len(body) // 2, all=len(body))}" in missing[NODE]
+
+    def test_a_site_that_trickles_is_given_up(self, site: Site, tmp_path: Path) -> None:
+        """Each byte comes in time, and all of them never would."""
+        site.publish(NODE, {"node_exporter": program("1.9.1")})
+        site.answers[f"/{NODE.archive}"] = trickle
+
+        missing, names = filled(tmp_path / "tools", site, NODE, timeout=0.5)
+
+        assert names == {"node_exporter.unavailable"}
+        assert f"{NODE.archive} is too slow: " in missing[NODE]
+
+    @pytest.mark.parametrize("path", [NODE.checksums, NODE.archive])
+    def test_a_file_without_an_end_is_given_up(
+        self, site: Site, tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Archives._blocks, "__defaults__", (10_000_000,))
+        site.publish(NODE, {"node_exporter": program("1.9.1")})
+        site.answers[f"/{path}"] = endless
+
+        with pytest.raises(UnavailableError, match=f"{path} has more than 10?"):
+            Archives(site.address, 5.0).get(NODE, tmp_path)
+
+    @pytest.mark.parametrize("length", ["abc", "-1", "1e3", "7"])
+    def test_a_length_that_is_none(self, site: Site, tmp_path: Path, length: str) -> None:
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            handler.send_header("Content-Length", length)
+            handler.end_headers()
+            handler.wfile.write(b"0" * 64)
+
+        site.answers[f"/{NODE.checksums}"] = answer
+        with pytest.raises(UnavailableError, match=f"{site.address}/{NODE.checksums}"):
+            Archives(site.address, 5.0).get(NODE, tmp_path)
+
+    @pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "-1", "0", "soon"])
+    def test_a_timeout_that_is_none(self, seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("STACK_ARCHIVES_TIMEOUT", seconds)
+        with pytest.raises(SystemExit, match="STACK_ARCHIVES_TIMEOUT"):
+            Archives.load()
 
     def test_no_answer(self, site: Site, tmp_path: Path) -> None:
         """A site that accepts and says nothing costs one timeout, however many packages it should have."""
