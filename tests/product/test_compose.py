@@ -79,14 +79,31 @@ def test_images_are_named_by_exact_tags() -> None:
     assert {name: service["image"] for name, service in SERVICES.items() if "image" in service} == IMAGES
 
 
-def test_the_app_image_holds_exact_versions() -> None:
-    """Every package of the image is pinned, and all that pyproject.toml asks for is among them."""
-    packages = re.findall(r"^([\w.-]+)(.*)$", (ROOT / "app/requirements.txt").read_text(), re.MULTILINE)
+@pytest.mark.parametrize(
+    ("file", "needed", "most"),
+    [
+        ("requirements.txt", {"flask", "gunicorn", "prometheus-client", "prometheus-flask-exporter"}, 12),
+        ("requirements-traffic.txt", {"locust"}, 50),
+    ],
+)
+def test_an_image_holds_exact_packages_and_no_others(file: str, needed: set[str], most: int) -> None:
+    """Each is pinned to a version and to its files; the load generator is not in the service's."""
+    text = (ROOT / "app" / file).read_text()
+    pinned = r"^([\w.-]+)==([\w.]+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\\n|\n))+)"
+    packages = re.findall(pinned, text, re.MULTILINE)
+    names = {name for name, _, _ in packages}
 
-    assert [name for name, version in packages if not re.fullmatch(r"==[\w.]+", version)] == []
-    assert {"flask", "gunicorn", "locust", "prometheus-client", "prometheus-flask-exporter"} <= dict(
-        packages
-    ).keys()
+    assert len(packages) == len(re.findall(r"^[^#\s]", text, re.MULTILINE)) <= most
+    assert needed <= names
+    assert ("locust" in names) == (file == "requirements-traffic.txt")
+
+
+def test_packages_are_installed_by_their_hashes() -> None:
+    """Every install but that of our own code is checked."""
+    installs = re.findall(r"pip install (.*)", (ROOT / "app/Dockerfile").read_text())
+
+    assert [install for install in installs if "--require-hashes" not in install] == ["--no-deps /src"]
+    assert {SERVICES[name]["build"]["target"] for name in ("app", "traffic")} == {"app", "traffic"}
 
 
 @each_service
