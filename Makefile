@@ -22,6 +22,7 @@ $(VENV)/.run: $(VENV)/.created
 $(VENV)/.drill: $(VENV)/.run
 $(VENV)/.dev: $(VENV)/.drill
 $(VENV)/.bench: $(VENV)/.dev
+$(VENV)/.fuzz: $(VENV)/.dev
 $(VENV)/.%: pyproject.toml
 	@echo 'installing into $(VENV) the packages of the stage "$*"'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]' >$(VENV)/pip.log 2>&1 || { \
@@ -60,9 +61,17 @@ test: $(VENV)/.dev tools browser ## run every test
 matrix: $(VENV)/.dev ## the exporter's tests with old and new releases of what it needs
 	@$(BIN)/python -m tests.matrix $(ARGS)
 
+# strace lets system calls fail, atheris fuzzes; where one cannot be had, its runs say so and are skipped.
 .PHONY: soak
 soak: $(VENV)/.dev tools ## the long failure and fuzz runs
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]' || true
+	@if ! command -v strace >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo 'installing strace'; apt-get -qq update && apt-get -qq install --yes strace >/dev/null; fi
 	$(BIN)/python -m pytest -m soak
+
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzz ## an hour of fuzzing for every parser of foreign bytes
+	$(BIN)/python -m tests.fuzz 3600
 
 .PHONY: lint
 lint: $(VENV)/.dev tools ## ruff, mypy, rules and configurations

@@ -1,0 +1,138 @@
+"""What the exporter does with bytes that somebody else wrote: each target takes any, and never raises."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from ipaddress import ip_network
+
+from exporter.addresses import client_address
+from exporter.log.masking import Mask
+from exporter.measure.recorder import announced_size
+from exporter.measure.requestid import well_formed
+from exporter.measure.tracing import announced
+from exporter.merge.format import CorruptFileError
+from exporter.merge.merge import Merge
+from exporter.pages.answers import arguments_of
+from exporter.pages.figures import Totals, stats
+from exporter.pages.monitoring import Filter
+from exporter.scrape.encoding import Format, encoded
+from exporter.settings import DEFAULT_MASK, PREFIX, Settings, SettingsError
+from exporter.store import archive, workerfile
+from exporter.worker import flightrecorder, slots
+
+STEMS = ("counter", "histogram", "summary", "gauge_all", "gauge_livesum", "gauge_mostrecent", "gauge_min")
+_PROXIES = (ip_network("127.0.0.0/8"),)
+_FORMATS = (Format.accepted(""), Format.accepted("application/openmetrics-text; version=1.0.0"))
+
+
+@cache
+def _file() -> int:
+    return os.memfd_create("fuzzed")
+
+
+def worker_file(data: bytes) -> None:
+    """A worker file of the kind that the first byte says, through the merge to the text of a scrape."""
+    descriptor, stem = _file(), STEMS[data[0] % len(STEMS)] if data else STEMS[0]
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, data[1:], 0)
+    merge = Merge()
+    with suppress(CorruptFileError):
+        content = workerfile.read(descriptor)
+        merged = merge([merge.content(stem, "1", True, os.fstat(descriptor), content)])
+        _shown(merged)
+        total = archive.Archive()
+        layout = merge.content(stem, "1", False, os.fstat(descriptor), content)
+        total.fold(stem, layout.layout.keys(), layout.pairs())
+        loaded = archive.load(total.dump())
+        _shown(merge(merge.archived(loaded.series, loaded.created)))
+
+
+def the_archive(data: bytes) -> None:
+    """An archive."""
+    merge = Merge()
+    with suppress(CorruptFileError):
+        loaded = archive.load(data)
+        _shown(merge(merge.archived(loaded.series, loaded.created)))
+
+
+def _shown(merged: object) -> None:
+    for family, values in merged:  # type: ignore[attr-defined]
+        for form in _FORMATS:
+            encoded(family, values, {}, form).encode()
+
+
+def slots_file(data: bytes) -> None:
+    """A file of slots, read and taken over."""
+    with suppress(ValueError, struct.error):
+        for name, _ in slots._walk(slots._used(data)):
+            name.encode(errors="surrogatepass")
+    for _ in slots._walk(slots._recent(data)):
+        pass
+
+
+def flight_recorder(data: bytes) -> None:
+    """A ring of the flight recorder, up to the figures that are made of it."""
+    content = data[: len(data) - (len(data) - 64) % 640] if len(data) >= 64 else data
+    if len(content) >= 64:
+        flightrecorder._valid(content)
+        requests = [request for _, request in flightrecorder._requests(content)]
+        stats(Totals(), requests, 1.0, 1)
+
+
+def _text(data: bytes) -> str:
+    """As a server hands a header over."""
+    return data.decode("latin-1")
+
+
+def forwarding_headers(data: bytes) -> None:
+    """Every header in which a proxy names the client; the lines of the input are their values."""
+    names = ("FORWARDED", "X_FORWARDED_FOR", "X_REAL_IP", "CF_CONNECTING_IP", "VIA")
+    values = dict(zip((f"HTTP_{name}" for name in names), _text(data).split("\n"), strict=False))
+    client_address({"REMOTE_ADDR": "127.0.0.1", **values}, _PROXIES)
+
+
+def request_headers(data: bytes) -> None:
+    """`traceparent`, X-Request-ID, Content-Length and Accept."""
+    text = _text(data)
+    assert len(announced({"HTTP_TRACEPARENT": text})) in (0, 32)
+    well_formed(text)
+    assert 0 <= announced_size(text) <= 1 << 40
+    Format.accepted(text)
+
+
+_MASK = Mask(DEFAULT_MASK)
+
+
+def query(data: bytes) -> None:
+    """A query string, as it is asked and as it is logged."""
+    environ = {"QUERY_STRING": _text(data)}
+    with suppress(ValueError):
+        Filter.of(arguments_of(environ))
+    assert "hunter2" not in _MASK.query(f"password=hunter2&{environ['QUERY_STRING']}")
+    _MASK.text(environ["QUERY_STRING"])
+
+
+def settings(data: bytes) -> None:
+    """Variables of the environment: `NAME=value` in each line."""
+    pairs = (line.partition("=") for line in data.decode("utf-8", "surrogateescape").split("\n"))
+    with suppress(SettingsError):
+        Settings.load({PREFIX + name: value for name, _, value in pairs})
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (
+        worker_file,
+        the_archive,
+        slots_file,
+        flight_recorder,
+        forwarding_headers,
+        request_headers,
+        query,
+        settings,
+    )
+}
