@@ -89,8 +89,7 @@ def _prometheus(plan: Plan) -> Part:
             f"--web.user-assets={plan.configuration}/runbooks",
             *(scale.flags(plan.scale) if plan.scale != 1 else ()),
         ),
-        {"GRAFANA_URL": plan.url("grafana"), "RUNBOOK_URL": f"{plan.url('prometheus')}/user"},
-        f"{plan.url('prometheus')}/-/ready",
+        health=f"{plan.url('prometheus')}/-/ready",
     )
 
 

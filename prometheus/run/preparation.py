@@ -28,8 +28,9 @@ PATIENCE = 60.0
 SHM = Path("/dev/shm")  # noqa: S108
 
 # The entries of prometheus/ that the programs of the stack read. Only the token may be absent: users make it.
-# Target files are not among them, because a run writes its own (see `targets.localize`).
-CONFIGURATION = ("prometheus.yml", "blackbox.yml", "rules", "runbooks", "alertmanager", "token")
+# Target files are not among them, because a run writes its own (see `targets.localize`), and neither are the
+# rules: start.sh writes this run's links into a copy.
+CONFIGURATION = ("prometheus.yml", "blackbox.yml", "runbooks", "alertmanager", "token")
 
 
 def check_settings() -> None:
@@ -124,6 +125,15 @@ def copy_configuration(plan: Plan) -> None:
             shutil.copytree(source, plan.configuration / name)
         elif name != "token" or source.exists():
             shutil.copy(source, plan.configuration)
+    subprocess.run(
+        ["sh", TOP / "prometheus/start.sh", f"--rules={plan.configuration}/rules"],
+        env={
+            **os.environ,
+            "GRAFANA_URL": plan.url("grafana"),
+            "RUNBOOK_URL": f"{plan.url('prometheus')}/user",
+        },
+        check=True,
+    )
     if plan.scale != 1:
         scale.directory(plan.configuration, plan.scale)
         return

@@ -17,7 +17,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     (PROMETHEUS / "rules/slo.yml").write_text(rules.rules(slo), encoding="utf-8")
-    (PROMETHEUS.parent / "tests/rules/slo.yml").write_text(ruletests.tests(slo), encoding="utf-8")
+    tests = PROMETHEUS.parent / "tests/rules"
+    (tests / "slo.yml").write_text(ruletests.tests(slo), encoding="utf-8")
+    (tests / "slo-windows.yml").write_text(ruletests.window_tests(slo), encoding="utf-8")
     return 0
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,14 @@ class Burn:
 
 
 @dataclass(frozen=True, slots=True)
+class Burst:
+    """A warning within minutes: at `pace` times the sustainable pace, from `bad_at_least` bad requests on."""
+
+    pace: float
+    bad_at_least: int
+
+
+@dataclass(frozen=True, slots=True)
 class Objective:
     """`percent` of the requests are good: without an error, or answered `within` seconds.
 
@@ -40,6 +48,7 @@ class Objective:
     within: float | None = None
     service: str | None = None
     url_rule: str | None = None
+    burst_at_least: int | None = None
     others: tuple[str, ...] = ()
 
     @property
@@ -53,10 +62,19 @@ class Objective:
         return "FlaskErrorBudgetBurn" if self.within is None else "FlaskLatencyBudgetBurn"
 
     @property
-    def summary(self) -> str:
-        """What the alerts are about, in a sentence."""
-        bad = "fail" if self.within is None else "are slow"
-        return f"So many requests {bad} that the objective is in danger."
+    def burst(self) -> str:
+        """Name of the alert that warns within minutes."""
+        return self.alert.replace("BudgetBurn", "Burst")
+
+    @property
+    def bad(self) -> str:
+        """What bad requests do."""
+        return "fail" if self.within is None else "are slow"
+
+    @property
+    def subject(self) -> str:
+        """Whose promise it is, as a template."""
+        return "{{ $labels.service }} {{ $labels.url_rule }}" if self.url_rule else "{{ $labels.service }}"
 
     def promise(self, period: str) -> str:
         """The objective in words, with the service as a template."""
@@ -68,9 +86,9 @@ class Objective:
     def services(self) -> str:
         """PromQL matchers of the series of requests that the objective is about."""
         if self.service is None:
-            return f"service!~{json.dumps('|'.join(map(re.escape, self.others)))}" if self.others else ""
-        rule = f", url_rule={json.dumps(self.url_rule)}" if self.url_rule else ""
-        return f"service={json.dumps(self.service)}{rule}"
+            return f"service!~{text('|'.join(map(re.escape, self.others)))}" if self.others else ""
+        rule = f", url_rule={text(self.url_rule)}" if self.url_rule else ""
+        return f"service={text(self.service)}{rule}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +97,7 @@ class Slo:
 
     period: str
     bad_at_least: int
+    burst: Burst
     burns: tuple[Burn, ...]
     objectives: tuple[Objective, ...]
     windows: tuple[str, ...] = field(init=False)
@@ -96,9 +115,18 @@ class Slo:
             if self.pace(burn) * objective.budget < 1
         )
 
+    def bursts(self) -> Iterator[Objective]:
+        """Yield the objectives whose budget can be spent that fast at all."""
+        return (objective for objective in self.objectives if self.burst.pace * objective.budget < 1)
+
     def pace(self, burn: Burn) -> float:
         """How many times faster than sustainable the budget is spent when `burn` is reached."""
         return round(burn.budget / 100 * hours(self.period) / hours(burn.long), 6)
+
+
+def text(value: str) -> str:
+    """Quote a label's value for PromQL and YAML alike, with every letter as it is."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def hours(duration: str) -> float:
@@ -120,7 +148,8 @@ def load(file: Path) -> Slo:
             _with_others(objective, tuple(sorted(s for slo, s in own if s and slo == objective.slo)))
             for objective in entries
         )
-        slo = Slo(burns=burns, objectives=objectives, **document)
+        burst = _burst(**document.pop("burst"))
+        slo = Slo(burns=burns, burst=burst, objectives=objectives, **document)
     except (TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise SloError(f"{file}: {error}") from error
     except SloError as error:
@@ -142,12 +171,19 @@ def _burn(long: str, short: str, budget: float, severity: str) -> Burn:
     return Burn(long, short, budget, severity)
 
 
+def _burst(pace: float, bad_at_least: int) -> Burst:
+    if not pace > 1:
+        raise SloError(f"pace: {pace} is not above 1, the pace that just keeps the promise")
+    return Burst(pace, bad_at_least)
+
+
 def _objective(
     slo: str,
     percent: float,
     within: float | None = None,
     service: str | None = None,
     url_rule: str | None = None,
+    burst_at_least: int | None = None,
 ) -> Objective:
     if not re.fullmatch(r"[a-z][a-z0-9-]*", slo):
         raise SloError(f"slo: {slo!r} is no name: use small letters, digits and -")
@@ -160,10 +196,10 @@ def _objective(
         raise SloError(f"within: {within} of {slo} is no bucket of the exporter: use one of {choices}")
     if url_rule and not service:
         raise SloError(f"url_rule: {url_rule} of {slo} needs the service that it belongs to")
-    return Objective(slo, percent, within, service, url_rule)
+    return Objective(slo, percent, within, service, url_rule, burst_at_least)
 
 
 def _with_others(objective: Objective, others: tuple[str, ...]) -> Objective:
     if objective.service is not None:
         return objective
-    return Objective(objective.slo, objective.percent, objective.within, others=others)
+    return replace(objective, others=others)

@@ -1,0 +1,64 @@
+#!/bin/sh
+# Makes a copy of the configuration whose rules have this installation's links and job names, and becomes Prometheus:
+#
+#   sh start.sh prometheus --config.file=/tmp/prometheus/prometheus.yml [flag …]
+#
+# or, for a Prometheus of your own, writes the rules alone:
+#
+#   RULE_JOBS='app=shop|api alertmanager=alertmanager-main' sh start.sh --rules=/etc/prometheus/rules
+#
+# GRAFANA_URL   where the alerts' links to dashboards lead; default http://127.0.0.1:3000
+# RUNBOOK_URL   where those to runbooks lead; default http://127.0.0.1:9090/user
+# RULE_JOBS     names of jobs that are others there: name here=name there, several with |, each after a space
+#
+# Rules know no environment. External labels would carry the links on every series that leaves by remote_write.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+grafana=${GRAFANA_URL:-http://127.0.0.1:3000}
+runbooks=${RUNBOOK_URL:-http://127.0.0.1:9090/user}
+
+refuse() {
+  echo "$*" >&2
+  exit 1
+}
+
+for url in "GRAFANA_URL=$grafana" "RUNBOOK_URL=$runbooks"; do
+  echo "$url" | grep -Eqx '[A-Z_]+=https?://[^][:space:]|&\"'"'"'{}]+' || refuse "$url is no URL such as http://127.0.0.1:3000"
+done
+
+edits="s|http://127\.0\.0\.1:3000|${grafana%/}|g; s|http://127\.0\.0\.1:9090/user|${runbooks%/}|g"
+for pair in ${RULE_JOBS:-}; do
+  echo "$pair" | grep -Eqx '[a-z]+=[A-Za-z0-9_.|-]+' || refuse "RULE_JOBS: $pair is not name=name, or name=name|name"
+  there=$(echo "${pair#*=}" | sed 's/|/\\|/g')
+  # In a matcher of one job, and in a list of several.
+  edits="$edits; s|job=\"${pair%%=*}\"|job=~\"$there\"|g; /job=~/s|\([\"\|]\)${pair%%=*}\([\"\|]\)|\1$there\2|g"
+done
+
+# rules DIRECTORY: write the copy of the rules there.
+rules() {
+  mkdir -p "$1" || refuse "$1 cannot be made: name a writable directory"
+  for file in "$here"/rules/*.yml; do
+    sed "$edits" "$file" >"$1/${file##*/}" || refuse "$1 cannot be written: name a writable directory"
+  done
+}
+
+case ${1:-} in
+--rules=?*) rules "${1#--rules=}" && exit ;;
+esac
+
+config=
+for flag in "$@"; do
+  case $flag in --config.file=*) config=${flag#--config.file=} ;; esac
+done
+[ -n "$config" ] || refuse "start.sh: give the flag --config.file=FILE in a directory that is written, or --rules=DIRECTORY"
+
+# All but the rules stays where it is: a target file, or after a reload prometheus.yml, is read as soon as it is saved.
+copy=$(dirname "$config")
+mkdir -p "$copy" || refuse "$copy cannot be made: name a file in a writable directory in --config.file"
+for entry in "$here"/*; do
+  [ "${entry##*/}" = rules ] || ln -sfn "$entry" "$copy/${entry##*/}"
+done
+rules "$copy/rules"
+
+exec "$@"

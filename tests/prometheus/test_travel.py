@@ -1,0 +1,131 @@
+"""The rules elsewhere: with further target labels, other job names and other links."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from prometheus.tools.toolbox import executable
+from tests.rig.places import ROOT
+
+RULES = ROOT / "prometheus/rules"
+START = ROOT / "prometheus/start.sh"
+FURTHER = 'zone="z1", shard="0"'
+
+
+def write_rules(directory: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """What start.sh does with the rules."""
+    return subprocess.run(
+        ["sh", START, f"--rules={directory}"],
+        env={"PATH": "/usr/bin:/bin", **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def check(directory: Path, text: str, *arguments: str) -> None:
+    """Run rule tests on the rules in `directory`."""
+    file = directory / "tests.yml"
+    file.write_text(text.replace("../../prometheus/rules/", f"{directory}/"), encoding="utf-8")
+    answer = subprocess.run(
+        [executable("promtool"), "test", "rules", *arguments, file],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("name", ["dashboards", "host", "monitoring", "probe", "requests", "service", "slo"])
+def test_rules_hold_with_further_labels(tmp_path: Path, name: str) -> None:
+    """A label that every series has besides changes nothing, and is carried along into every alert."""
+    assert write_rules(tmp_path).returncode == 0
+    text = (ROOT / f"tests/rules/{name}.yml").read_text(encoding="utf-8")
+    text = re.sub(r"(series: '?[\w:]+\{)", rf"\1{FURTHER}, ", text)
+    text = re.sub(r"(labels: '?(?:[\w:]+)?\{)(?=\w)", rf"\1{FURTHER}, ", text)
+    labels = FURTHER.replace("=", ": ")
+    text = re.sub(r"(exp_labels: \{)(?!severity: info\})", rf"\1{labels}, ", text)
+
+    check(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("monitoring", ()), ("service", ("--run", "FlaskTarget|FlaskNewVersion"))]
+)
+def test_rules_hold_with_another_job_name(tmp_path: Path, name: str, arguments: tuple[str, ...]) -> None:
+    """One variable says what the services' job is called."""
+    assert write_rules(tmp_path, RULE_JOBS="app=web.flask loki=logs").returncode == 0
+    text = (ROOT / f"tests/rules/{name}.yml").read_text(encoding="utf-8")
+    text = re.sub(r"\bapp\b", "web.flask", text)
+    text = re.sub(r'(job="|job: |job=|  )loki\b(?!/)', r"\1logs", text)
+
+    check(tmp_path, text, *arguments)
+
+
+def test_several_jobs_in_place_of_one(tmp_path: Path) -> None:
+    """The services may have more than one job, also in the list of the monitoring's own."""
+    write_rules(tmp_path, RULE_JOBS="app=shop|api alertmanager=alertmanager-main node=node-exporter")
+    texts = {file.name: file.read_text(encoding="utf-8") for file in tmp_path.glob("*.yml")}
+
+    assert 'up{job=~"shop|api"} == 0' in texts["service.yml"]
+    assert (
+        'job=~"alertmanager-main|alloy|blackbox|grafana|loki|node-exporter|probe|prometheus"'
+        in (texts["monitoring.yml"])
+    )
+    assert (
+        'job=~"alertmanager-main|alloy|shop|api|blackbox|grafana|loki|node-exporter|prometheus"'
+        in (texts["monitoring.yml"])
+    )
+    assert not [name for name, text in texts.items() if 'job="app"' in text or 'job="alertmanager"' in text]
+
+
+def test_links_are_those_of_the_installation(tmp_path: Path) -> None:
+    """No other link is left, and nothing but the links differs."""
+    write_rules(tmp_path, GRAFANA_URL="https://g.example/sub/", RUNBOOK_URL="https://r.example:8443/user")
+    for file in RULES.glob("*.yml"):
+        shipped = file.read_text(encoding="utf-8")
+        copy = (tmp_path / file.name).read_text(encoding="utf-8")
+        assert "127.0.0.1" not in copy
+        assert shipped == copy.replace("https://g.example/sub/", "http://127.0.0.1:3000/").replace(
+            "https://r.example:8443/user", "http://127.0.0.1:9090/user"
+        )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("GRAFANA_URL", "g.example"),
+        ("GRAFANA_URL", "http://g|s/p/"),
+        ("RUNBOOK_URL", "http://a b"),
+        ("RULE_JOBS", "app"),
+        ("RULE_JOBS", 'app=a"b'),
+    ],
+)
+def test_values_that_cannot_work_are_refused(tmp_path: Path, setting: str, value: str) -> None:
+    """One line names the setting and its value."""
+    answer = write_rules(tmp_path / "rules", **{setting: value})
+
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.count("\n") == 1
+    assert answer.stderr.startswith((f"{setting}={value}", f"{setting}: {value}"))
+
+
+def test_start_links_what_is_not_written(tmp_path: Path) -> None:
+    """The program gets a configuration whose target files are the live ones and whose rules are the copy."""
+    config = tmp_path / "copy/prometheus.yml"
+    answer = subprocess.run(
+        ["sh", START, executable("promtool"), "check", "config", f"--config.file={config}"],
+        env={"PATH": "/usr/bin:/bin", "GRAFANA_URL": "https://g.example"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    subprocess.run([executable("promtool"), "check", "config", config], check=True, capture_output=True)
+
+    assert "flag" in answer.stderr  # promtool itself ran, and knows no such flag
+    assert (tmp_path / "copy/targets").resolve() == ROOT / "prometheus/targets"
+    assert config.resolve() == ROOT / "prometheus/prometheus.yml"
+    assert "https://g.example/d/" in (tmp_path / "copy/rules/service.yml").read_text(encoding="utf-8")
