@@ -34,8 +34,11 @@ BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
 LABELS = {"alertname": "FlaskErrorRatioCritical", "job": "app", "service": "orders", "severity": "critical"}
 ANNOTATIONS = {
     "summary": "More than a tenth of the requests fail.",
+    "headline": "orders: 87% of requests fail",
     "description": "12% of the requests to orders in the last 5 minutes ended in an error (limit: 10%). "
-    "Users of /orders/<int:id> & others see error pages.",
+    "Users see error pages.",
+    "culprits": "/orders/<int:id> (ValueError, 12/s, 96% of the errors). Version 1.4.2 came 6m ago.",
+    "past": "At worst 93.1% of the requests to orders failed.",
     "runbook_url": "http://127.0.0.1:9090/user/FlaskErrorRatioCritical.md",
     "dashboard_url": "http://127.0.0.1:3000/d/flask-errors?var-job=app&var-service=orders",
 }
@@ -71,7 +74,7 @@ def silence(alertmanager: Alertmanager) -> str:
     """Address of the form that silences the test's alert."""
     return (
         f"{alertmanager.url}/#/silences/new?filter=%7B"
-        "alertname%3D%22FlaskErrorRatioCritical%22%2Cjob%3D%22app%22%2Cservice%3D%22orders%22%7D"
+        "alertname%3D%22FlaskErrorRatioCritical%22%2Cservice%3D%22orders%22%7D"
     )
 
 
@@ -86,14 +89,20 @@ def test_discord(tmp_path: Path, receiver: Receiver) -> None:
     fired, resolved = (post.document["embeds"][0] for post in receiver.posts)
 
     assert receiver.posts[0].path == "/api/webhooks/123/abc-DEF_1"
-    assert fired["title"] == "CRITICAL: More than a tenth of the requests fail. (orders)"
+    assert fired["title"] == "🔴 CRITICAL orders: 87% of requests fail"
     assert fired["description"] == (
-        f"{ANNOTATIONS['description']}\nSince 1 Mar 12:00 UTC. [Dashboard]({DASHBOARD}) · "
-        f"[Log lines]({REQUESTS}) · [What to do]({ANNOTATIONS['runbook_url']})\n\n"
-        f" [Silence]({silence(alertmanager)})"
+        f"{ANNOTATIONS['description']}\n{ANNOTATIONS['culprits']}\nSince 1 Mar 12:00 UTC.\n\n"
+        f"[Dashboard]({DASHBOARD}) · [Log lines]({REQUESTS}) · [What to do]({ANNOTATIONS['runbook_url']}) · "
+        f"[Silence]({silence(alertmanager)}) "
     )
-    assert resolved["title"] == "RESOLVED: More than a tenth of the requests fail. (orders)"
-    assert "From 1 Mar 12:00 to 12:07 UTC, 7m0s." in resolved["description"]
+    assert resolved["title"] == (
+        "🟢 RESOLVED orders after 7m: At worst 93.1% of the requests to orders failed."
+    )
+    assert resolved["description"].startswith(
+        "Over: At worst 93.1% of the requests to orders failed.\n"
+        "From 1 Mar 12:00 to 12:07 UTC: it lasted 7m.\n\n[Dashboard]("
+    )
+    assert "What to do" not in resolved["description"]
     assert f"&to={int(BEGAN.timestamp() + 17 * 60) * 1000})" in resolved["description"]
 
 
@@ -105,15 +114,14 @@ def test_slack(tmp_path: Path, receiver: Receiver) -> None:
         eventually(lambda: receiver.posts, "a message", 20)
     (attachment,) = receiver.posts[0].document["attachments"]
 
-    assert attachment["title"] == "CRITICAL: More than a tenth of the requests fail. (orders)"
+    assert attachment["title"] == "CRITICAL orders: 87% of requests fail"
     assert attachment["title_link"] == DASHBOARD
     assert attachment["color"] == "danger"
     assert attachment["text"] == (
-        "12% of the requests to orders in the last 5 minutes ended in an error (limit: 10%). "
-        "Users of /orders/&lt;int:id&gt; &amp; others see error pages.\n"
-        f"Since 1 Mar 12:00 UTC. <{DASHBOARD}|Dashboard> · <{REQUESTS}|Log lines> · "
-        f"<{ANNOTATIONS['runbook_url']}|What to do>\n\n"
-        f" <{silence(alertmanager)}|Silence>"
+        f"{ANNOTATIONS['description']}\n"
+        "/orders/&lt;int:id&gt; (ValueError, 12/s, 96% of the errors). Version 1.4.2 came 6m ago.\n"
+        f"Since 1 Mar 12:00 UTC.\n\n<{DASHBOARD}|Dashboard> · <{REQUESTS}|Log lines> · "
+        f"<{ANNOTATIONS['runbook_url']}|What to do> · <{silence(alertmanager)}|Silence> "
     )
 
 
@@ -171,7 +179,10 @@ def test_many_long_alerts_stay_within_the_limits(tmp_path: Path, receiver: Recei
     path = {"discord": "api/webhooks/1/a", "slack": "services/T/B/x"}[kind]
     file = secret(tmp_path, f"{receiver.url}/{path}")
     endpoint = "/" + "a-very-long-name-of-a-resource/" * 6
-    long = ANNOTATIONS | {"description": ANNOTATIONS["description"] + endpoint}
+    long = ANNOTATIONS | {
+        "description": ANNOTATIONS["description"] + 3 * endpoint,
+        "culprits": " " + 3 * f"{endpoint}, ",
+    }
     with Alertmanager(tmp_path, ALERT_RECEIVER=kind, ALERT_SECRET_FILE=file) as alertmanager:
         alertmanager.send(*(alert(annotations=long, url_rule=f"{endpoint}{n}") for n in range(60)))
 
@@ -192,8 +203,10 @@ def test_many_long_alerts_stay_within_the_limits(tmp_path: Path, receiver: Recei
         (attachment,) = document["attachments"]
         text = attachment["text"]
         assert len(text) <= 4000
-    assert text.count(DASHBOARD) == text.count(REQUESTS) == 5
+    assert text.count("Since 1 Mar") == 5
+    assert text.count(DASHBOARD) == text.count(REQUESTS) == 1
     assert silence(alertmanager) in text
+    assert "Five of 60 alerts are shown." in text
 
 
 class Mailbox:
@@ -265,21 +278,25 @@ def test_email(tmp_path: Path) -> None:
     fired, resolved = mailbox.mails
     text, html = (fired.get_body(kind) for kind in (("plain",), ("html",)))
 
-    assert fired["Subject"] == "CRITICAL: More than a tenth of the requests fail. (orders)"
+    assert fired["Subject"] == "CRITICAL orders: 87% of requests fail"
+    assert resolved["References"] == fired["References"]  # one thread
     assert fired["From"] == "Stack <stack@example.com>"
     assert fired["To"] == "a@example.com, b@example.com"
     assert text is not None
     assert text.get_content().replace("\r\n", "\n").rstrip("\n") == (
-        f"{ANNOTATIONS['description']}\nSince 1 Mar 12:00 UTC.\nDashboard:  {DASHBOARD}\n"
-        f"Log lines:  {REQUESTS}\n"
-        f"What to do: {ANNOTATIONS['runbook_url']}\n\n\nSilence:    {silence(alertmanager)}"
+        f"{ANNOTATIONS['description']}\n{ANNOTATIONS['culprits']}\nSince 1 Mar 12:00 UTC.\n\n"
+        f"Dashboard:  {DASHBOARD}\nLog lines:  {REQUESTS}\n"
+        f"What to do: {ANNOTATIONS['runbook_url']}\nSilence:    {silence(alertmanager)}"
     )
     assert html is not None
-    assert "/orders/&lt;int:id&gt; &amp; others see error pages." in html.get_content()
-    assert f'<a href="{DASHBOARD.replace("&", "&amp;")}">Dashboard</a>' in html.get_content()
+    assert "/orders/&lt;int:id&gt; (ValueError, 12/s, 96% of the errors)." in html.get_content()
+    assert "border-left: 8px solid #c62828" in html.get_content()
+    assert f'<a href="{DASHBOARD.replace("&", "&amp;")}" style=' in html.get_content()
     assert f'<a href="{REQUESTS.replace("&", "&amp;")}">Log lines</a>' in html.get_content()
     assert f'<a href="{silence(alertmanager)}">Silence</a>' in html.get_content()
-    assert resolved["Subject"] == "RESOLVED: More than a tenth of the requests fail. (orders)"
+    assert resolved["Subject"] == (
+        "RESOLVED orders after 7m: At worst 93.1% of the requests to orders failed."
+    )
 
 
 def test_no_receiver_needs_no_secret(tmp_path: Path) -> None:
@@ -311,35 +328,114 @@ def test_dead_mans_switch_goes_to_its_own_receiver(tmp_path: Path, receiver: Rec
     assert [post.path for post in receiver.posts].count("/people") == 1
 
 
-def test_a_service_that_is_down_silences_its_symptoms(tmp_path: Path, receiver: Receiver) -> None:
-    """What follows from a service being down is held back for that service, and only for it."""
-    file = secret(tmp_path, f"{receiver.url}/people")
-    with Alertmanager(tmp_path, ALERT_RECEIVER="webhook", ALERT_SECRET_FILE=file) as alertmanager:
+def states(alertmanager: Alertmanager) -> dict[tuple[str, ...], str]:
+    """Name, service and further labels of each alert → active or suppressed."""
+    with urllib.request.urlopen(f"{alertmanager.url}/api/v2/alerts", timeout=10) as answer:
+        return {
+            (
+                one["labels"]["alertname"],
+                *(one["labels"][label] for label in ("service", "env") if label in one["labels"]),
+            ): one["status"]["state"]
+            for one in json.load(answer)
+        }
+
+
+def test_a_cause_silences_its_symptoms(tmp_path: Path) -> None:
+    """What follows from something is held back for that service in that environment, and only there."""
+    with Alertmanager(tmp_path) as alertmanager:
         alertmanager.send(
             alert(alertname="FlaskTargetDown", scope="service", instance="a:1"),
-            alert(alertname="ProbeFailed", instance="http://a:1/"),
+            alert(alertname="ProbeFailed", job="probe", instance="http://a:1/"),
             alert(alertname="FlaskTrafficGone", severity="warning"),
+            # A certificate is no symptom of it, and neither is a deploy.
+            alert(alertname="ProbeCertificateExpiring", job="probe", severity="warning"),
+            alert(alertname="FlaskNewVersion", severity="info"),
             alert(alertname="FlaskTargetDown", scope="instance", instance="c:1", service="calm"),
             alert(alertname="FlaskErrorRatioCritical", service="calm"),
             alert(alertname="FlaskErrorRatioHigh", service="calm", severity="warning"),
+            alert(alertname="FlaskErrorBudgetBurn", service="calm", slo="errors", window="1h"),
+            alert(alertname="FlaskErrorBurst", service="calm", severity="warning"),
+            alert(alertname="FlaskLatencyHigh", service="calm", severity="warning"),
+            alert(alertname="FlaskLatencyUnusual", service="calm", severity="warning"),
+            alert(alertname="FlaskTargetDown", scope="service", service="shop", env="staging"),
+            alert(alertname="FlaskErrorRatioCritical", service="shop", env="staging"),
+            alert(alertname="FlaskErrorRatioCritical", service="shop", env="prod"),
             alert(alertname="HostMemoryLow", service="", job="node"),
         )
-        eventually(lambda: len(receiver.posts) >= 4, "the alerts that are not held back", 20)
-        with urllib.request.urlopen(f"{alertmanager.url}/api/v2/alerts", timeout=10) as answer:
-            states = {
-                (one["labels"]["alertname"], one["labels"].get("service")): one["status"]["state"]
-                for one in json.load(answer)
-            }
+        eventually(
+            lambda: len(states(alertmanager)) == 16 and "suppressed" in states(alertmanager).values(),
+            "the alerts are sorted",
+            20,
+        )
+        sorted_alerts = states(alertmanager)
 
-    assert states == {
+    assert sorted_alerts == {
         ("FlaskTargetDown", "orders"): "active",
         ("ProbeFailed", "orders"): "suppressed",
         ("FlaskTrafficGone", "orders"): "suppressed",
+        ("ProbeCertificateExpiring", "orders"): "active",
+        ("FlaskNewVersion", "orders"): "active",
         ("FlaskTargetDown", "calm"): "active",
         ("FlaskErrorRatioCritical", "calm"): "active",
         ("FlaskErrorRatioHigh", "calm"): "suppressed",
-        ("HostMemoryLow", None): "active",
+        ("FlaskErrorBudgetBurn", "calm"): "suppressed",
+        ("FlaskErrorBurst", "calm"): "suppressed",
+        ("FlaskLatencyHigh", "calm"): "active",
+        ("FlaskLatencyUnusual", "calm"): "suppressed",
+        ("FlaskTargetDown", "shop", "staging"): "active",
+        ("FlaskErrorRatioCritical", "shop", "staging"): "suppressed",
+        ("FlaskErrorRatioCritical", "shop", "prod"): "active",
+        ("HostMemoryLow",): "active",
     }
+
+
+def test_one_trouble_is_one_message(tmp_path: Path, receiver: Receiver) -> None:
+    """Alerts of one service that come together are one message, and what is over in it is marked."""
+    file = secret(tmp_path, f"{receiver.url}/services/T0/B0/abc")
+    with Alertmanager(tmp_path, ALERT_RECEIVER="slack", ALERT_SECRET_FILE=file) as alertmanager:
+        burn = {"alertname": "FlaskLatencyBudgetBurn", "slo": "tail", "window": "1h"}
+        alertmanager.send(alert(), alert(**burn))
+        # The first message may have gone out with the first of them.
+        eventually(
+            lambda: "and more" in json.dumps([post.document for post in receiver.posts[-1:]]),
+            "both in one message",
+            20,
+        )
+        count = len(receiver.posts)
+        alertmanager.send(alert(), alert(ends=BEGAN + timedelta(minutes=7), **burn))
+        eventually(lambda: len(receiver.posts) > count, "a part of it is over", 20)
+    first, second = (post.document["attachments"][0] for post in receiver.posts[count - 1 : count + 1])
+
+    assert first["title"] == "CRITICAL orders: 87% of requests fail, and more"
+    assert first["text"].count("Since 1 Mar") == 2
+    assert second["title"] == "CRITICAL orders: 87% of requests fail"
+    assert second["text"].count("Since 1 Mar") == second["text"].count("Over: At worst") == 1
+
+
+@pytest.mark.parametrize("kind", ["discord", "slack"])
+def test_an_alert_of_ones_own_has_only_the_links_that_it_names(
+    tmp_path: Path, receiver: Receiver, kind: str
+) -> None:
+    """Without annotations and severity the message is its name, without empty links."""
+    path = {"discord": "api/webhooks/1/a", "slack": "services/T/B/x"}[kind]
+    bare = {
+        "labels": {"alertname": "Own", "service": "orders"},
+        "annotations": {},
+        "startsAt": BEGAN.isoformat(),
+        "endsAt": (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat(),
+    }
+    with Alertmanager(
+        tmp_path, ALERT_RECEIVER=kind, ALERT_SECRET_FILE=secret(tmp_path, f"{receiver.url}/{path}")
+    ) as alertmanager:
+        alertmanager.send(bare)
+        eventually(lambda: receiver.posts, "a message", 20)
+    document = receiver.posts[0].document
+    message = document["embeds"][0] if kind == "discord" else document["attachments"][0]
+    text = message.get("description") or message["text"]
+
+    assert message["title"].removeprefix("🟠 ") == "orders: Own"
+    assert re.findall(r"\[(.*?)\]\(|\|(.*?)>", text) in ([("Silence", "")], [("", "Silence")])
+    assert "from=" not in json.dumps(document)
 
 
 EMAIL = "smarthost=smtp.example.com:587\nfrom=a@example.com\nto=b@example.com\n"

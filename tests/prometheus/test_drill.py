@@ -109,9 +109,9 @@ def test_live_goes_through_the_real_receiver(tmp_path: Path) -> None:
         titles = [post.document["embeds"][0]["title"] for post in receiver.posts]
 
     assert said == "The test alert was handed over to discord. Look whether it is there."
-    assert titles == [
-        "CRITICAL: A drill: nothing is wrong. (drill)",
-        "RESOLVED: A drill: nothing is wrong. (drill)",
+    assert [re.sub(r"after \S+:", "after:", title) for title in titles] == [
+        "🔴 CRITICAL drill: A drill: nothing is wrong.",
+        "🟢 RESOLVED drill after: It was: A drill: nothing is wrong.",
     ]
 
 
