@@ -101,3 +101,12 @@ rules: $(VENV)/.run ## regenerate prometheus/rules/slo.yml and its tests from pr
 .PHONY: drill
 drill: $(VENV)/.drill ## fire every alert for real in a second stack
 	@$(BIN)/python -m prometheus.drill $(ARGS)
+
+.PHONY: backtest
+backtest: $(VENV)/.dev tools ## what the alerts would have told of a normal fortnight and of incidents
+	@$(BIN)/python -m tests.backtest
+
+# Some rule files by name: make mutation ARGS='service slo'
+.PHONY: mutation
+mutation: $(VENV)/.dev tools ## change the rules one thing at a time, and see whether their tests notice
+	@$(BIN)/python -m tests.mutation $(ARGS)

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from prometheus.drill import damage
 from prometheus.drill.host import MEMORY
 from prometheus.drill.load import Load
+from prometheus.drill.players import Figures
 from prometheus.drill.stack import Stack
 
-BURN_WINDOWS = (("1h", "critical"), ("6h", "critical"), ("1d", "warning"), ("3d", "warning"))
+# The player that spends its budgets, how many times too fast, and the one window that tells of it.
+PACES = (
+    ("hour", 20, "1h", "critical"),
+    ("six-hours", 8, "6h", "critical"),
+    ("day", 4.5, "1d", "warning"),
+    ("three-days", 2, "3d", "warning"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +46,41 @@ def _service(name: str, service: str, severity: str, **labels: str) -> Alert:
     return Alert(name, {"job": "app", "service": service, "severity": severity, **labels})
 
 
-def _burns(name: str, service: str, slo: str) -> tuple[Alert, ...]:
-    return tuple(
-        _service(name, service, severity, slo=slo, window=window) for window, severity in BURN_WINDOWS
+def _spending(player: str, pace: float, window: str, severity: str) -> Fault:
+    """Return the fault of a service that spends the budget of every objective at this pace."""
+    labels = {"severity": severity, "window": window}
+    alerts: tuple[Alert, ...] = (
+        _service("FlaskErrorBudgetBurn", player, slo="errors", **labels),
+        _service("FlaskLatencyBudgetBurn", player, slo="latency", **labels),
+        _service("FlaskLatencyBudgetBurn", player, slo="tail", **labels),
+    )
+    if window == "1h":
+        alerts += (
+            _service("FlaskErrorBurst", player, "warning", slo="errors"),
+            _service("FlaskLatencyBurst", player, "warning", slo="latency"),
+            _service("FlaskLatencyBurst", player, "warning", slo="tail"),
+        )
+    return Fault(
+        f"the budgets are spent {pace:g} times too fast",
+        alerts,
+        lambda stack: stack.players[player].figures.spend(pace),
+        lambda stack: stack.players[player].figures.spend(0),
+    )
+
+
+def _played(what: str, alert: Alert, player: str, **figures: float | str | bool) -> Fault:
+    """Return the fault of a played service whose figures change to these, and back."""
+    usual = Figures()
+
+    def change(stack: Stack, values: dict[str, float | str | bool]) -> None:
+        for name, value in values.items():
+            setattr(stack.players[player].figures, name, value)
+
+    return Fault(
+        what,
+        (alert,),
+        lambda stack: change(stack, figures),
+        lambda stack: change(stack, {name: getattr(usual, name) for name in figures}),
     )
 
 
@@ -72,7 +111,6 @@ def faults() -> list[Fault]:
                 _service("FlaskErrorRatioCritical", "errors", "critical"),
                 _service("FlaskNewErrorType", "errors", "info", error_type="ValueError"),
                 _service("FlaskLogErrorBurst", "errors", "warning"),
-                *_burns("FlaskErrorBudgetBurn", "errors", "errors"),
             ),
             errors.start,
             errors.stop,
@@ -89,10 +127,52 @@ def faults() -> list[Fault]:
                 _service("FlaskLatencyHigh", "slow", "warning"),
                 _service("FlaskThreadsSaturated", "slow", "warning"),
                 _service("FlaskQueueSlow", "slow", "warning"),
-                *_burns("FlaskLatencyBudgetBurn", "slow", "latency"),
             ),
             slow.start,
             slow.stop,
+        ),
+        *(_spending(*pace) for pace in PACES),
+        _played(
+            "a tenth of the requests is slower than yesterday",
+            _service("FlaskLatencyUnusual", "unusual", "warning"),
+            "unusual",
+            unusual=0.1,
+        ),
+        _played(
+            "two thirds of the requests are missing",
+            _service("FlaskTrafficLow", "fewer", "warning"),
+            "fewer",
+            requests=300,
+        ),
+        _played(
+            "every second scrape fails",
+            _service("FlaskTargetFlapping", "restless", "warning"),
+            "restless",
+            flaps=True,
+        ),
+        _played(
+            "the container is killed again and again",
+            _service("FlaskWorkerRestartLoop", "killed", "critical", scope="container"),
+            "killed",
+            dies=True,
+        ),
+        _played(
+            "a service refuses Prometheus and answers its users",
+            _service("FlaskTargetDown", "token", "warning", scope="scrape"),
+            "token",
+            refuses=True,
+        ),
+        _played(
+            "the check of one instance of two fails",
+            _service("FlaskServiceNotReady", "checks", "warning", scope="instance", check="disk"),
+            "checks",
+            healthy=0,
+        ),
+        _played(
+            "a new version is deployed",
+            _service("FlaskNewVersion", "versioned", "info"),
+            "versioned",
+            version="2",
         ),
         Fault(
             "the only instance is stopped",
@@ -115,7 +195,7 @@ def faults() -> list[Fault]:
         Fault(
             "the database becomes unreadable",
             (
-                _service("FlaskServiceNotReady", "sick", "critical", check="database"),
+                _service("FlaskServiceNotReady", "sick", "critical", scope="service", check="database"),
                 Alert("ProbeFailed", {"job": "probe", "service": "sick", "severity": "critical"}),
             ),
             damage.spoil_database,
@@ -123,7 +203,7 @@ def faults() -> list[Fault]:
         ),
         Fault(
             "workers are killed soon after they started",
-            (_service("FlaskWorkerRestartLoop", "loop", "critical"),),
+            (_service("FlaskWorkerRestartLoop", "loop", "critical", scope="workers"),),
             loop.start,
             loop.stop,
         ),

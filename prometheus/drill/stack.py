@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from prometheus.drill.host import Host
+from prometheus.drill.players import Player
 from prometheus.drill.receiver import Receiver
 from prometheus.drill.sites import Certificates, Shipper, Site
 from prometheus.run import preparation
@@ -53,6 +54,13 @@ SERVICES = (
 )
 
 
+# Played services; the second instance of `checks` is well.
+PLAYERS = (
+    *("hour", "six-hours", "day", "three-days"),
+    *("unusual", "fewer", "restless", "killed", "token", "checks", "checks-2", "versioned"),
+)
+
+
 class Stack:
     """Everything that the drill starts, in a directory of its own; use it in a with statement."""
 
@@ -68,6 +76,7 @@ class Stack:
         # Two pages, and three exporters: a large one, a slow one, and that of a log store.
         self.site, self.page, self.large, self.sluggish, self.store = (Site() for _ in range(5))
         self.shipper = Shipper()
+        self.players = {name: Player() for name in PLAYERS}
         self.certificates = Certificates(directory)
         self.secure = Site(self.certificates.context)
         self.host = Host(directory)
@@ -94,7 +103,7 @@ class Stack:
         self.children.stop()
         self.host.close()
         sites = (self.site, self.page, self.large, self.sluggish, self.store, self.shipper, self.secure)
-        for site in sites:
+        for site in (*sites, *self.players.values()):
             site.close()
         self.receiver.__exit__(None, None, None)
         for name in (*self.services, "pair-2"):
@@ -163,7 +172,9 @@ class Stack:
             "gone": addresses["calm"],
             "large": [self.large.address],
             "sluggish": [self.sluggish.address],
+            **{name: [player.address] for name, player in self.players.items()},
         }
+        addresses["checks"] += addresses.pop("checks-2")
         groups = [
             {"targets": targets, "labels": {"service": service}}
             for service, targets in addresses.items()
@@ -190,6 +201,10 @@ class Stack:
             os.environ[setting] = str(secret)
         os.environ["ALERT_RECEIVER"] = "webhook"
         preparation.render_alertmanager(self.plan)
+        # Each alert is to arrive, also those that a cause would hold back.
+        alertmanager = yaml.safe_load(self.plan.alertmanager.read_text())
+        del alertmanager["inhibit_rules"]
+        self.plan.alertmanager.write_text(yaml.safe_dump(alertmanager, allow_unicode=True))
         self.write_targets()
         for job in ("prometheus", "alertmanager"):
             self._write_target_file(job, [{"targets": [self.plan.local(job)]}])
@@ -202,6 +217,7 @@ class Stack:
             "site": [f"http://{self.site.address}/"],
             "page": [f"http://{self.page.address}/"],
             "secure": [f"https://{self.secure.address}/"],
+            "token": [f"http://{self.page.address}/"],
         }
         self._write_target_file(
             "probe",
@@ -248,10 +264,36 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _remember_yesterday(data: Path) -> None:
-    """Give Prometheus a yesterday, in which the service `gone` had ten requests a second."""
-    series = 'job:flask_http_request_duration_seconds:rate_5m{job="app",service="gone"}'
+    """Give Prometheus the past that alerts compare with, a second between two samples.
+
+    Yesterday `gone` had ten requests a second, `fewer` a thousand, and `unusual` was fast. The services that
+    spend their budgets have been there for more than half of their windows, `errors` and `versioned` for more
+    than an hour.
+    """
     now = time.time()
-    samples = [f"{series} 10 {now - DAY - 120 + second:.3f}" for second in range(900)]
+    family = "job:flask_http_request_duration_seconds"
+    yesterday, before = (now - DAY - 120, 900), (now - 130, 120)
+    past = [
+        (f'{family}:rate_5m{{job="app",service="gone"}}', 10.0, yesterday),
+        (f'{family}:rate_5m{{job="app",service="fewer"}}', 1000.0, yesterday),
+        (f'{family}:p95_15m{{job="app",service="unusual"}}', 0.04, yesterday),
+        (f'{family}:rate_5m{{job="app",service="errors"}}', 0.0, before),
+        ('flask_app_info{job="app",service="versioned",version="1"}', 1.0, before),
+    ]
+    for player, long in (("hour", 1), ("six-hours", 6), ("day", 24), ("three-days", 72)):
+        seconds = int(long * 3600 / SCALE * 0.6)
+        for slo in ("errors", "latency", "tail"):
+            labels = f'{{job="app",service="{player}",slo="{slo}"}}'
+            # Hardly any requests, so that they count for nothing.
+            past += [
+                (f"slo:flask_http_requests:{events}_rate_5m{labels}", 1e-6, (now - seconds - 10, seconds))
+                for events in ("total", "good")
+            ]
+    samples = [
+        f"{series} {value:g} {begin + second:.3f}"
+        for series, value, (begin, seconds) in sorted(past)
+        for second in range(seconds)
+    ]
     text = data / "yesterday.txt"
     text.write_text("\n".join([*samples, "# EOF", ""]))
     subprocess.run(

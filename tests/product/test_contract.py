@@ -26,10 +26,16 @@ from tests.rig.stack import Run, running, settings
 # Programs that run in compose only: their names are taken as they are.
 COMPOSE_ONLY = ("loki_", "alloy_")
 
-# Only an https target has it; its labels are those of the other.
-HTTPS_ONLY = {"probe_ssl_earliest_cert_expiry": "probe_success"}
+# Only an https target has the first, and only a service that was there yesterday the others; their labels are
+# those of another series.
+REQUESTS_5M = "job:flask_http_request_duration_seconds:rate_5m"
+LIKE = {
+    "probe_ssl_earliest_cert_expiry": "probe_success",
+    "job:flask_http_request_duration_seconds:usual_rate_5m": REQUESTS_5M,
+    "job:flask_http_request_duration_seconds:usual_p95_15m": REQUESTS_5M,
+}
 
-# What tells services, and the parts of one, apart where somebody has several; a target of the stack has none of them.
+# What tells services, and the parts of one, apart; a target of the stack has none of them.
 FURTHER = {"env", "namespace", "cluster", "pod"}
 
 # They have a url_rule where slo.yml has an objective for one endpoint.
@@ -123,7 +129,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
             for path in REQUESTS:
                 ask(stack, path)
             found.update(labels(stack))
-            found.update({name: found[like] for name, like in HTTPS_ONLY.items() if like in found})
+            found.update({name: found[like] for name, like in LIKE.items() if like in found})
             for name in found:
                 if name.startswith(PROMISES):
                     found[name].add("url_rule")

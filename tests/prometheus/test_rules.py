@@ -68,6 +68,7 @@ def test_own_objectives_make_rules_that_pass_their_tests(tmp_path: Path) -> None
     assert [objective.services for objective in promises.objectives] == [
         'service!~"orders"',
         "",
+        "",
         'service="orders"',
         'service="orders", url_rule="/orders"',
     ]

@@ -1,0 +1,138 @@
+"""Plays history through the real rules in the real promtool: which alerts fired in which minute."""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prometheus.tools.toolbox import executable
+from tests.backtest.history import STEP
+from tests.rig.places import ROOT
+
+RULES = ("requests", "service", "slo")
+FIRING = 'ALERTS{alertstate="firing"}'
+LABELS = re.compile(r'(\w+)="((?:\\.|[^"\\])*)"')
+
+Timeline = dict[int, list[dict[str, str]]]
+"""Minute → the labels of the alerts that fire then."""
+
+
+def play(series: Iterable[tuple[str, str]], first: int, last: int) -> Timeline:
+    """Evaluate the rules once a minute over all `series`; return the alerts from minute `first` to `last`."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        groups = _rules()
+        (directory / "rules.yml").write_text(yaml.safe_dump({"groups": groups}, sort_keys=False))
+        with (directory / "tests.yml").open("w", encoding="utf-8") as out:
+            order = ", ".join(f'"{group["name"]}"' for group in groups)
+            out.write(f"rule_files: [rules.yml]\nevaluation_interval: 1m\ngroup_eval_order: [{order}]\n")
+            out.write(f"tests:\n- interval: {STEP}s\n  input_series:\n")
+            for labels, values in series:
+                out.write(f"  - series: '{labels}'\n    values: '{values}'\n")
+            out.write("  promql_expr_test:\n")
+            for minute in range(first, last):
+                out.write(f"  - {{expr: '{FIRING}', eval_time: {minute}m, exp_samples: []}}\n")
+        command = [str(executable("promtool")), "test", "rules", str(directory / "tests.yml")]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return _timeline(answer.stdout + answer.stderr)
+
+
+def _rules() -> list[dict[str, Any]]:
+    """The rules that alerts depend on, without annotations: those change nothing, and ask much."""
+    groups = [
+        group
+        for name in RULES
+        for group in yaml.safe_load((ROOT / f"prometheus/rules/{name}.yml").read_text(encoding="utf-8"))[
+            "groups"
+        ]
+    ]
+    rules = [rule for group in groups for rule in group["rules"]]
+    wanted = {rule["expr"] for rule in rules if "alert" in rule}
+    size = 0
+    while size != len(wanted):
+        size = len(wanted)
+        text = "\n".join(wanted)
+        wanted |= {
+            rule["expr"]
+            for rule in rules
+            if re.search(rf"{re.escape(rule.get('record', '-'))}(?![\w:])", text)
+        }
+    for group in groups:
+        group["rules"] = [
+            {key: value for key, value in rule.items() if key != "annotations"}
+            for rule in group["rules"]
+            if rule["expr"] in wanted
+        ]
+    return [group for group in groups if group["rules"]]
+
+
+def _timeline(output: str) -> Timeline:
+    timeline: Timeline = {}
+    blocks = re.findall(r"time: (\w+),\s*exp: nil\s*got: (.*)", output)
+    if not blocks and "SUCCESS" not in output:
+        raise RuntimeError(output[:2000])
+    for time, got in blocks:
+        timeline[_minutes(time)] = [dict(LABELS.findall(one)) for one in re.findall(r"\{[^}]*\}", got)]
+    return timeline
+
+
+def _minutes(duration: str) -> int:
+    units = {"d": 1440, "h": 60, "m": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([dhm])(?!s)", duration))
+
+
+def told(timeline: Timeline) -> Mapping[str, list[tuple[int, str]]]:
+    """Return the messages about each service as (minute, alert): what Alertmanager holds back is in none.
+
+    A message has all alerts of a service and a severity that begin within its group's interval.
+    """
+    inhibitions = yaml.safe_load(
+        (ROOT / "prometheus/alertmanager/alertmanager.yml").read_text(encoding="utf-8")
+    )["inhibit_rules"]
+    messages: dict[str, list[tuple[int, str]]] = {}
+    last: dict[tuple[str, str], int] = {}
+    before: set[tuple[tuple[str, str], ...]] = set()
+    for minute in range(min(timeline, default=0), max(timeline, default=0) + 1):
+        firing = timeline.get(minute, [])
+        visible = [alert for alert in firing if not _held_back(alert, firing, inhibitions)]
+        now = {tuple(sorted(alert.items())) for alert in visible}
+        for alert in visible:
+            group = (alert.get("service", ""), alert["severity"])
+            new = tuple(sorted(alert.items())) not in before and alert["severity"] != "info"
+            if new and minute - last.get(group, -10) >= 5:
+                messages.setdefault(group[0], []).append((minute, _name(alert)))
+                last[group] = minute
+        before = now
+    return messages
+
+
+def _name(alert: Mapping[str, str]) -> str:
+    window = f" {alert['window']}" if "window" in alert else ""
+    return alert["alertname"] + window
+
+
+def _held_back(alert: Mapping[str, str], firing: Iterable[Mapping[str, str]], rules: Any) -> bool:
+    return any(
+        _matches(alert, rule["target_matchers"])
+        and any(
+            _matches(other, rule["source_matchers"])
+            and all(alert.get(label) == other.get(label) for label in rule["equal"])
+            for other in firing
+            if other is not alert
+        )
+        for rule in rules
+    )
+
+
+def _matches(alert: Mapping[str, str], matchers: Iterable[str]) -> bool:
+    for matcher in matchers:
+        label, operator, value = re.fullmatch(r'(\w+)(=~|!~|!=|=)"(.*)"', matcher).groups()  # type: ignore[union-attr]
+        here = alert.get(label, "")
+        same = bool(re.fullmatch(value, here)) if "~" in operator else here == value
+        if same == operator.startswith("!"):
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""`make mutation`: changes the rules one thing at a time and asks whether their tests notice."""
