@@ -5,6 +5,7 @@ those are recorded well is tested with one sample an hour.
 """
 
 import json
+import math
 import urllib.parse
 from collections.abc import Iterator
 
@@ -191,8 +192,8 @@ def _burst(slo: Slo, objective: Objective) -> str:
     """The burst alert of an objective: 5 minutes, a quarter of an hour, and what must stay silent."""
     limit = slo.burst.pace * objective.budget
     few = objective.burst_at_least or slo.burst.bad_at_least
-    quarter = (few + 0.5) / 15 / 60  # bad requests a second that are enough in a quarter of an hour
-    scarce = (few - 0.5) / 15 / 60
+    quarter = (few - 0.3) / 15 / 60  # bad requests a second that are enough in a quarter of an hour
+    scarce = (few - 0.7) / 15 / 60
     series = [
         *_requests(objective, "above", [(limit * 1.02, 2), (0, 40)]),
         *_requests(objective, "below", [(limit * 0.98, 42)]),
@@ -214,8 +215,11 @@ def _burst(slo: Slo, objective: Objective) -> str:
             [f"ALERTS{{{_text(labels | _labels(objective, job))}}}" for job in jobs],
         )
 
-    # At once where there are enough requests, in 15 minutes where there are few, and 10 minutes longer.
-    checks = [check(0, "above"), check(11, "above"), check(16, "slow"), check(41, "slow")]
+    # At once where there are enough requests, in 15 minutes where there are few, and for a while longer.
+    end = 1 + _minutes(KEEP)
+    first = math.ceil(15 * (few - 0.5) / (few - 0.3)) - 1
+    checks = [check(0, "above"), check(first - 1, "above"), check(first, "above", "slow")]
+    checks += [check(end, "above", "slow"), check(end + 1, "slow")]
     fired = {"severity": "warning", "slo": objective.slo} | _labels(objective, "above")
     within = "" if objective.within is None else f", longer than {objective.within:g} seconds"
     alerts = BURST.format(

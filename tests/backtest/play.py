@@ -95,18 +95,18 @@ def told(timeline: Timeline) -> Mapping[str, list[tuple[int, str]]]:
     )["inhibit_rules"]
     messages: dict[str, list[tuple[int, str]]] = {}
     last: dict[tuple[str, str], int] = {}
-    before: set[tuple[tuple[str, str], ...]] = set()
+    known: set[tuple[tuple[str, str], ...]] = set()  # alerts that fire and of which somebody was told
     for minute in range(min(timeline, default=0), max(timeline, default=0) + 1):
         firing = timeline.get(minute, [])
         visible = [alert for alert in firing if not _held_back(alert, firing, inhibitions)]
-        now = {tuple(sorted(alert.items())) for alert in visible}
+        known &= {tuple(sorted(alert.items())) for alert in firing}
         for alert in visible:
             group = (alert.get("service", ""), alert["severity"])
-            new = tuple(sorted(alert.items())) not in before and alert["severity"] != "info"
+            new = tuple(sorted(alert.items())) not in known and alert["severity"] != "info"
             if new and minute - last.get(group, -10) >= 5:
                 messages.setdefault(group[0], []).append((minute, _name(alert)))
                 last[group] = minute
-        before = now
+        known |= {tuple(sorted(alert.items())) for alert in visible}
     return messages
 
 

@@ -106,7 +106,7 @@ def _killed(service: Service, during: Values) -> None:
 
 
 def _flapping(service: Service, during: Values) -> None:
-    service.down[0] = [range(n, n + 1) for n in range(int(np.argmax(during)), len(during), 2)]
+    service.down[0] = [range(n, n + 1) for n in range(int(np.argmax(during)) + 1, len(during), 2)]
 
 
 def _new_type(service: Service, during: Values) -> None:
