@@ -146,30 +146,25 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
     labels = _fired(objective, "above", burn)
     checks = [
         # It goes on for a while after its end.
-        _alerts(objective, burn, 2 + keep - 1, ["above"]),
-        _alerts(objective, burn, 2 + keep + 1, []),
+        _alerts(objective, burn, 2 + keep - 1, "above", True),
+        _alerts(objective, burn, 2 + keep + 1, "above", False),
     ]
     if faster:
         # What a faster alert has told within the short window is not told again.
-        service("told")
-        told = {"alertname": objective.burst, "alertstate": "firing", "severity": "warning"}
-        series.append(
-            _series("ALERTS", told | _labels(objective, "told") | {"slo": objective.slo}, "1 stale")
-        )
-        service("told-by-burn")
-        told = {
-            "alertname": objective.alert,
-            "alertstate": "firing",
-            "severity": "critical",
-            "window": faster[-1].long,
-        }
-        series.append(
-            _series("ALERTS", told | _labels(objective, "told-by-burn") | {"slo": objective.slo}, "1 stale")
-        )
-        checks += [
-            _alerts(objective, burn, short - 1, ["above"] if short - 1 <= 2 + keep else []),
-            _alerts(objective, burn, short + 1, ["told", "told-by-burn"]),
-        ]
+        told = _labels(objective, "told") | {"slo": objective.slo, "alertstate": "firing"}
+        for job, other in (
+            ("told", {"alertname": objective.burst, "severity": "warning"}),
+            (
+                "told-by-burn",
+                {"alertname": objective.alert, "severity": "critical", "window": faster[-1].long},
+            ),
+        ):
+            service(job)
+            series.append(_series("ALERTS", told | other | {"job": job}, "1 stale"))
+            checks += [
+                _alerts(objective, burn, short - 1, job, False),
+                _alerts(objective, burn, short + 1, job, True),
+            ]
     lasts = _humanized(hours(slo.period) * 3600 / above)
     return BURN.format(
         name=objective.alert,
@@ -260,18 +255,12 @@ def _events(objective: Objective) -> str:
     )
 
 
-def _alerts(objective: Objective, burn: Burn, minute: int, jobs: list[str]) -> str:
-    samples = [
-        "ALERTS{"
-        + _text({"alertname": objective.alert, "alertstate": "firing", **_fired(objective, job, burn)})
-        + "}"
-        for job in jobs
-    ]
-    told = 'job!~"told.*|young", ' if minute < _minutes(burn.short) and not jobs else ""
+def _alerts(objective: Objective, burn: Burn, minute: int, job: str, fires: bool) -> str:
+    labels = {"alertname": objective.alert, "alertstate": "firing", **_fired(objective, job, burn)}
     return _samples(
-        f'ALERTS{{{told}alertname="{objective.alert}", slo="{objective.slo}", window="{burn.long}"}}',
+        f'ALERTS{{job="{job}", alertname="{objective.alert}", slo="{objective.slo}", window="{burn.long}"}}',
         minute,
-        samples,
+        [f"ALERTS{{{_text(labels)}}}"] if fires else [],
     )
 
 
