@@ -19,7 +19,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Exemplar, Sample
 
-from exporter.labels import clean
 from exporter.merge.families import Family, Group, GroupText, Template, number
 
 # Stands for a bucket's bound while one line is written for all of them; no label value contains it.
@@ -62,11 +61,7 @@ class Format:
         for sample in metric.samples:
             if sample.value is None and not getattr(sample, "native_histogram", None):
                 raise ValueError(f"{sample.name} has no value")
-        try:
-            text = self.encode(_Only([metric]))
-        except UnicodeEncodeError:  # a label that prometheus_client got from somebody else
-            text = self.encode(_Only([_cleaned(metric)]))
-        lines = text.decode().split("\n")[:-1]
+        lines = self.encode(_Only([metric])).decode().split("\n")[:-1]
         return lines[:-1] if self.openmetrics else lines
 
     def text(self, metric: Metric, selection: Collection[str] = ()) -> str:
@@ -102,15 +97,6 @@ def _protobuf_escaping(accept: str) -> str | None:
         return None
     escaping = parameters.get("escaping", "underscores")
     return escaping if escaping in ("allow-utf-8", "underscores", "dots", "values") else "underscores"
-
-
-def _cleaned(metric: Metric) -> Metric:
-    """The metric with texts that can be written."""
-    copy = Metric(metric.name, clean(metric.documentation), metric.type, metric.unit)
-    for sample in metric.samples:
-        labels = {name: clean(value) for name, value in sample.labels.items()}
-        copy.samples.append(sample._replace(labels=labels))
-    return copy
 
 
 class _Only(NamedTuple):

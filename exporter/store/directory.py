@@ -63,6 +63,9 @@ class WorkerDirectory:
         self._owner = owner
         with self._busy:
             try:
+                if owner is not None:
+                    guard.trust(owner[0])
+                workerfile.ready(self.path)
                 self._make_private()
             except OSError as error:
                 raise workerfile.unusable(self.path, error) from error
@@ -102,7 +105,7 @@ class WorkerDirectory:
         full); no count is lost.
         """
         with self._busy, suppress(LockedError):
-            if self._owner is not None and not os.path.lexists(self.path):
+            if ended is not None and not os.path.lexists(self.path):
                 self._make_private()
             with guard.acting_as(self._owner), self._files.locked(fcntl.LOCK_EX, wait):
                 if ended is not None:  # this is the master
@@ -154,8 +157,6 @@ class WorkerDirectory:
 
     def _make_private(self) -> None:
         """Make the directory the workers' alone; raises OSError where it is somebody else's."""
-        if self._owner is not None:
-            guard.trust(self._owner[0])
         descriptor = guard.directory(self.path, make=True)
         try:
             guard.take_over(descriptor, self._owner)

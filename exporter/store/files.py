@@ -46,7 +46,7 @@ class File:
 class Files:
     """What lies in one directory. All but `entered` and `locked` work inside one of those two.
 
-    A directory that is not there is made anew.
+    A directory that is not there is the next worker's to make, or the master's.
     """
 
     def __init__(self, path: str) -> None:
@@ -58,7 +58,7 @@ class Files:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Open the directory; raises OSError where that is not possible."""
-        self.directory = guard.directory(self.path, make=True)
+        self.directory = guard.directory(self.path)
         try:
             yield
         finally:

@@ -625,15 +625,17 @@ def test_a_lock_that_is_never_given_back_hangs_nobody(
 # What is not as it was
 
 
-@pytest.mark.parametrize("recreate", [False, True])
+@pytest.mark.parametrize("first", ["worker", "master"])
 def test_a_directory_that_vanishes_is_made_anew(
-    recreate: bool, tmp_path: Path, directory: WorkerDirectory
+    first: str, tmp_path: Path, directory: WorkerDirectory
 ) -> None:
-    """By a scrape or by the next worker, whoever comes first; as private as before."""
+    """By a worker or the master, whoever comes first, as private as before; until then a scrape says so."""
     directory.prepare()
     shutil.rmtree(tmp_path)
-    if recreate:
-        assert samples(directory) == {}
+    with pytest.raises(FileNotFoundError):
+        directory.merge()
+    if first == "master":
+        directory.fold(NOBODY + 1)
     file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
     directory.fold(NOBODY + 1)
 
