@@ -20,6 +20,7 @@ from itertools import product
 from pathlib import Path
 
 from exporter.log.rotating import RotatingFile
+from exporter.settings import SettingsError
 from exporter.store.directory import WorkerDirectory
 from exporter.store.workerfile import WorkerFile
 from exporter.worker.slots import Slots
@@ -78,7 +79,7 @@ def merge(directory: Path, counts: mmap.mmap) -> None:
 def start(directory: Path, counts: mmap.mmap) -> None:
     """A server starts, which forgets the counts of an earlier run."""
     count(counts, 0)
-    with suppress(OSError, RuntimeError):
+    with suppress(OSError, RuntimeError, SettingsError):
         WorkerDirectory(directory).prepare()
 
 
@@ -86,7 +87,7 @@ def stop(directory: Path, counts: mmap.mmap) -> None:
     """A worker closes its files and the master lets go of the directory."""
     count(counts, 3)
     served = WorkerDirectory(directory)
-    with suppress(OSError, RuntimeError):
+    with suppress(OSError, RuntimeError, SettingsError):
         served.prepare(keep=True)
     with suppress(OSError):
         served.fold(NOBODY)
