@@ -1,6 +1,7 @@
 """The second stack: shipped rules and configurations, time-scaled, on free ports, with services to break."""
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -33,6 +34,17 @@ DAY = 86_400 / SCALE
 PATIENCE = 90.0  # seconds until everything answers
 
 
+CLIENT = "127.0.0.2"
+"""The drill's own address: a declared proxy that names nobody may not read, and Prometheus must."""
+
+
+class _Client(urllib.request.HTTPHandler):
+    """Sends requests from the drill's own address."""
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(http.client.HTTPConnection, request, source_address=(CLIENT, 0))
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A Flask service under gunicorn; `environ` are settings of its own."""
@@ -45,7 +57,7 @@ class Service:
 SERVICES = (
     Service("errors", workers=2),
     Service("flaky", environ={"EXPORTER_MAX_SERIES": "40"}),
-    Service("slow", environ={"EXPORTER_TRUSTED_PROXIES": "127.0.0.1"}),
+    Service("slow", environ={"EXPORTER_TRUSTED_PROXIES": CLIENT}),
     Service("down"),
     Service("pair"),
     Service("calm"),
@@ -84,7 +96,7 @@ class Stack:
         programs = processes(self.plan, {"prometheus", "alertmanager", "blackbox"}, directory)[1:]
         self.parts = {part.name: replace(part, environ={**part.environ, **trust}) for part in programs}
         self.parts["node-exporter"] = self.host.part(self.plan.local("node-exporter"))
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Client())
 
     def __enter__(self) -> "Stack":
         self.receiver.__enter__()
