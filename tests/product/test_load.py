@@ -141,7 +141,8 @@ def test_a_request_leaves_nothing_more_to_the_garbage_collector_than_without_the
     bare = Flask("bare")
     bare.add_url_rule("/orders/<int:number>", "show", lambda number: "x" * number)
 
-    assert garbage(application()[0]) <= garbage(bare) + 10
+    # Native buckets come with the first request that falls into each, not with every request.
+    assert garbage(application(native_histograms=False)[0]) <= garbage(bare) + 10
 
 
 def test_an_application_that_is_dropped_leaves_nothing_behind() -> None:

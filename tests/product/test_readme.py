@@ -275,6 +275,7 @@ def test_break_it(stack: Stack, tmp_path: Path) -> None:
     """The fault becomes an alert with a runbook, and the request behind it is found."""
     fault, alert, request, line, top = STORY
     (tmp_path / ".run").symlink_to(stack.run)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
 
     def run(block: Block) -> str:
         command = ["bash", "-uo", "pipefail", "-c", local(block.text, stack.ports, tmp_path)]
