@@ -54,7 +54,7 @@ stop: $(VENV)/.run ## end the run that is there, or what one that was killed has
 
 .PHONY: test
 test: $(VENV)/.dev tools browser ## run every test
-	$(BIN)/python -m pytest -m 'not soak'
+	$(BIN)/python -m pytest -m 'not soak' --numprocesses 3 --dist worksteal
 
 # One row by name: make matrix ARGS=flask-2.2
 .PHONY: matrix

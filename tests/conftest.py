@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,3 +27,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was left out."""
     for path in _untested:
         terminalreporter.line(f"NOT TESTED: {path} (grafana-foundation-sdk is missing, it needs Python 3.11)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logged reaches the other process of pytest-xdist also where it is no text."""
+    report = yield
+    report.sections = [(name, text.encode(errors="replace").decode()) for name, text in report.sections]
+    return report

@@ -15,7 +15,6 @@ from flask import Flask
 from tests.rig.wsgi import application, call, counted, environ
 
 THREADS = 8
-EACH = 50_000
 
 
 @pytest.fixture
@@ -28,15 +27,16 @@ def restless() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("restless")
-def test_eight_threads_lose_no_request() -> None:
-    """8 threads of 50,000 requests are exactly 400,000 in every family."""
+@pytest.mark.parametrize("each", [4_000, pytest.param(50_000, marks=pytest.mark.soak)])
+def test_eight_threads_lose_no_request(each: int) -> None:
+    """What 8 threads send is exactly what is in every family."""
     app, exporter = application()
     start = threading.Barrier(THREADS)
 
     def work() -> None:
         usual, wrong = environ("/orders/7"), environ("/nowhere")
         start.wait()
-        for number in range(EACH):
+        for number in range(each):
             body = app.wsgi_app((wrong if number % 10 == 9 else usual).copy(), lambda *_: lambda _: None)
             for _ in body:
                 pass
@@ -48,9 +48,8 @@ def test_eight_threads_lose_no_request() -> None:
     for thread in threads:
         thread.join()
 
-    right, wrong = 9 * THREADS * EACH // 10, THREADS * EACH // 10
+    right, wrong = 9 * THREADS * each // 10, THREADS * each // 10
     rule = "/orders/<int:number>"
-    assert right + wrong == 400_000
     assert counted(exporter, "flask_http_request_total") == {("GET", "200"): right, ("GET", "404"): wrong}
     assert counted(exporter, "flask_http_request_duration_seconds_count") == {
         ("GET", rule, "200"): right,
@@ -112,7 +111,7 @@ print(resident() - before)
 """
 
 
-@pytest.mark.parametrize("requests", [100_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("requests", [30_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
 def test_memory_stays_where_it_was_after_the_first_ten_thousand_requests(requests: int) -> None:
     """Over 1,000 label sets it grows by less than 5 MB."""
     done = subprocess.run(

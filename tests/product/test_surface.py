@@ -64,10 +64,11 @@ def _by_status(counts: Counter[tuple[str, int]]) -> dict[str, int]:
     return dict(found)
 
 
-def test_ten_thousand_mixed_requests(tmp_path: Path) -> None:
+@pytest.mark.parametrize("requests", [2_000, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_mixed_requests(tmp_path: Path, requests: int) -> None:
     """/monitoring, /metrics and the client agree, whichever worker is asked."""
     with threaded(tmp_path, EXPORTER_RECENT="10000") as service:
-        sent = drive(service.port, CLIENTS, _mixed(10_000 // CLIENTS))
+        sent = drive(service.port, CLIENTS, _mixed(requests // CLIENTS))
         stats = service.get("/monitoring/stats").json
         found = service.get("/monitoring/requests?limit=10000").json
         endpoints = service.get("/monitoring/endpoints").json
@@ -76,10 +77,10 @@ def test_ten_thousand_mixed_requests(tmp_path: Path) -> None:
         ]
         uptimes = [service.get("/monitoring/stats").json["uptime_seconds"] for _ in range(20)]
 
-        assert sent.total() == 10_000
+        assert sent.total() == requests
         assert _total(service) == sent
 
-    assert (stats["total_requests"], stats["status_codes"]) == (10_000, _by_status(sent))
+    assert (stats["total_requests"], stats["status_codes"]) == (requests, _by_status(sent))
     assert stats["total_errors"] == sum(count for (_, status), count in sent.items() if status >= 500)
     assert stats["error_types"]["ValueError"] == stats["total_errors"]
 
@@ -91,7 +92,7 @@ def test_ten_thousand_mixed_requests(tmp_path: Path) -> None:
 
     ids = [one["request_id"] for one in found]
     assert sorted(ids) == sorted(
-        f"{client}.{number}" for client in range(CLIENTS) for number in range(10_000 // CLIENTS)
+        f"{client}.{number}" for client in range(CLIENTS) for number in range(requests // CLIENTS)
     )
     times = [one["timestamp"] for one in found]
     assert times == sorted(times, reverse=True)

@@ -147,7 +147,7 @@ def test_stop(tmp_path: Path) -> None:
             "",
         )
         output, errors = run.process.communicate(timeout=10)
-        assert (run.process.returncode, output, errors) == (0, "\nstopping\nstopped\n", "")
+        assert (run.process.returncode, output.lstrip(), errors) == (0, "stopping\nstopped\n", "")
         assert start(environ, "--stop").communicate(timeout=40) == nothing
 
 

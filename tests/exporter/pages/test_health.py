@@ -404,7 +404,7 @@ class TestChecks:
         """It has neither the thread of the master's run nor anybody who would give the lock back."""
         checks = Checks()
         parent = os.getpid()
-        checks.health_check("hangs", timeout=0.02)(
+        checks.health_check("hangs", timeout=1.0)(
             lambda: os.getpid() != parent or (release.wait(60) and None)
         )
         assert not checks.results()["hangs"].up
