@@ -38,6 +38,22 @@ def test_they_are_no_traffic(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", OWN)
+def test_no_cache_keeps_them(path: str, tmp_path: Path) -> None:
+    """What an insider gets is not for the next one who asks, and a refusal not for an insider."""
+    (tmp_path / "token").write_text("s3cret")
+    client = application()[0].test_client()
+    guarded = application(token_file=str(tmp_path / "token"))[0].test_client()
+
+    answers = [
+        client.get(path),
+        client.get(path, environ_base={"REMOTE_ADDR": "203.0.113.9"}),
+        guarded.get(path),
+    ]
+
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"no-store"}
+
+
+@pytest.mark.parametrize("path", OWN)
 @pytest.mark.parametrize("export", [True, False], ids=["measured", "not measured"])
 @pytest.mark.parametrize("late", [True, False], ids=["after the exporter", "before it"])
 def test_a_route_of_the_host_on_the_same_path_wins(path: str, export: bool, late: bool) -> None:
