@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +98,27 @@ def test_an_image_holds_exact_packages_and_no_others(file: str, needed: set[str]
     assert len(packages) == len(re.findall(r"^[^#\s]", text, re.MULTILINE)) <= most
     assert needed <= names
     assert ("locust" in names) == (file == "requirements-traffic.txt")
+
+
+def test_the_load_generator_needs_no_package_that_its_image_lacks() -> None:
+    """It is one file, which imports what is pinned for it and the standard library."""
+    stage = (ROOT / "app/Dockerfile").read_text().partition("AS traffic\n")[2].partition("FROM")[0]
+    (file,) = re.findall(r"^COPY app/(\S+) /srv/$", stage, re.MULTILINE)
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "app/requirements-traffic.txt").read_text(), re.MULTILINE)
+    modules = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse((ROOT / "app" / file).read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+
+    assert f'CMD ["python", "{file}"]' in stage
+    assert modules - sys.stdlib_module_names <= set(pinned)
 
 
 def test_packages_are_installed_by_their_hashes() -> None:
