@@ -15,14 +15,14 @@ Ten words mean the same everywhere in this package:
 
 - *observation*: one request and its answer, as everything that records it sees them.
 - *exchange*: an observation on its way, which is the `start_response` and the body of its answer.
-- *outcome*: what requests share that had the same method and rule and were answered alike.
+- *outcome*: the common properties of requests with the same method, rule and status.
 - *recorder*: the function that adds an observation to every family of its label set.
 - *slot*: one second of one group: the count, the errors, the minimum and the maximum.
 - *ring*: a numbered file that one worker writes, and that the next worker takes over.
 - *archive*: the file with the counts of all dead workers.
 - *family*: a metric with its name, type and help text, and all its series.
-- *source*: where a scrape finds its families, which is a registry or a worker directory.
-- *sink*: what takes each recorded observation, which is the flight recorder or the request log.
+- *source*: the place where a scrape finds its families: a registry or a worker directory.
+- *sink*: a receiver of each recorded observation: the flight recorder or the request log.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m exporter <command>`: what an operator asks of a running service."""
+"""`python -m exporter <command>`: commands for the operator of a running service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from exporter.commands import top
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; its exit status."""
+    """Run one command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m exporter", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     top.add_command(commands)

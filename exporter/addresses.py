@@ -14,7 +14,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Environ = Mapping[str, Any]
 
-# Headers in which proxies name the client. Lists grow to the right: each proxy appends whom it heard from.
+# Headers in which proxies name the client. Lists grow to the right: each proxy appends its sender.
 _ADDRESS_HEADERS = (
     "HTTP_X_FORWARDED_FOR",
     "HTTP_FORWARDED",
@@ -28,7 +28,7 @@ _ADDRESS_HEADERS = (
     "HTTP_FASTLY_CLIENT_IP",
     "HTTP_FLY_CLIENT_IP",
 )
-# Headers that show that a proxy was there, and not for whom.
+# Headers that show a proxy, but not its client.
 _PROXY_HEADERS = (
     "HTTP_VIA",
     "HTTP_X_FORWARDED",
@@ -41,51 +41,51 @@ _PROXY_HEADERS = (
     "HTTP_X_FORWARDED_SERVER",
     "HTTP_X_FORWARDED_SSL",
 )
-# RFC 7239, section 4: `for=1.2.3.4;host="a,b", for=…`. A match ends with what parts the pair from the next.
+# RFC 7239, section 4: `for=1.2.3.4;host="a,b", for=…`. A match includes the separator after the pair.
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = r"""[!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]*|"(?:[^"\\]|\\.)*\""""
 _PAIR = re.compile(rf"[ \t]*(?:({_WORD})=({_VALUE})[ \t]*)?([;,]|\Z)")
 
 
 def client_address(environ: Environ, proxies: Iterable[Network]) -> Address | None:
-    """Where a request comes from; None if that cannot be told.
+    """The address of the client; None if it is uncertain.
 
-    The headers in which proxies name the client count only where a declared proxy sent them. A proxy that
-    maintains one of them passes the others on as the client wrote them, so where two name different strangers
-    neither is believed. A declared proxy that names nobody passes somebody on who cannot be told.
+    The headers in which proxies name the client count only if a declared proxy sent them. A proxy maintains
+    one of them and passes the others on as the client wrote them, so two headers that name different
+    strangers make the client uncertain. So does a declared proxy that names nobody.
     """
     sender = sender_of(environ)
-    named = [header for header in _ADDRESS_HEADERS if header in environ]
+    headers = [header for header in _ADDRESS_HEADERS if header in environ]
     if not within(sender, proxies):
-        return None if named or any(header in environ for header in _PROXY_HEADERS) else sender
-    if not named:  # a proxy that does not say for whom, or that uses a header that is not known here
+        return None if headers or any(header in environ for header in _PROXY_HEADERS) else sender
+    if not headers:  # the proxy names no client, or uses a header that is not listed above
         return None
-    clients = {_rightmost_stranger(header, environ[header], proxies) for header in named}
+    clients = {_rightmost_stranger(header, environ[header], proxies) for header in headers}
     strangers = {client for client in clients if not within(client, proxies)} or clients
     return strangers.pop() if len(strangers) == 1 else None
 
 
 def sender_of(environ: Environ) -> Address | None:
-    """Who sent the request to the server; None if that is no IP address."""
-    # Werkzeug's ProxyFix overwrites REMOTE_ADDR with what a header says; whom we heard from is kept here.
+    """The address that sent the request to the server; None if that is no IP address."""
+    # Werkzeug's ProxyFix overwrites REMOTE_ADDR from a header, and keeps the sender here.
     original = environ.get("werkzeug.proxy_fix.orig") or environ
     return address_of(original.get("REMOTE_ADDR") or "")
 
 
 def _rightmost_stranger(header: str, value: str, proxies: Iterable[Network]) -> Address | None:
-    """The client according to one header; what stands left of it may be the client's own invention."""
+    """The client that one header names; all that stands left of it may be the client's own invention."""
     address = None
-    for hop in reversed(_forwarded(value) if header == "HTTP_FORWARDED" else value.split(",")):
+    for hop in reversed(_hops(value) if header == "HTTP_FORWARDED" else value.split(",")):
         address = address_of(hop)
         if not within(address, proxies):
             break
     return address
 
 
-def _forwarded(value: str) -> list[str]:
-    """The `for` of each hop in a Forwarded header, "" where it has none; nobody where it is malformed.
+def _hops(value: str) -> list[str]:
+    """The `for` of each hop in a Forwarded header, "" for a hop without one; no hops if it is malformed.
 
-    A comma within quotes parts no hops, and a hop says each thing once.
+    A comma within quotes separates no hops, and no hop may repeat a name.
     """
     hops: list[dict[str, str]] = [{}]
     position = 0
@@ -102,7 +102,7 @@ def _forwarded(value: str) -> list[str]:
 
 
 def address_of(text: str) -> Address | None:
-    """`1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `"[2001:db8::1]:80"`; anything else is None."""
+    """`1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `"[2001:db8::1]:80"` as an address; None for any other text."""
     text = text.strip().strip('"').strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -115,18 +115,18 @@ def address_of(text: str) -> Address | None:
     return (address.version == 6 and address.ipv4_mapped) or address
 
 
-def unmapped(networks: Iterable[Network]) -> tuple[Network, ...]:
-    """IPv4-mapped networks as the IPv4 networks that they are."""
+def plain_networks(networks: Iterable[Network]) -> tuple[Network, ...]:
+    """The networks, with IPv4-mapped ones as the IPv4 networks that they stand for."""
     plain: list[Network] = []
     for network in networks:
-        mapped = network.network_address.ipv4_mapped if network.version == 6 else None
-        if mapped is not None and network.prefixlen >= 96:
-            plain.append(IPv4Network((mapped, network.prefixlen - 96)))
+        ipv4 = network.network_address.ipv4_mapped if network.version == 6 else None
+        if ipv4 is not None and network.prefixlen >= 96:
+            plain.append(IPv4Network((ipv4, network.prefixlen - 96)))
         else:
             plain.append(network)
     return tuple(plain)
 
 
 def within(address: Address | None, networks: Iterable[Network]) -> bool:
-    """Whether the address is in one of the networks; no address is outside of all."""
+    """Whether the address is in one of the networks; None is in no network."""
     return address is not None and any(address in network for network in networks)

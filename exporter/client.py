@@ -1,14 +1,14 @@
 """Client: the internals of prometheus_client and of prometheus_flask_exporter that this package uses.
 
-They are asked for once, when the exporter is imported: a release without them is refused then, by name, and
-not in the middle of a scrape.
+They are checked once, when the exporter is imported: a release without them is refused then, by name, and
+does not fail in the middle of a scrape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from inspect import isclass
+from inspect import isclass, signature
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -19,10 +19,10 @@ from prometheus_client.openmetrics import exposition
 
 def _escape(function: str) -> Callable[[str, str], str]:
     """prometheus_client's function that escapes a name; before 0.23, names stay as they are."""
-    escape: Any = getattr(exposition, function, None)
-    if escape is None or "escaping" not in escape.__code__.co_varnames:
-        return lambda name, escaping: name  # noqa: ARG005
-    return escape  # type: ignore[no-any-return]
+    escape: Callable[[str, str], str] | None = getattr(exposition, function, None)
+    if escape is None or "escaping" not in signature(escape).parameters:
+        return lambda name, _: name
+    return escape
 
 
 escape_label_name = _escape("escape_label_name")
@@ -30,7 +30,7 @@ escape_metric_name = _escape("escape_metric_name")
 
 
 def check() -> None:
-    """Raise ImportError if the installed prometheus_client lacks something that is used here."""
+    """Raise ImportError if the installed prometheus_client lacks something that the exporter uses."""
     require(
         "prometheus-client",
         "0.18 to 0.26",
@@ -56,24 +56,24 @@ def check() -> None:
 def require(distribution: str, versions: str, needs: Mapping[Any, str]) -> None:
     """Raise ImportError unless each module, class or function mentions the names that it is needed for.
 
-    Objects would say more, but making one writes into the worker directory.
+    Instances would tell more, but creating one writes into the worker directory.
     """
     for owner, names in needs.items():
-        missing = set(names.split()) - _names(owner)
-        if missing:
+        gaps = set(names.split()) - _names(owner)
+        if gaps:
             place = getattr(owner, "__qualname__", owner.__name__)
             raise ImportError(
-                f"{distribution} {version(distribution)} has no {', '.join(sorted(missing))} in {place}, "
+                f"{distribution} {version(distribution)} has no {', '.join(sorted(gaps))} in {place}, "
                 f"which the exporter uses: install a version from {versions}"
             )
 
 
-def _names(thing: Any) -> set[str]:
+def _names(owner: Any) -> set[str]:
     """The attributes of a module or class, and every name in its code, or in that of a function."""
-    if isinstance(thing, CodeType):
-        inner = [constant for constant in thing.co_consts if isinstance(constant, CodeType)]
-        return {*thing.co_names, *thing.co_varnames}.union(*map(_names, inner))
-    if isinstance(thing, FunctionType):
-        return _names(thing.__code__)
-    members = vars(thing).values() if isclass(thing) else ()
-    return set(dir(thing)).union(*(_names(member) for member in members if isinstance(member, FunctionType)))
+    if isinstance(owner, CodeType):
+        inner = [constant for constant in owner.co_consts if isinstance(constant, CodeType)]
+        return {*owner.co_names, *owner.co_varnames}.union(*map(_names, inner))
+    if isinstance(owner, FunctionType):
+        return _names(owner.__code__)
+    members = vars(owner).values() if isclass(owner) else ()
+    return set(dir(owner)).union(*(_names(member) for member in members if isinstance(member, FunctionType)))

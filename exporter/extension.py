@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from exporter.settings import SettingsArguments
 
     class Arguments(SettingsArguments, total=False):
-        """Settings, and what the parent class has deprecated."""
+        """Settings, and the arguments that the parent class has deprecated."""
 
         static_labels: Mapping[str, Any]
         group_by_endpoint: bool
 
     class FactoryArguments(Arguments, total=False):
-        """Everything that the constructor takes but the application."""
+        """All arguments of the constructor but the application."""
 
         path: str | None
         export_defaults: bool
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_PREFIX", "FlaskExporter"]
 
-_DEPRECATED = ("static_labels", "group_by_endpoint")
+_OLD_ARGUMENTS = ("static_labels", "group_by_endpoint")
 _GROUP_BY_ENDPOINT = (
     "The `group_by_endpoint` argument of `PrometheusMetrics.export_defaults` is deprecated since 0.4.0, "
     "please use the new `group_by` argument."
@@ -68,7 +68,7 @@ install()
 
 
 class FlaskExporter(Parent):
-    """Measures every request of a Flask application and serves what a person or Prometheus asks about it.
+    """Measures every request of a Flask application and serves the results to Prometheus and to people.
 
     Takes everything that `prometheus_flask_exporter.PrometheusMetrics` takes; its decorators and methods work
     unchanged. `group_by` is `url_rule` by default, because raw paths are unbounded. Every field of
@@ -97,14 +97,14 @@ class FlaskExporter(Parent):
         **arguments: Unpack[Arguments],
     ) -> None:
         options: dict[str, Any] = {**arguments}
-        inherited = {name: options.pop(name) for name in _DEPRECATED if name in options}
+        old_arguments = {name: options.pop(name) for name in _OLD_ARGUMENTS if name in options}
         if path != "/metrics":
             options["path"] = path
         self.settings = settings = Settings.load(group_by=group_by, buckets=buckets, **options)
         super().__init__(
             None, settings.path, export_defaults, defaults_prefix, settings.group_by, settings.buckets,
             default_latency_as_histogram, default_labels, response_converter, excluded_paths,
-            exclude_user_defaults, metrics_decorator, registry, **inherited,
+            exclude_user_defaults, metrics_decorator, registry, **old_arguments,
         )  # fmt: skip
         self.app = app
         self.core = Core(
@@ -139,7 +139,7 @@ class FlaskExporter(Parent):
         self.core.checks.next_application()
         if self.path:
             self.register_endpoint(self.path, app)
-        with state.endpoints.registering():
+        with state.endpoints.registration():
             if self.settings.health_path:
                 _register(app, self.settings.health_path, "health", self.core.health.pages())
             if self.settings.monitoring_path:
@@ -150,7 +150,7 @@ class FlaskExporter(Parent):
                 self.buckets, self.group_by, self._default_latency_as_histogram, self._defaults_prefix, app
             )
         if state.exceptions is None:
-            app.wsgi_app = self._unmeasured(app, app.wsgi_app)  # type: ignore[method-assign, assignment]
+            app.wsgi_app = self._wrap_unmeasured(app, app.wsgi_app)  # type: ignore[method-assign, assignment]
 
     def register_endpoint(self, path: str, app: Flask | None = None) -> None:
         """Serve the metrics on `path` of the application, for insiders."""
@@ -161,7 +161,7 @@ class FlaskExporter(Parent):
             return _response(self.core.metrics_page.answer)
 
         view = self._metrics_decorator(prometheus_metrics) if self._metrics_decorator else prometheus_metrics
-        with State.of(app).endpoints.registering():
+        with State.of(app).endpoints.registration():
             _serve(app, path, None, view)
 
     def generate_metrics(
@@ -197,20 +197,20 @@ class FlaskExporter(Parent):
         )
         if state.exceptions is not None and shape.prefix in state.exceptions.keys:
             return
-        instruments = self.core.instruments(shape, first=first, announce=self._announced)
+        instruments = self.core.instruments(shape, first=first, announce=self._announce)
         if instruments is None:
             return
         key = EXCHANGE if first else f"{EXCHANGE}.{shape.prefix}"
         state.exceptions = state.exceptions or ErrorWatch(app)
         state.exceptions.keys[shape.prefix] = key
-        primed = group_by == "url_rule" and not shape.extra
+        can_prime = group_by == "url_rule" and not shape.extra
         outcomes = Outcomes(
             instruments, Grouping.of(app, group_by, labels), self.core.sinks() if first else ()
         )
 
         def begin(environ: WSGIEnvironment) -> None:
             self._begin(app, environ)
-            if primed:
+            if can_prime:
                 instruments.prime(state.endpoints.host_rules())
 
         middleware = Middleware(
@@ -224,23 +224,23 @@ class FlaskExporter(Parent):
             trusted=self.core.access.from_proxy if self.settings.trusted_proxies else None,
         )
         app.wsgi_app = middleware.measured  # type: ignore[method-assign]
-        BackDoor(app, middleware, tell=first)
+        BackDoor(app, middleware, warn=first)
 
     def _get_combined_labels(self, labels: Any) -> Any:
-        """The labels of a decorator. A client may have chosen their values, so these are cleaned here."""
-        combined = super()._get_combined_labels(labels)
-        values_for = combined.values_for
-        combined.values_for = lambda response: {
+        """The labels of a decorator. Their values are cleaned, because a client may have chosen them."""
+        collection = super()._get_combined_labels(labels)
+        values_for = collection.values_for
+        collection.values_for = lambda response: {
             name: clean(str(value)) for name, value in values_for(response).items()
         }
-        return combined
+        return collection
 
     def _begin(self, app: Flask, environ: WSGIEnvironment) -> None:
         State.of(app).endpoints.yield_to_host()
         self.core.begin(environ, app.import_name)
 
-    def _unmeasured(self, app: Flask, wsgi_app: WSGIApplication) -> WSGIApplication:
-        """Wraps an unmeasured application, whose health and metrics pages still need the start-up work."""
+    def _wrap_unmeasured(self, app: Flask, wsgi_app: WSGIApplication) -> WSGIApplication:
+        """Wrap an unmeasured application, whose health and metrics pages still need the start-up work."""
 
         def begin_and_answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             try:
@@ -251,10 +251,10 @@ class FlaskExporter(Parent):
 
         return begin_and_answer
 
-    def _announced(self, prefix: str) -> bool:
-        """Whether `<prefix>exporter_info` is there now; False if another exporter registered it first.
+    def _announce(self, prefix: str) -> bool:
+        """Expose `<prefix>exporter_info`; False if another exporter registered it first.
 
-        The parent class would silently reuse the other one's families.
+        The parent class would silently reuse the families of that exporter.
         """
         try:
             Gauge(
@@ -293,7 +293,7 @@ def _register(app: Flask, path: str, name: str, pages: Mapping[str, Page]) -> No
 
 
 def _view(page: Page, name: str) -> Callable[[], Response]:
-    """A function with a name, which Spectree and Flask-Limiter, among others, ask of every view."""
+    """A view with a name of its own, which Spectree, Flask-Limiter and others require."""
 
     def view() -> Response:
         return _response(page)
@@ -303,7 +303,7 @@ def _view(page: Page, name: str) -> Callable[[], Response]:
 
 
 def _serve(app: Flask, path: str, endpoint: str | None, view: Callable[[], Any]) -> None:
-    """Serve a view on a path of every host; without an endpoint it has the view's name."""
+    """Serve a view on a path of every host; the endpoint is the view's name by default."""
     if not app.url_map.host_matching:
         app.add_url_rule(path, endpoint, view)
         return
@@ -321,5 +321,5 @@ def _response(page: Page) -> Response:
 
 
 def _application_context() -> AbstractContextManager[Any]:
-    """What a health check runs in: the application context of whoever asks for its result."""
+    """The application context of the caller, in which a health check runs."""
     return current_app._get_current_object().app_context() if current_app else nullcontext()  # type: ignore[attr-defined]

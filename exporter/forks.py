@@ -1,7 +1,7 @@
-"""What a forked child must forget: the locks, the open files and the values of its parent.
+"""Forks: a child forgets the locks, the open files and the values of its parent.
 
-The one place that hooks into `os.fork`. Objects that hold such things register with `forget`; descriptors
-that hold file locks are kept here.
+Only this module hooks into `os.fork`. Objects with such state register with `forget`; descriptors with file
+locks are kept here.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from weakref import WeakValueDictionary
 
 
 class Forgetful(Protocol):
-    """Something that holds what belongs to this process alone."""
+    """An object whose state belongs to one process alone."""
 
     def after_fork(self) -> None:
-        """Begin anew; called in the child, before anything else runs there."""
+        """Start over; called in the child before any other code runs there."""
 
 
 _owners: WeakValueDictionary[int, Forgetful] = WeakValueDictionary()
@@ -40,10 +40,10 @@ def owners() -> list[Forgetful]:
 
 
 class Lock:
-    """A lock that each process makes when it first takes it, for what may wait while it is held.
+    """A lock for code that may wait while it holds it; each process creates its own at the first use.
 
-    So it is free after a fork, and it is gevent's where gevent patches `threading` after the import of the
-    application (gunicorn with a preloaded one): an older lock, held by a greenlet that waits, would stop all.
+    So the lock is free after a fork. It is also gevent's lock if gevent patches `threading` after the import
+    of the application (gunicorn with a preloaded one): a waiting greenlet with an older lock would stop all.
     """
 
     def __init__(self) -> None:
@@ -51,22 +51,22 @@ class Lock:
         forget(self)
 
     def __enter__(self) -> None:
-        self._made.setdefault("lock", threading.Lock()).acquire()
+        self._box.setdefault("lock", threading.Lock()).acquire()
 
     def __exit__(self, *_: object) -> None:
-        if "lock" in self._made:  # not where this process was forked in between
-            self._made["lock"].release()
+        if "lock" in self._box:  # gone if this process was forked in between
+            self._box["lock"].release()
 
     def after_fork(self) -> None:
-        """Make another one: this one may be held by a thread that the child does not have."""
-        self._made: dict[str, threading.Lock] = {}
+        """Drop the lock: its holder may be a thread that the child does not have."""
+        self._box: dict[str, threading.Lock] = {}
 
 
 class _Descriptors:
-    """Descriptors that hold locks in this process, and in none that is forked from it.
+    """Descriptors whose file locks belong to this process and not to its children.
 
-    A lock belongs to the open file, which a forked child shares: without this a long-lived child would hold
-    on to a lock that its parent has given up.
+    A lock belongs to the open file, which a forked child shares: a long-lived child would keep a lock that
+    its parent has given up.
     """
 
     def __init__(self) -> None:
@@ -83,19 +83,19 @@ _descriptors = _Descriptors()
 
 
 def keep(descriptor: int) -> None:
-    """Hold on to this descriptor for as long as the process lives."""
+    """Keep this descriptor for as long as the process lives."""
     _descriptors.open.add(descriptor)
 
 
 def give_up(descriptor: int) -> None:
-    """Close the descriptor and drop its locks; does nothing to one that came from the parent process."""
+    """Close the descriptor and drop its locks; does nothing to a descriptor of the parent process."""
     if descriptor in _descriptors.open:
         _descriptors.open.discard(descriptor)
         os.close(descriptor)
 
 
 @contextmanager
-def held(descriptor: int) -> Iterator[int]:
+def hold(descriptor: int) -> Iterator[int]:
     """Keep the descriptor inside the context, and close it at the end."""
     keep(descriptor)
     try:

@@ -1,7 +1,7 @@
 """Guards: how a process opens and locks files that other processes, maybe hostile ones, can reach.
 
-No link is followed, no pipe is waited for, and no lock is waited for without a deadline. Root, whose workers
-are less privileged, works in their directory as they would.
+No link is followed, no pipe is waited for, and no lock is waited for without a deadline. Root works in the
+directory of its less privileged workers with their rights.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from contextlib import contextmanager
 from exporter.posix import fcntl
 
 LIMIT = 1 << 28
-"""The most bytes that are read of one file: what is larger is no file of ours."""
+"""The most bytes that are read from one file; a larger file does not come from this package."""
 
 _INTERVAL = 0.001
 
-_trusted = {0}
+_trusted_uids = {0}
 
 
 class UntrustedError(PermissionError):
-    """A directory or a file that other users can have tampered with."""
+    """A directory or a file that other users may have tampered with."""
 
 
 def trust(uid: int) -> None:
-    """The files of this user count as our own from now on: it is the workers'."""
-    _trusted.add(uid)
+    """Trust the files of this user, whom the workers run as, from now on."""
+    _trusted_uids.add(uid)
 
 
 def directory(path: str, *, make: bool = False) -> int:
-    """A descriptor of the private directory at `path`; `make` it where there is none.
+    """A descriptor of the private directory at `path`; `make` creates a missing one.
 
     Raises:
-        UntrustedError: it belongs to somebody else, or others may replace what is in it.
+        UntrustedError: it belongs to somebody else, or others may replace files in it.
         OSError: it is no directory, or cannot be made or opened.
     """
     try:
-        descriptor = _opened(path, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = _open(path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         if not make:
             raise
         os.makedirs(path, mode=0o700, exist_ok=True)
-        descriptor = _opened(path, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = _open(path, os.O_RDONLY | os.O_DIRECTORY)
     status = os.fstat(descriptor)
-    # In a sticky one, as a tmpfs is at first, others cannot replace a file, and theirs are not read.
-    shared = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
-    if _is_ours(status) and not shared:
+    # In a sticky directory, such as a new tmpfs, others cannot replace a file, and theirs are not read.
+    is_shared = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+    if _is_trustworthy(status) and not is_shared:
         return descriptor
     os.close(descriptor)
     raise UntrustedError(
@@ -63,7 +63,7 @@ def directory(path: str, *, make: bool = False) -> int:
 def take_over(descriptor: int, owner: tuple[int, int] | None) -> None:
     """Make a directory private to `owner` (uid, gid), or to this user where that is None.
 
-    Raises UntrustedError if something in it belongs to somebody else, who was there first.
+    Raises UntrustedError if somebody else has put something into it.
     """
     if owner is not None and os.geteuid() == 0:
         os.fchown(descriptor, *owner)
@@ -71,25 +71,25 @@ def take_over(descriptor: int, owner: tuple[int, int] | None) -> None:
         os.fchmod(descriptor, 0o700)
     for name in os.listdir(descriptor):
         status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-        if not _is_ours(status):
+        if not _is_trustworthy(status):
             raise UntrustedError(
                 errno.EPERM, f"user {status.st_uid} has put something into the worker directory", name
             )
 
 
 def regular(name: str, flags: int, at: int | None = None) -> int:
-    """A descriptor of the regular file `name` in the directory `at`; a new one is its owner's alone.
+    """A descriptor of the regular file `name` in the directory `at`; only its owner may use a new one.
 
     Raises:
         UntrustedError: it belongs to somebody else.
         OSError: it is no regular file, or cannot be opened.
     """
-    descriptor = _opened(name, flags | os.O_NONBLOCK, at)
+    descriptor = _open(name, flags | os.O_NONBLOCK, at)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "this is no regular file", name)
-        if not _is_ours(status) or status.st_nlink > 1:
+        if not _is_trustworthy(status) or status.st_nlink > 1:
             raise UntrustedError(
                 errno.EPERM, f"the file belongs to user {status.st_uid}, or has two names", name
             )
@@ -102,12 +102,12 @@ def regular(name: str, flags: int, at: int | None = None) -> int:
     return descriptor
 
 
-def content(descriptor: int, expected: int = 4096) -> bytes:
-    """All that an open file contains, `LIMIT` + 1 bytes at most; `expected` is its likely length."""
+def content(descriptor: int, likely_size: int = 4096) -> bytes:
+    """The content of an open file, `LIMIT` + 1 bytes at most; `likely_size` is a hint."""
     parts = []
     position = 0
     while position <= LIMIT:
-        part = os.pread(descriptor, min(max(expected - position, 1 << 16), LIMIT + 1 - position), position)
+        part = os.pread(descriptor, min(max(likely_size - position, 1 << 16), LIMIT + 1 - position), position)
         if not part:
             break
         parts.append(part)
@@ -116,7 +116,7 @@ def content(descriptor: int, expected: int = 4096) -> bytes:
 
 
 def lock(descriptor: int, operation: int, seconds: float = 0.0) -> bool:
-    """Take the lock of `fcntl.flock`; False if others have held it for all of these seconds."""
+    """Take a lock with `fcntl.flock`; False if others hold it for all of these seconds."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -129,25 +129,25 @@ def lock(descriptor: int, operation: int, seconds: float = 0.0) -> bool:
 
 
 class Patience:
-    """Waits for a lock once: a holder that keeps it for longer than anybody needs it may keep it for ever.
+    """Waits in vain for a lock only once: a holder that needs longer than anybody should may never end.
 
-    Then it must not hold every other thread too, or a master that buries its workers one by one.
+    It must not delay every other thread too, or a master that folds the files of its workers one by one.
     """
 
     def __init__(self) -> None:
-        self._lost = False
+        self._in_vain = False
 
     def lock(self, descriptor: int, operation: int, seconds: float) -> bool:
-        """As `lock`, without waiting where the last one waited in vain."""
-        free = lock(descriptor, operation, 0.0 if self._lost else seconds)
+        """As `lock`, but without waiting if the last call waited in vain."""
+        free = lock(descriptor, operation, 0.0 if self._in_vain else seconds)
         if free or seconds:
-            self._lost = not free
+            self._in_vain = not free
         return free
 
 
 @contextmanager
-def acting_as(owner: tuple[int, int] | None) -> Iterator[None]:
-    """Let root have the rights of `owner` (uid, gid) alone: for a process with one thread."""
+def rights_of(owner: tuple[int, int] | None) -> Iterator[None]:
+    """Leave root only the rights of `owner` (uid, gid) inside the context; for a process with one thread."""
     if owner is None or os.geteuid() != 0 or owner[0] == 0:
         yield
         return
@@ -171,9 +171,9 @@ def become(owner: tuple[int, int] | None) -> None:
         os.setuid(owner[0])
 
 
-def _opened(name: str, flags: int, at: int | None = None) -> int:
+def _open(name: str, flags: int, at: int | None = None) -> int:
     return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=at)
 
 
-def _is_ours(status: os.stat_result) -> bool:
-    return status.st_uid in _trusted or status.st_uid == os.geteuid()
+def _is_trustworthy(status: os.stat_result) -> bool:
+    return status.st_uid in _trusted_uids or status.st_uid == os.geteuid()

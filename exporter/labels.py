@@ -10,7 +10,7 @@ UNMATCHED = "_unmatched"
 """The url_rule of a request that matched no rule (404, 405 and slash redirects)."""
 
 OTHER = "_other"
-"""The group that takes what the series cap does not admit."""
+"""The group of requests that the series cap does not admit."""
 
 OTHER_METHOD = "_OTHER"
 
@@ -21,51 +21,51 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """The text without halves of surrogate pairs, which JSON can bring in and no encoding can write."""
+    """The text without lone surrogates, which JSON can contain and no encoding can write."""
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def error_type_of(status: int) -> str:
-    """The name of the HTTP error with this status, for errors that no exception led to."""
+    """The name of the HTTP error with this status, for errors without an exception."""
     return default_exceptions.get(status, HTTPException).__name__
 
 
 def coarse(label: str, value: str) -> str:
-    """The value that a label has above the series cap: method and status by class, all others together."""
+    """The value of a label above the series cap: a status by class, methods alike, others alike."""
     if label == "method":
         return OTHER_METHOD
     return value[:1] + "xx" if label == "status" else OTHER
 
 
 class SeriesCap:
-    """Admits at most `limit` label sets to a family; what comes later is folded into few.
+    """Admits at most `limit` label sets to a family; later ones are folded into a few.
 
     Above the limit each value becomes coarse, but the group stays if it is the application's own. So no rule
     of the routing map is ever lost, and a family has at most `limit` + 6 * (rules + 2) label sets.
     """
 
-    __slots__ = ("_admitted", "_group", "_labels", "limit")
+    __slots__ = ("_group", "_labels", "_members", "limit")
 
     def __init__(self, limit: int, labels: tuple[str, ...], group: str = "") -> None:
         """`labels` are the names of the family's labels, `group` the one that requests are grouped by."""
         self.limit = limit
         self._labels = labels
         self._group = group
-        self._admitted: set[tuple[str, ...]] = set()
+        self._members: set[tuple[str, ...]] = set()
 
     def clear(self) -> None:
-        """Admit anew."""
-        self._admitted.clear()
+        """Forget all label sets and start over."""
+        self._members.clear()
 
     def admit(self, values: tuple[str, ...], own: bool) -> tuple[str, ...]:
-        """The label values to use for these; others than `values` where the cap is reached.
+        """The label values to count under: `values`, or coarse ones above the cap.
 
         `own` says whether the group is the application's own and not a client's invention.
         """
-        if values in self._admitted:
+        if values in self._members:
             return values
-        if len(self._admitted) < self.limit:
-            self._admitted.add(values)
+        if len(self._members) < self.limit:
+            self._members.add(values)
             return values
         return tuple(
             value if own and label == self._group else coarse(label, value)

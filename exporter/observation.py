@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from werkzeug.routing import Rule
 
 EXCHANGE = "exporter.exchange"
-"""Where the environ keeps the observation of its request."""
+"""The key of the observation in the environ of its request."""
 
 
 class Observation:
@@ -25,7 +25,7 @@ class Observation:
 
     environ: WSGIEnvironment
     outcome: Outcome | None = None
-    """None where something is new or wrong; then `code`, `matched` and `status_line` hold what it would."""
+    """None for a new combination or after a failure; then `code`, `matched` and `status_line` tell."""
     status_line = ""
     code = ""
     """The status as three digits; "" before there is one."""
@@ -33,9 +33,9 @@ class Observation:
     exception: BaseException | None = None
     """What the application raised and did not handle."""
     reported = False
-    """Whether the application has only signalled the exception: its answer tells what became of it."""
+    """Whether the application has only signalled the exception; its answer then decides."""
     group = ""
-    """The value that the families are grouped by, where that is not the rule."""
+    """The group in the families, if that is not the rule."""
     extra: tuple[str, ...] = ()
     """The values of the default labels."""
     own_group = True
@@ -45,7 +45,7 @@ class Observation:
 
     script_name = ""
     path_info = ""
-    """Both as they came in, in Latin-1 as WSGI has it: what is below may rewrite those of the environ."""
+    """Both as they arrived, in Latin-1 as in WSGI; an application below may rewrite those of the environ."""
     start_time: float
     """Seconds since the epoch."""
     duration: float
@@ -56,7 +56,7 @@ class Observation:
     response_size = 0
     """Bytes that were handed to the server."""
     request_size = 0
-    """Bytes, as announced by the client."""
+    """Bytes, as the client announced them."""
     trace_id = ""
     """32 hex digits or ""."""
     disconnected = False
@@ -93,16 +93,16 @@ class Observation:
 
 
 Recorder = Callable[[Observation, float], None]
-"""Adds an observation, whose end on the monotonic clock is given in seconds, to every family."""
+"""Adds an observation to every family; the second argument is its end on the monotonic clock (seconds)."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What requests share that matched the same rule with the same method and were answered alike."""
+    """The common properties of requests with the same method, rule and status."""
 
     record: Recorder
     matched: Rule
     code: str
     bodiless: bool
     packed: bytes = b""
-    """The labels as the flight recorder writes them, which fills them in at the first use."""
+    """The labels in the form of the flight recorder, which fills them in at the first use."""

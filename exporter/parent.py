@@ -1,4 +1,4 @@
-"""prometheus_flask_exporter's class with the types that it lacks, and for async views."""
+"""prometheus_flask_exporter's class, with the types that it lacks and support for async views."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Labels = Mapping[str, Any]
 
 
 class Decorator(Protocol):
-    """Gives a view back as it is typed."""
+    """Returns a view of the same type."""
 
     def __call__(self, view: View, /) -> View: ...
 
@@ -40,20 +40,20 @@ client.require(
 
 
 class Parent(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
-    """`PrometheusMetrics` as its users call it."""
+    """`PrometheusMetrics` with the types of its public methods."""
 
     @staticmethod
     def do_not_track() -> Decorator:
         """Leave a view out of every metric but those of its own decorators."""
-        return partial(_marked, "prom_do_not_track")
+        return partial(_with_mark, "prom_do_not_track")
 
     @staticmethod
     def exclude_all_metrics() -> Decorator:
         """Leave a view out of every metric."""
-        return partial(_marked, "prom_exclude_all")
+        return partial(_with_mark, "prom_exclude_all")
 
     def _track(self, *args: Any, **kwargs: Any) -> Decorator:
-        """What the decorators of metrics have in common; on an excluded path the parent awaits no view."""
+        """The common part of all metric decorators; on an excluded path the parent awaits no view."""
         track: Decorator = super()._track(*args, **kwargs)
         return lambda view: track(_synchronous(view) if iscoroutinefunction(view) else view)
 
@@ -82,7 +82,7 @@ class Parent(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
             initial_value_when_only_static_labels: bool = True,
             **kwargs: Any,
         ) -> Decorator:
-            """Tell how many calls of a view are in progress."""
+            """Count the calls of a view that are in progress."""
 
         def histogram(
             self,
@@ -117,26 +117,26 @@ class Parent(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
 
 def _synchronous(view: Any) -> Any:
     @wraps(view)
-    def awaited(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         return current_app.ensure_sync(view)(*args, **kwargs)
 
-    return awaited
+    return call
 
 
-def _marked(mark: str, view: Any) -> Any:
-    """The view with a mark on its request; unlike the parent's, an async view stays one."""
+def _with_mark(mark: str, view: Any) -> Any:
+    """The view, which marks its request first; unlike in the parent, an async view stays async."""
     if iscoroutinefunction(view):
 
         @wraps(view)
-        async def marked_later(*args: Any, **kwargs: Any) -> Any:
+        async def mark_and_await(*args: Any, **kwargs: Any) -> Any:
             setattr(request, mark, True)
             return await view(*args, **kwargs)
 
-        return marked_later
+        return mark_and_await
 
     @wraps(view)
-    def marked(*args: Any, **kwargs: Any) -> Any:
+    def mark_and_call(*args: Any, **kwargs: Any) -> Any:
         setattr(request, mark, True)
         return view(*args, **kwargs)
 
-    return marked
+    return mark_and_call

@@ -1,6 +1,6 @@
-"""Parsers: from the text of a variable, or an argument, to the value of a setting.
+"""Parsers turn the text of a variable, or an argument, into the value of a setting.
 
-Each raises ValueError with the remedy for what it cannot take.
+Each raises ValueError, with the remedy, for a value that it cannot use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from exporter.labels import clean
 
 
 def text(value: Any) -> str:
-    """A text that can be written."""
+    """A text that every encoding can write."""
     string = str(value)
     if not string.isprintable() or clean(string) != string:
         raise ValueError("give printable text in UTF-8")
@@ -26,7 +26,7 @@ def text(value: Any) -> str:
 
 
 def path(value: str | None) -> str | None:
-    """The path of a page; None for nowhere."""
+    """The path of a page; None turns the page off."""
     if value is None or value in ("", "off"):
         return None
     if not value.startswith("/"):
@@ -35,7 +35,7 @@ def path(value: str | None) -> str | None:
 
 
 def group(value: str | Callable[..., Any]) -> str | Callable[..., Any]:
-    """What requests are grouped by; a function's name is the label."""
+    """The attribute or function that groups requests; a function's name is the label."""
     name = value.__name__ if callable(value) else value
     if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
         raise ValueError(
@@ -62,7 +62,7 @@ def buckets(value: str | Iterable[float]) -> tuple[float, ...]:
 
 
 def milliseconds(bounds: Sequence[float]) -> bool:
-    """Whether these bounds are hardly seconds: none below a second, or one above ten minutes."""
+    """Whether these bounds can hardly be seconds: none is below a second, or one is above ten minutes."""
     *finite, _ = bounds
     return len(finite) > 1 and (finite[0] >= 1 or finite[-1] > 600)
 
@@ -93,8 +93,8 @@ def whole(low: int, high: int, unit: str) -> Callable[[Any], int]:
     return parse
 
 
-def number(low: float, high: float, what: str) -> Callable[[Any], float]:
-    """A parser of numbers from `low` to `high`; `what` names the kind."""
+def number(low: float, high: float, kind: str) -> Callable[[Any], float]:
+    """A parser of numbers from `low` to `high`; the message calls them `kind`."""
 
     def parse(value: Any) -> float:
         try:
@@ -102,18 +102,18 @@ def number(low: float, high: float, what: str) -> Callable[[Any], float]:
         except (ValueError, TypeError):
             number = math.nan
         if not low <= number <= high:
-            raise ValueError(f"give {what} from {low:g} to {high:g}")
+            raise ValueError(f"give {kind} from {low:g} to {high:g}")
         return number
 
     return parse
 
 
 def optional_networks(value: str | Iterable[str | Network] | None) -> tuple[Network, ...] | None:
-    """As `networks`; None stays None. An empty text is nobody's intention: it would shut everybody out."""
-    allowed = None if value is None else networks(value)
-    if isinstance(value, str) and not allowed:
+    """As `networks`; None stays None. An empty text is refused, because it would shut everybody out."""
+    result = None if value is None else networks(value)
+    if isinstance(value, str) and not result:
         raise ValueError("give at least one address or network, or leave it out for the default")
-    return allowed
+    return result
 
 
 def networks(value: str | Iterable[str | Network]) -> tuple[Network, ...]:
@@ -142,14 +142,14 @@ def names(value: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def request_log(value: str) -> str:
-    """Where the request log goes."""
+    """The destination of the request log."""
     if value in ("off", "stdout") or value.startswith("syslog:") or "/" in value:
         return value
     raise ValueError("give off, stdout, a file's path with a '/', or syslog://host:port or syslog:///dev/log")
 
 
 def listen(value: str | tuple[str, int] | None) -> tuple[str, int] | None:
-    """Host and port; None for nowhere."""
+    """Host and port; None for no listener."""
     if value is None or value == "":
         return None
     host, _, port = value.rpartition(":") if isinstance(value, str) else (value[0], "", str(value[1]))
@@ -159,5 +159,5 @@ def listen(value: str | tuple[str, int] | None) -> tuple[str, int] | None:
 
 
 def file(value: str | None) -> str | None:
-    """The path of a file; None for none."""
+    """The path of a file; None for no file."""
     return None if value is None or value == "" else os.fspath(value)

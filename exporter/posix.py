@@ -1,6 +1,6 @@
-"""POSIX: what the operating system gives to several processes that share files.
+"""POSIX: the system calls that processes need to share files.
 
-One process needs none of it and runs on Windows too. macOS cannot reserve space, so zeros are written there.
+A single process needs none of them and runs on Windows too. macOS cannot reserve space: zeros are written.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Servers that fork workers: what their master does before, for any of them.
+"""The work of a master before it forks, for any server with forked workers.
 
-A master of one's own calls `start` before it forks and before it imports the application, and tells the
+A master of your own calls `start` before it forks and before it imports the application, and tells the
 directory of each worker that has ended:
 
     from exporter import prefork
@@ -10,8 +10,8 @@ directory of each worker that has ended:
     pid, _ = os.wait()
     directory.fold(pid)
 
-Without the last two lines the dead are folded by the next scrape. `exporter.gunicorn` and `exporter.uwsgi` do
-all of this for those two servers.
+Without the last two lines the next scrape folds the files of the dead. `exporter.gunicorn` and
+`exporter.uwsgi` do all of this for those two servers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def start(
             )
         return None
     os.environ[DIRECTORY] = path  # prometheus_client would warn of the old name
-    # Not before the variable is known to be there: prometheus_client looks for it when it is first imported.
+    # Imported late, because prometheus_client reads the variable at its first import.
     from exporter.store.directory import WorkerDirectory
     from exporter.store.workerfile import install
 

@@ -45,14 +45,14 @@ class SettingsError(ClickException, ValueError):
 
 
 def worker_directory() -> str | None:
-    """The path of the worker directory; prometheus_client takes the name in small letters too."""
+    """The path of the worker directory; prometheus_client accepts the name in lower case too."""
     return os.environ.get(DIRECTORY) or os.environ.get(_OLD_DIRECTORY) or None
 
 
 def forget_empty_directory() -> bool:
-    """Unset the variable where it is empty, as in `${VARIABLE:-}`; whether that leaves no directory.
+    """Unset the variable if it is empty, as after `${VARIABLE:-}`; True if no directory is left.
 
-    prometheus_client would write into the current directory.
+    prometheus_client would write into the current directory otherwise.
     """
     empty = [name for name in (DIRECTORY, _OLD_DIRECTORY) if os.environ.get(name) == ""]
     for name in empty:
@@ -61,13 +61,13 @@ def forget_empty_directory() -> bool:
 
 
 def setting(default: Any, parser: Callable[[Any], Any], meaning: str) -> Any:
-    """A field of `Settings`: `parser` makes its value from a text or an argument, or raises ValueError."""
+    """A field of `Settings`; `parser` makes its value of a text or an argument, or raises ValueError."""
     return field(default=default, metadata={"parser": parser, "meaning": meaning})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What can be configured, each as a keyword argument or as `EXPORTER_<NAME>`.
+    """All settings, each a keyword argument and a variable `EXPORTER_<NAME>`.
 
     Times are seconds, sizes bytes, ratios between 0 and 1. `None` turns a path off.
     """
@@ -150,7 +150,7 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
         """Settings from `environ` (the process environment by default); keyword arguments win.
 
-        A variable that is empty counts as not set.
+        An empty variable counts as unset.
 
         Raises:
             SettingsError: a value is malformed or out of range.
@@ -162,9 +162,9 @@ class Settings:
                 continue
             key = name.removeprefix(PREFIX).lower()
             if key in _PARSERS:
-                if text.strip():  # compose files make `${VARIABLE:-}` of what is not set
-                    values[key] = _parsed(name, key, text)
-            elif not _injected_by_kubernetes(name):
+                if text.strip():  # `${VARIABLE:-}` in a compose file
+                    values[key] = _parse(name, key, text)
+            elif not _is_from_kubernetes(name):
                 variables = [PREFIX + key.upper() for key in _PARSERS]
                 nearest = difflib.get_close_matches(name, variables, n=1, cutoff=0.0)[0]
                 warnings.warn(f"{name} is no setting of the exporter; did you mean {nearest}?", stacklevel=2)
@@ -173,9 +173,9 @@ class Settings:
                 nearest = difflib.get_close_matches(key, [*_PARSERS, *_ARGUMENTS], n=1, cutoff=0.0)[0]
                 raise SettingsError(key, value, f"there is no such setting; did you mean {nearest}?")
             if value is not None or key in _OPTIONAL:
-                values[key] = _parsed(key, key, value)
+                values[key] = _parse(key, key, value)
         settings = cls(**values)
-        settings._doubt_buckets("buckets" if arguments.get("buckets") else f"{PREFIX}BUCKETS")
+        settings._warn_of_milliseconds("buckets" if arguments.get("buckets") else f"{PREFIX}BUCKETS")
         if settings.health_warning > settings.health_degraded:
             raise SettingsError(
                 "EXPORTER_HEALTH_WARNING",
@@ -184,11 +184,11 @@ class Settings:
             )
         return settings
 
-    def _doubt_buckets(self, shown: str) -> None:
+    def _warn_of_milliseconds(self, name: str) -> None:
         if parse.milliseconds(self.buckets):
             bounds = ",".join(f"{bound:g}" for bound in self.buckets[:-1])
             warnings.warn(
-                f"{shown}={bounds}: bounds are in seconds; are these milliseconds? Then divide them by 1000",
+                f"{name}={bounds}: bounds are in seconds; are these milliseconds? Then divide them by 1000",
                 stacklevel=3,
             )
 
@@ -218,19 +218,19 @@ class SettingsArguments(TypedDict, total=False):
 
 
 def meanings() -> Iterator[tuple[str, str]]:
-    """The variable of each setting and what it means, in their order."""
+    """The variable and the meaning of each setting, in order."""
     for member in fields(Settings):
         yield PREFIX + member.name.upper(), member.metadata["meaning"]
 
 
-def _parsed(shown: str, key: str, value: Any) -> Any:
+def _parse(name: str, key: str, value: Any) -> Any:
     try:
         return _PARSERS[key](value)
     except (ValueError, TypeError) as error:
-        raise SettingsError(shown, value, str(error)) from None
+        raise SettingsError(name, value, str(error)) from None
 
 
-def _injected_by_kubernetes(name: str) -> bool:
+def _is_from_kubernetes(name: str) -> bool:
     """Whether a Service called "exporter" puts this variable into every container."""
     return re.fullmatch(r"EXPORTER_(SERVICE_.*|PORT(_\d+_(TCP|UDP|SCTP).*)?)", name) is not None
 
@@ -238,7 +238,7 @@ def _injected_by_kubernetes(name: str) -> bool:
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     member.name: member.metadata["parser"] for member in fields(Settings)
 }
-# What `FlaskExporter` takes besides, for whoever misspells it.
+# The other arguments of `FlaskExporter`: the message about a misspelling suggests them.
 _ARGUMENTS = (
     *("export_defaults", "defaults_prefix", "default_latency_as_histogram", "default_labels"),
     *("response_converter", "excluded_paths", "exclude_user_defaults", "metrics_decorator", "registry"),

@@ -1,4 +1,4 @@
-"""The state of one Flask application: what the exporter keeps under `app.extensions["flask_exporter"]`."""
+"""The state of one Flask application, which is kept under `app.extensions["flask_exporter"]`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class State:
 
     @classmethod
     def of(cls, app: Flask) -> State:
-        """The state of this application, made when first asked for. Raises TypeError for anything else."""
+        """The state of this application, created at the first call. Raises TypeError for anything else."""
         if not isinstance(app, Flask):
             raise TypeError(
                 f"{app!r} cannot be measured: give FlaskExporter, init_app and export_defaults the Flask "

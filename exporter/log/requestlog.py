@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask
 from flask.logging import default_handler
 
-from exporter.addresses import client_address, unmapped
+from exporter.addresses import client_address, plain_networks
 from exporter.log.destinations import destination
 from exporter.log.fields import PATH_LIMIT, Clock, path_of
 from exporter.log.masking import Mask
@@ -36,7 +36,7 @@ class RequestLog:
         self._level: int = logging.getLevelName(settings.log_level)
         self._mask = Mask(settings.log_mask)
         self._with_query = settings.log_query
-        self._proxies = unmapped(settings.trusted_proxies)
+        self._proxies = plain_networks(settings.trusted_proxies)
         self._clock = Clock()
         self._handler = (
             None

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 class BackDoor:
     """Measures the requests of one application that its middleware has not seen."""
 
-    def __init__(self, app: Flask, middleware: Middleware, *, tell: bool) -> None:
+    def __init__(self, app: Flask, middleware: Middleware, *, warn: bool) -> None:
         """Put a hook into the application; further ones follow when somebody comes in.
 
-        `tell` says whether that is worth a line in the log.
+        `warn` says whether that is worth a line in the log.
         """
         self._app = app
         self._middleware = middleware
         self._key = f"exporter.visit.{id(self)}"
         self._open = False
-        self._tells = tell
+        self._warns = warn
         request_context, key, outcomes = app.request_context, middleware.key, middleware.outcomes
 
         def watched(environ: WSGIEnvironment) -> RequestContext:
@@ -88,13 +88,13 @@ class BackDoor:
             visit.exchange = self._middleware.enter(environ)
             if visit.exchange is not None:
                 visit.exchange.started = visit.started
-                self._tell()
+                self._warn()
         return visit.exchange is not None
 
-    def _tell(self) -> None:
-        if not self._tells:
+    def _warn(self) -> None:
+        if not self._warns:
             return
-        self._tells = False
+        self._warns = False
         with suppress(Exception):  # a broken log handler must not reach the response
             logger.warning(
                 "requests come to %r past its exporter, because its wsgi_app was taken before: they are "

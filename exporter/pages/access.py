@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from click import ClickException
 
-from exporter.addresses import Environ, Network, client_address, sender_of, unmapped, within
+from exporter.addresses import Environ, Network, client_address, plain_networks, sender_of, within
 from exporter.pages.answers import Answer, as_json
 from exporter.settings import Settings
 
@@ -80,8 +80,8 @@ class Access:
         self._token = None if settings.token_file is None else _TokenFile(settings.token_file)
         if networks is None and self._token is None:
             networks = PRIVATE_NETWORKS
-        self._networks = None if networks is None else unmapped(networks)
-        self._proxies = unmapped(settings.trusted_proxies)
+        self._networks = None if networks is None else plain_networks(networks)
+        self._proxies = plain_networks(settings.trusted_proxies)
 
     def refusal(self, environ: Environ) -> Refusal | None:
         """None for an insider. The message says what is missing, never what is configured."""

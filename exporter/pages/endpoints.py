@@ -23,7 +23,7 @@ class OwnEndpoints:
         """Paths that are the exporter's alone; of shared ones, and of other spellings, the rule tells."""
 
     @contextmanager
-    def registering(self) -> Iterator[None]:
+    def registration(self) -> Iterator[None]:
         """What is added to the routing map inside this context is the exporter's."""
         before = set(map(id, self._url_map.iter_rules()))
         yield

@@ -48,7 +48,7 @@ class Compaction:
         files.unlink(total.folded)
         folded = []
         for file in files.worker_files():
-            with suppress(*_NOT_OURS), forks.held(files.opened(file.name)) as descriptor:
+            with suppress(*_NOT_OURS), forks.hold(files.opened(file.name)) as descriptor:
                 # Held until the file has its new name: a process that has just made it must find it gone.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 living = file.pid != ended and has_unlocked_writer(file, descriptor)
@@ -74,7 +74,7 @@ class Compaction:
         for file in self._files.worker_files():
             with (
                 suppress(CorruptFileError, FileNotFoundError, PermissionError),
-                forks.held(self._files.opened(file.name)) as descriptor,
+                forks.hold(self._files.opened(file.name)) as descriptor,
             ):
                 if not file.dead:
                     contents.append(self._contents.of(file, descriptor, living=True))

@@ -49,7 +49,7 @@ class Contents:
                 if file.name in folded:
                     continue
                 try:
-                    with forks.held(self._files.opened(file.name)) as descriptor:
+                    with forks.hold(self._files.opened(file.name)) as descriptor:
                         content = self.of(file, descriptor, self._living(file, descriptor))
                 except CorruptFileError:
                     untidy = True
@@ -73,7 +73,7 @@ class Contents:
         """The archive, empty where there is none; raises CorruptFileError."""
         if not self._has_archive():
             return Archive()
-        with forks.held(self._files.opened(ARCHIVE)) as descriptor:
+        with forks.hold(self._files.opened(ARCHIVE)) as descriptor:
             return archive.load(guard.content(descriptor, os.fstat(descriptor).st_size))
 
     def _has_archive(self) -> os.stat_result | None:

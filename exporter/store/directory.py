@@ -69,7 +69,7 @@ class WorkerDirectory:
                 self._make_private()
             except OSError as error:
                 raise workerfile.unusable(self.path, error) from error
-            with guard.acting_as(owner), self._files.locked(fcntl.LOCK_EX, _START_PATIENCE):
+            with guard.rights_of(owner), self._files.locked(fcntl.LOCK_EX, _START_PATIENCE):
                 master.hold(self._files, keep=keep)
 
     def release(self) -> None:
@@ -87,7 +87,7 @@ class WorkerDirectory:
             dead = ARCHIVE in self._files.names()
             for file in self._files.worker_files():
                 if file.dead or file.pid % workerfile.SAME_PID != os.getpid():
-                    with forks.held(self._files.opened(file.name)) as descriptor:
+                    with forks.hold(self._files.opened(file.name)) as descriptor:
                         if not file.dead and workerfile.is_locked(descriptor):
                             return False
                         dead = True
@@ -107,7 +107,7 @@ class WorkerDirectory:
         with self._busy, suppress(LockedError):
             if ended is not None and not os.path.lexists(self.path):
                 self._make_private()
-            with guard.acting_as(self._owner), self._files.locked(fcntl.LOCK_EX, wait):
+            with guard.rights_of(self._owner), self._files.locked(fcntl.LOCK_EX, wait):
                 if ended is not None:  # this is the master
                     master.hold_on(self._files)
                 self._compact(ended)

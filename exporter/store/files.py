@@ -74,7 +74,7 @@ class Files:
         Raises:
             LockedError: somebody else has the lock.
         """
-        with self.entered(), forks.held(self.opened(LOCK, os.O_RDONLY | os.O_CREAT)) as descriptor:
+        with self.entered(), forks.hold(self.opened(LOCK, os.O_RDONLY | os.O_CREAT)) as descriptor:
             if not self._patience.lock(descriptor, operation, wait):
                 raise LockedError(errno.EAGAIN, "another process has locked the worker directory", self.path)
             yield

@@ -53,7 +53,7 @@ def hold(files: Files, *, keep: bool) -> None:
 def is_held(files: Files) -> bool:
     """Whether a master holds the directory."""
     try:
-        with forks.held(files.opened(MASTER)) as descriptor:
+        with forks.hold(files.opened(MASTER)) as descriptor:
             return not guard.lock(descriptor, fcntl.LOCK_EX)
     except FileNotFoundError:
         return False
@@ -77,7 +77,7 @@ def release(files: Files) -> None:
 def _remove_earlier_run(files: Files) -> None:
     """Remove the files whose writer is dead, and the archive."""
     for file in files.worker_files():
-        with forks.held(files.opened(file.name)) as descriptor:
+        with forks.hold(files.opened(file.name)) as descriptor:
             # What this process has written (an application loaded before the fork) is not of that run.
             mine = file.pid == os.getpid() and not promises_lock(os.pread(descriptor, 8, 0))
             if file.dead or not (mine or workerfile.is_locked(descriptor)):
@@ -91,7 +91,7 @@ def _remove_earlier_run(files: Files) -> None:
 def _is_held(files: Files, name: str) -> bool:
     """Whether a process has the lock of this ring; what is no regular file has no holder."""
     try:
-        with forks.held(files.opened(name)) as descriptor:
+        with forks.hold(files.opened(name)) as descriptor:
             return workerfile.is_locked(descriptor)
     except OSError:
         return False

@@ -78,7 +78,7 @@ def test_a_descriptor_that_came_from_the_parent_is_closed_in_the_child(
 ) -> None:
     path = tmp_path_factory.mktemp("forks") / "held"
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
-    with forks.held(descriptor):
+    with forks.hold(descriptor):
         child = os.fork()
         if child == 0:
             try:

@@ -159,7 +159,7 @@ def test_root_that_acts_for_somebody_can_do_no_more_than_they(tmp_path: Path) ->
     before = os.geteuid(), os.getegid(), os.getgroups()
 
     def act() -> None:
-        with guard.acting_as(STRANGER):
+        with guard.rights_of(STRANGER):
             (tmp_path / "theirs" / "file").touch()
             assert (os.geteuid(), os.getegid(), os.getgroups()) == (*STRANGER, [STRANGER[1]])
             with pytest.raises(PermissionError):

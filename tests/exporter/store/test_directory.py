@@ -568,7 +568,7 @@ def test_root_writes_as_the_owner_of_the_directory(tmp_path: Path, victim: Path)
 
 
 def samples_as(owner: tuple[int, int], path: Path) -> dict[str, float]:
-    with guard.acting_as(owner):
+    with guard.rights_of(owner):
         return samples(WorkerDirectory(path))
 
 
