@@ -18,7 +18,7 @@ from exporter.settings import Settings, SettingsError
 
 _USER_FACILITY = 1 << 3  # RFC 5424, section 6.2.1
 _STDOUT = 1
-# How long a full pipe is waited for (ms), once: until it takes something again, lines are lost at once.
+# The wait for a full pipe (ms), which happens once: from then on lines are lost until it has room again.
 _PATIENCE = 1000
 _PIPE = 4096  # bytes: PIPE_BUF
 # A UDP packet has 65,535 bytes with its headers; a Unix socket takes more.
@@ -26,13 +26,13 @@ _DATAGRAM = 65_000
 
 
 class Destination(Protocol):
-    """Takes whole lines, each of ASCII and ended by a line feed."""
+    """A place for log lines, each of ASCII with a line feed at its end."""
 
     def write(self, line: bytes, severity: int) -> None:
-        """Hand over one line of this syslog severity (0 to 7); raises OSError where it was lost."""
+        """Hand over one line of this syslog severity (0 to 7); raises OSError if it is lost."""
 
     def close(self) -> None:
-        """Give up what is held open."""
+        """Release the file or socket."""
 
 
 def destination(settings: Settings) -> Destination | None:
@@ -63,28 +63,28 @@ class Stdout:
     """Standard output. In a pipe, lines of up to 4,096 bytes never mix with those of other processes."""
 
     def __init__(self) -> None:
-        self._stuck = False
-        self._cut_short = False
+        self._is_full = False
+        self._is_mid_line = False
         self._poll = None
-        # Nothing else can be full; Windows does not tell.
+        # A regular file never makes a writer wait, and Windows has no poll().
         if hasattr(select, "poll") and not stat.S_ISREG(os.fstat(_STDOUT).st_mode):
             self._poll = select.poll()
             self._poll.register(_STDOUT, select.POLLOUT)
 
     def write(self, line: bytes, severity: int) -> None:  # noqa: ARG002  a stream has none
-        """One line. Raises OSError where nobody reads what is in the pipe: the line is lost then."""
-        rest = b"\n" + line if self._cut_short else line
+        """Write one line; raises OSError, and loses the line, if nobody reads from the pipe."""
+        rest = b"\n" + line if self._is_mid_line else line
         while rest:
-            if self._poll is not None and not self._poll.poll(0 if self._stuck else _PATIENCE):
-                self._stuck = True
+            if self._poll is not None and not self._poll.poll(0 if self._is_full else _PATIENCE):
+                self._is_full = True
                 raise OSError(errno.EAGAIN, "nobody reads the standard output")
-            # No more at once than a pipe that takes something is sure to take.
-            written = os.write(_STDOUT, rest[:_PIPE])
-            rest = rest[written:]
-            self._stuck, self._cut_short = False, bool(rest)
+            # A pipe with room takes at least this many bytes at once.
+            size = os.write(_STDOUT, rest[:_PIPE])
+            rest = rest[size:]
+            self._is_full, self._is_mid_line = False, bool(rest)
 
     def close(self) -> None:
-        """Others use it too: it stays open."""
+        """Leave standard output open, because others use it too."""
 
 
 class Syslog:
@@ -104,14 +104,14 @@ class Syslog:
             addresses = socket.getaddrinfo(parts.hostname, parts.port or 514, type=socket.SOCK_DGRAM)
             family, _, _, _, self._address = addresses[0]
         self._host = socket.gethostname() or "-"
-        # Not connected: a daemon that is restarted is found again.
+        # Not connected, so that a new daemon at the address gets the lines after a restart.
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)  # a daemon that does not read costs lines, not requests
 
     def write(self, line: bytes, severity: int) -> None:
-        """One datagram, without the line feed; its longest texts are cut until it is one."""
+        """Send one datagram without the line feed; the longest texts are cut to make it fit."""
         now = time.time()
-        if self._local:  # what glibc's syslog() sends, which is what journald and rsyslog parse there
+        if self._local:  # the form of glibc's syslog(), which journald and rsyslog expect on their socket
             stamp = time.strftime("%b %e %H:%M:%S", time.localtime(now))
             header = f"<{_USER_FACILITY | severity}>{stamp} flask[{os.getpid()}]: "
         else:
@@ -119,17 +119,17 @@ class Syslog:
             header = f"<{_USER_FACILITY | severity}>1 {stamp}Z {self._host} flask {os.getpid()} - - "
         line = line.rstrip(b"\n")
         if len(line) > _DATAGRAM:
-            line = shortened(line, _DATAGRAM)
+            line = shorten(line, _DATAGRAM)
         self._socket.sendto(header.encode() + line, self._address)
 
     def close(self) -> None:
         self._socket.close()
 
 
-def shortened(line: bytes, limit: int) -> bytes:
-    """The JSON object of a line with its longest texts cut, so that it has `limit` bytes at most.
+def shorten(line: bytes, limit: int) -> bytes:
+    """The JSON object of a line in at most `limit` bytes, with its longest texts cut.
 
-    Their ends stay: that of a traceback says what happened.
+    The end of each text stays, because a traceback names the error there.
     """
     fields = json.loads(line)
     while len(line) > limit:

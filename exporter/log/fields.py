@@ -1,4 +1,4 @@
-"""Fields of log lines: times, paths and texts, cut to a length, and what is known of the current request."""
+"""Fields of log lines: times, paths and texts of limited length, and the fields of the current request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT_LIMIT = 16_384  # of a message or a traceback
 
 
 class Clock:
-    """ISO 8601 in UTC with microseconds; the part that changes once a second is kept."""
+    """Writes ISO 8601 in UTC with microseconds; it keeps the text of the current second."""
 
     def __init__(self) -> None:
         self._second = (-1, "")
@@ -41,14 +41,14 @@ def current_request() -> Observation | None:
 
 
 def request_fields() -> dict[str, str]:
-    """What a log record says of the current request; nothing outside of one."""
+    """The fields of the current request for a log record; none outside of a request."""
     observation = current_request()
     if observation is None:
         return {}
-    # A recorded observation has no environ any more; the request may have, in work that outlives its answer.
-    here = has_request_context()
-    environ = request.environ if here else getattr(observation, "environ", {})
-    rule = request.url_rule if here else observation.route
+    # A recorded observation has lost its environ; in work that outlives the answer Flask still has it.
+    in_context = has_request_context()
+    environ = request.environ if in_context else getattr(observation, "environ", {})
+    rule = request.url_rule if in_context else observation.route
     return {
         "request_id": observation.request_id,
         "trace_id": active() or observation.trace_id or announced(environ),
@@ -60,7 +60,7 @@ def request_fields() -> dict[str, str]:
 
 
 def path_of(observation: Observation) -> str:
-    """The path of a request, as text."""
+    """The path of a request as text, of limited length."""
     path = observation.path
     cut = "" if len(path) <= PATH_LIMIT else "…"
     path = path[:PATH_LIMIT]
@@ -70,7 +70,7 @@ def path_of(observation: Observation) -> str:
 
 
 def plain(value: object) -> object:
-    """The value as it stands in JSON: a number, true, false, null or a text."""
+    """The value in a form that JSON has: a number, true, false, null or a text."""
     if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, int) and value.bit_length() < 10_000:  # Python writes no more than 4,300 digits

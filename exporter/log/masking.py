@@ -1,4 +1,4 @@
-"""Masking: no line shows the secrets that stand in a URL, wherever the URL stands."""
+"""Masking: no log line shows a secret of a URL, wherever in the line the URL stands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HARMLESS = re.compile(
     r"|(?:country|currency|language|postal|post|zip|bar|uni|en|de|status|error)[-_ ]?code"
 ).sub
 _NAME = re.compile(r"""(?<![^\s"'<>?&;=])([^\s"'<>?&;=]+)=([^\s"'<>?&;]*)""")
-# To the end of what may be the value: rather a quote too many than half a password.
+# Up to the end of what may be the value: a quote too many is better than half a password.
 _VALUE = re.compile(r"""[^\s"<>&]*""")
 _BEFORE = tuple("?&;'\"")
 _USER_INFO = re.compile(r"""(?<=://)([^\s/?#@:"']*:)[^\s/?#"']+@""")
@@ -40,7 +40,7 @@ class Mask:
         return self._queries(text) if "=" in text else text
 
     def _queries(self, text: str) -> str:
-        """Linear: no two matches overlap, and each is decoded by itself."""
+        """The text with the secrets of its query strings masked, in linear time: no two matches overlap."""
         parts: list[str] = []
         at = 0
         for match in _NAME.finditer(text):
@@ -56,10 +56,10 @@ class Mask:
         return f"{name}{sign}{_MASK}" if sign and self._hides(name, value) else self._queries(pair)
 
     def _hides(self, name: str, value: str) -> bool:
-        """`user[password]=x` is hidden with `pass`, however it is encoded, as is a URL or JSON in a value."""
-        if self._is_secret(_decoded(name)):
+        """Whether to mask: `pass` hides `user[password]`, however encoded, and a URL or JSON with it."""
+        if self._is_secret(_decode(name)):
             return True
-        inner = _decoded(value) if "%" in value else value
+        inner = _decode(value) if "%" in value else value
         if inner == value:
             return False
         return any(map(self._is_secret, re.split("[=:]", inner)[:-1])) or self.text(inner) != inner
@@ -69,8 +69,8 @@ class Mask:
         return any(word in name for word in self._words)
 
 
-def _decoded(text: str) -> str:
-    """The text without its percent signs, also where a URL stands within another."""
+def _decode(text: str) -> str:
+    """The text without percent-encoding, also that of a URL within another."""
     for _ in range(3):
         text = unquote_plus(text)
     return text

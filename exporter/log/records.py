@@ -1,4 +1,4 @@
-"""Log records: what the application logs becomes JSON lines with the id of the request."""
+"""Log records of the application become JSON lines with the id of the request."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from exporter.log.destinations import Destination
 from exporter.log.fields import TEXT_LIMIT, Clock, current_request, plain, request_fields
 from exporter.log.masking import Mask
 
-LOGGED = "exporter.logged"
-"""In the environ of a request whose exception has been logged with its traceback."""
+LOG_MARK = "exporter.logged"
+"""A key in the environ: the exception of the request has been logged with its traceback."""
 
 # RFC 5424, section 6.2.1
 _SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-# The lines of a server for each request, which the request log has already.
+# Servers write a line for each request to these, which the request log has already.
 _ACCESS_LOGGERS = frozenset(["gunicorn.access", "uvicorn.access", "hypercorn.access", "granian.access"])
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -29,22 +29,22 @@ class JsonHandler(logging.Handler):
 
     def __init__(
         self,
-        to: Destination,
+        destination: Destination,
         name: str,
         level: int,
         mask: Mask,
-        lost: Callable[[BaseException], None] | None = None,
+        on_loss: Callable[[BaseException], None] | None = None,
     ) -> None:
-        """`lost` is told of each record that could not be written."""
+        """`on_loss` is called with the error of each record that could not be written."""
         super().__init__(level)
-        self._lost = lost
+        self._on_loss = on_loss
         self.set_name(name)
-        self._destination = to
+        self._destination = destination
         self._mask = mask
         self._clock = Clock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; what goes wrong is reported as for every handler of `logging`."""
+        """Write one record; an error is reported as in every handler of `logging`."""
         if _is_access(record):
             return
         try:
@@ -54,10 +54,10 @@ class JsonHandler(logging.Handler):
             if record.exc_info:
                 observation = current_request()
                 if observation is not None and observation.exception is record.exc_info[1]:
-                    getattr(observation, "environ", {})[LOGGED] = True
+                    getattr(observation, "environ", {})[LOG_MARK] = True
         except Exception as error:
-            if self._lost is not None:
-                self._lost(error)
+            if self._on_loss is not None:
+                self._on_loss(error)
             self.handleError(record)
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class JsonHandler(logging.Handler):
         if record.exc_info and record.exc_info[0] is not None:
             fields["error_type"] = record.exc_info[0].__name__
             trace = logging.Formatter().formatException(record.exc_info)
-            fields["traceback"] = self._mask.text(trace)[-TEXT_LIMIT:]  # its end says what happened
+            fields["traceback"] = self._mask.text(trace)[-TEXT_LIMIT:]  # the error is at its end
         if record.stack_info:
             fields["stack"] = self._mask.text(record.stack_info)[-TEXT_LIMIT:]
         for name, attribute in vars(record).items():
@@ -82,24 +82,24 @@ class JsonHandler(logging.Handler):
             if fields.get(name, value) == value:
                 fields[name] = value
                 continue
-            while name in fields:  # an extra of the application's own with the name of a field
+            while name in fields:  # an extra of the application with the name of a field
                 name = f"extra_{name}"
             fields[name] = value
         return fields
 
 
 def _is_access(record: logging.LogRecord) -> bool:
-    """Whether a server says that it has answered a request."""
+    """Whether this is a server's own line about an answer."""
     if record.name == "werkzeug":
         return isinstance(record.msg, str) and '"%s" %s %s' in record.msg
     return record.name in _ACCESS_LOGGERS
 
 
 class RequestContext(logging.Filter):
-    """For handlers of one's own: gives each record `request_id` and `trace_id`, "" outside of a request."""
+    """A filter for any handler: gives each record `request_id` and `trace_id`, "" outside of a request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Never drops a record."""
+        """Add the ids; never drops a record."""
         try:
             fields = request_fields()
         except Exception:  # nobody guards a filter: the application's log call would raise
@@ -110,6 +110,6 @@ class RequestContext(logging.Filter):
 
 
 def request_id() -> str:
-    """The id of the request that is being answered here; "" outside of one, or where it is not measured."""
+    """The id of the current request; "" outside of a request, or if it is not measured."""
     observation = current_request()
     return "" if observation is None else observation.request_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from json.encoder import encode_basestring_ascii as quoted
+from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 from flask import Flask
@@ -19,7 +19,7 @@ from exporter.addresses import client_address, plain_networks
 from exporter.log.destinations import destination
 from exporter.log.fields import PATH_LIMIT, Clock, path_of
 from exporter.log.masking import Mask
-from exporter.log.records import LOGGED, JsonHandler
+from exporter.log.records import LOG_MARK, JsonHandler
 from exporter.observation import Observation
 from exporter.settings import Settings
 
@@ -30,8 +30,8 @@ class RequestLog:
     Raises SettingsError if the destination cannot be used.
     """
 
-    def __init__(self, settings: Settings, lost: Callable[[BaseException], None] | None = None) -> None:
-        """`lost` is told of each record of the application that could not be written; it may take no lock."""
+    def __init__(self, settings: Settings, on_loss: Callable[[BaseException], None] | None = None) -> None:
+        """`on_loss` is called with the error of each lost record of the application; it may take no lock."""
         self._destination = destination(settings)
         self._level: int = logging.getLevelName(settings.log_level)
         self._mask = Mask(settings.log_mask)
@@ -41,7 +41,7 @@ class RequestLog:
         self._handler = (
             None
             if self._destination is None
-            else JsonHandler(self._destination, settings.request_log, self._level, self._mask, lost)
+            else JsonHandler(self._destination, settings.request_log, self._level, self._mask, on_loss)
         )
 
     @property
@@ -50,7 +50,7 @@ class RequestLog:
         return self._destination is not None
 
     def write(self, observation: Observation) -> None:
-        """Write the line of one finished request: 4 µs into a file. Raises OSError where it was lost."""
+        """Write the line of one finished request: 4 µs into a file. Raises OSError if it is lost."""
         observation.name()
         status = observation.status
         if observation.failed:
@@ -64,26 +64,26 @@ class RequestLog:
         environ = observation.environ
         query = ""
         if self._with_query:
-            query = f'"query":{quoted(self._mask.query(environ.get("QUERY_STRING", "")[:PATH_LIMIT]))},'
+            query = f'"query":{quote(self._mask.query(environ.get("QUERY_STRING", "")[:PATH_LIMIT]))},'
         line = (
             f'{{"timestamp":"{self._clock.stamp(observation.start_time + observation.duration)}",'
             f'"level":"{name}","logger":"exporter.request",'
-            f'"message":{quoted(f"{observation.method} {observation.rule} {status}")},'
-            f'"request_id":{quoted(observation.request_id)},"trace_id":{quoted(observation.trace_id)},'
-            f'"method":{quoted(observation.method)},"path":{quoted(path_of(observation))},{query}'
-            f'"url_rule":{quoted(observation.rule)},"endpoint":{quoted(observation.endpoint)},"status":{status},'
+            f'"message":{quote(f"{observation.method} {observation.rule} {status}")},'
+            f'"request_id":{quote(observation.request_id)},"trace_id":{quote(observation.trace_id)},'
+            f'"method":{quote(observation.method)},"path":{quote(path_of(observation))},{query}'
+            f'"url_rule":{quote(observation.rule)},"endpoint":{quote(observation.endpoint)},"status":{status},'
             f'"duration_seconds":{observation.duration:.6f},"request_bytes":{observation.request_size},'
-            f'"response_bytes":{observation.response_size},"remote_addr":{quoted(self._remote(environ))},'
-            f'"error_type":{quoted(observation.error_type)}}}\n'
+            f'"response_bytes":{observation.response_size},"remote_addr":{quote(self._remote(environ))},'
+            f'"error_type":{quote(observation.error_type)}}}\n'
         )
         self._destination.write(line.encode("ascii"), severity)
-        if observation.exception is not None and LOGGED not in environ:
+        if observation.exception is not None and LOG_MARK not in environ:
             self._log_exception(observation, observation.exception)
 
     def attach(self, app: Flask) -> None:
-        """Send the process's log records there too, as JSON; the application's own plain output goes.
+        """Send the process's log records to the same place, as JSON, instead of Flask's plain output.
 
-        Where nobody has configured logging yet, the level holds for every logger.
+        If logging is not configured yet, the level applies to every logger.
         """
         if self._handler is None:
             return
@@ -107,7 +107,7 @@ class RequestLog:
             self._destination = self._handler = None
 
     def _log_exception(self, observation: Observation, error: BaseException) -> None:
-        """Flask logs what its views raise, but neither what a body raises half-way nor what it propagates."""
+        """Log an exception that Flask did not: one that a body raised half-way, or that Flask propagated."""
         path = path_of(observation)
         record = logging.makeLogRecord(
             {

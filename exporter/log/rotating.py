@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from exporter import guard
 from exporter.posix import fcntl
 
-# A rotation takes a hundredth of this (s), also where four writers rotate all the time.
+# A rotation takes a hundredth of this (s), even if four writers rotate all the time.
 _PATIENCE = 0.25
 _NO_FILE = "it is a link, a pipe or a device, and no regular file"
 
@@ -22,34 +22,33 @@ class RotatingFile:
     """Appends to `path`, which becomes `path.1`, `path.2`, … `path.<backups>` whenever it has `limit` bytes.
 
     Any number of processes may write to one path. A line is one appending write, which the kernel keeps
-    apart from others; the offset after it is the file's size then, so nothing else is asked until that
-    reaches the limit. The writer that takes the lock first rotates, the others find another file at the path
+    apart from others. The writer that takes the lock first rotates; the others find another file at the path
     and follow. A file grows beyond its limit by at most one line of each thread.
     """
 
     def __init__(self, path: str, limit: int, backups: int) -> None:
         self._path = os.path.abspath(path)
         directory, name = os.path.split(self._path)
-        self._lock = os.path.join(directory, f".{name}.lock")
+        self._lock_path = os.path.join(directory, f".{name}.lock")
         self._limit = limit
         self._backups = backups
-        self._cut_short = False
-        self._looked = time.monotonic()
+        self._is_mid_line = False
+        self._last_look = time.monotonic()
         self._patience = guard.Patience()
-        self._file = self._opened()
+        self._file = self._open()
 
     def write(self, line: bytes, severity: int) -> None:  # noqa: ARG002  a file has none
-        """One line: 1.8 µs, of which the system calls are 1.4."""
+        """Write one line: 1.8 µs, of which the system calls are 1.4."""
         now = time.monotonic()
-        if now - self._looked >= 1.0:  # somebody else may have moved the file
-            self._looked = now
+        if now - self._last_look >= 1.0:  # somebody else may have moved the file
+            self._last_look = now
             if not self._is_current():
                 self._turn()
-        if self._cut_short:
+        if self._is_mid_line:
             line = b"\n" + line
-        written = os.write(self._file, line)
-        self._cut_short = written < len(line)
-        if self._cut_short:
+        size = os.write(self._file, line)
+        self._is_mid_line = size < len(line)
+        if self._is_mid_line:
             raise OSError(errno.ENOSPC, "the line was cut short", self._path)
         status = os.fstat(self._file)
         if status.st_size >= self._limit or not status.st_nlink:
@@ -59,51 +58,51 @@ class RotatingFile:
         os.close(self._file)
 
     def _turn(self, line: bytes = b"") -> None:
-        """Rotate if nobody has, and go on in the file that is now at the path; `line` was just written."""
-        with self._locked() as locked:
+        """Rotate unless somebody has, and go on in the file at the path; `line` is the last line written."""
+        with self._lock() as has_lock:
             status = os.fstat(self._file)
-            if not locked and status.st_nlink:
-                return  # somebody keeps the lock: the file grows until it is free
-            if locked and self._is_current():
+            if not has_lock and status.st_nlink:
+                return  # the file grows until the lock is free
+            if has_lock and self._is_current():
                 if status.st_size < self._limit:
                     return
                 _shift(self._path, self._backups)
-            new = self._opened()
+            file = self._open()
             # Another thread may be writing: the number stays valid and means the new file from here on.
-            os.dup2(new, self._file, inheritable=False)
-            os.close(new)
+            os.dup2(file, self._file, inheritable=False)
+            os.close(file)
             if status.st_nlink == 0 and line:  # removed, or rotated out of existence
                 os.write(self._file, line)
 
     @contextmanager
-    def _locked(self) -> Iterator[bool]:
-        """Whether this process has the lock of the file inside the context.
+    def _lock(self) -> Iterator[bool]:
+        """Try to hold the lock of the file inside the context; yields whether that succeeds.
 
-        The lock is nobody else's to open, unlike the directory. Where that is gone, it is made anew.
+        Only this user can open the lock file, unlike the directory, which is created if it is gone.
         """
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
         while True:
             # A new descriptor each time, so the lock excludes other threads too.
-            lock = guard.regular(self._lock, os.O_RDONLY | os.O_CREAT)
-            locked = self._patience.lock(lock, fcntl.LOCK_EX, _PATIENCE)
-            if not locked or _is_at(self._lock, lock):
+            lock = guard.regular(self._lock_path, os.O_RDONLY | os.O_CREAT)
+            has_lock = self._patience.lock(lock, fcntl.LOCK_EX, _PATIENCE)
+            if not has_lock or _is_at(self._lock_path, lock):
                 break
-            os.close(lock)  # the one who had it before has removed it
+            os.close(lock)  # its last holder has removed the file
         try:
-            yield locked
+            yield has_lock
         finally:
             with suppress(FileNotFoundError):
-                if locked:
-                    os.unlink(self._lock)
-            # Not by closing alone: a process forked at this moment holds a duplicate.
+                if has_lock:
+                    os.unlink(self._lock_path)
+            # Closing is not enough: a process forked at this moment holds a duplicate.
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
     def _is_current(self) -> bool:
         return _is_at(self._path, self._file)
 
-    def _opened(self) -> int:
-        """The file at the path. Not through a link, which a less privileged user may have put there."""
+    def _open(self) -> int:
+        """Open the file at the path, but through no link, which a less privileged user may have put there."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             file = os.open(self._path, flags, 0o666)
@@ -125,7 +124,7 @@ def _is_at(path: str, file: int) -> bool:
 
 
 class UnsharedFile:
-    """The same where files cannot be locked: one process alone may write it, and its threads take turns."""
+    """A rotating file where locks are missing: one process alone may write it, and its threads take turns."""
 
     def __init__(self, path: str, limit: int, backups: int) -> None:
         self._path = os.path.abspath(path)
@@ -135,7 +134,7 @@ class UnsharedFile:
         self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  open for as long as it is written
 
     def write(self, line: bytes, severity: int) -> None:  # noqa: ARG002  a file has none
-        """One line."""
+        """Write one line."""
         with self._lock:
             self._file.write(line)
             if self._file.tell() < self._limit:
