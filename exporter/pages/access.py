@@ -1,6 +1,6 @@
-"""Who may read what the exporter knows: /metrics, /monitoring/* and the details of /health.
+"""Access: who may read /metrics, /monitoring/* and the details of /health.
 
-Works on the WSGI environ alone, so that every way of serving a page asks the same question. A private
+Works on the WSGI environ alone, so the same rules hold for every server of a page. A private
 address proves little behind a plain reverse proxy or Docker's gateway, where everybody looks private: set a
 token there.
 """
@@ -38,15 +38,15 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 )
 
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
-_LONGEST = 4096  # bytes
-# How long a file that is rewritten must have been as it is (s): half of a token must not open the door.
-_SETTLED = 1.0
+_SIZE_LIMIT = 4096  # bytes
+# A rewritten file is read when it has been the same for this long (s): half a token must open nothing.
+_QUIET_SECONDS = 1.0
 
 Version = tuple[int, int, int]
-_NONE = 0, 0, 0
+_NO_FILE = 0, 0, 0
 
-_MISSING = "A token is needed here: send it as 'Authorization: Bearer <token>'."
-_WRONG = "This is not the service's token, or it was not sent as 'Authorization: Bearer <token>'."
+_ABSENCE = "A token is needed here: send it as 'Authorization: Bearer <token>'."
+_MISMATCH = "This is not the service's token, or it was not sent as 'Authorization: Bearer <token>'."
 
 
 class TokenError(ClickException, ValueError):
@@ -54,7 +54,7 @@ class TokenError(ClickException, ValueError):
 
 
 class Refusal(NamedTuple):
-    """An answer to somebody who may not read: 401 (no good token) or 403 (not from here)."""
+    """Why somebody may not read: 401 (no valid token) or 403 (not from this address)."""
 
     status: int
     message: str
@@ -84,16 +84,16 @@ class Access:
         self._proxies = plain_networks(settings.trusted_proxies)
 
     def refusal(self, environ: Environ) -> Refusal | None:
-        """None for an insider. The message says what is missing, never what is configured."""
+        """None for an insider. The message tells what the request lacks, never what is configured."""
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         if self._token is not None and not self._token.opens(authorization):
-            return Refusal(401, _WRONG if authorization else _MISSING)
+            return Refusal(401, _MISMATCH if authorization else _ABSENCE)
         if self._networks is None or within(client_address(environ, self._proxies), self._networks):
             return None
         return Refusal(403, "Your address may not read this page.")
 
     def from_proxy(self, environ: Environ) -> bool:
-        """Whether a declared proxy sent this request, so that what it says in headers may be believed."""
+        """Whether a declared proxy sent this request, so that its headers may be believed."""
         return within(sender_of(environ), self._proxies)
 
 
@@ -105,22 +105,24 @@ class _TokenFile:
         self._version, self._digest = self._read()
 
     def opens(self, authorization: str) -> bool:
-        """Compared as digests in constant time: neither content nor length can be found out by timing."""
+        """Whether the header has the token; digests are compared, so timing tells nothing about it."""
         scheme, _, token = authorization.partition(" ")
-        given = sha256(token.strip().encode("utf-8", "replace")).digest()
-        return hmac.compare_digest(given, self._current()) and scheme.lower() == "bearer"
+        digest = sha256(token.strip().encode("utf-8", "replace")).digest()
+        return hmac.compare_digest(digest, self._current_digest()) and scheme.lower() == "bearer"
 
-    def _current(self) -> bytes:
+    def _current_digest(self) -> bytes:
         # A file that is broken while it is being replaced leaves the last good token in force.
         with suppress(TokenError):
             try:
                 status = os.stat(self._path)
             except OSError:
-                self._version = _NONE
+                self._version = _NO_FILE
                 return self._digest
-            # One that is put in its place is whole; one that is written anew may be half of what it will be.
-            writing = status.st_ino == self._version[0] and 0 <= time.time() - status.st_mtime < _SETTLED
-            if _version(status) != self._version and not writing:
+            # A file that replaces another is whole; a file that is rewritten may be half of what it will be.
+            is_unfinished = (
+                status.st_ino == self._version[0] and 0 <= time.time() - status.st_mtime < _QUIET_SECONDS
+            )
+            if _version(status) != self._version and not is_unfinished:
                 self._version, self._digest = self._read()
         return self._digest
 
@@ -131,13 +133,13 @@ class _TokenFile:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise TokenError(self._complaint("it is no regular file"))
-                content = os.read(descriptor, _LONGEST + 1)
+                content = os.read(descriptor, _SIZE_LIMIT + 1)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise TokenError(self._complaint(error.strerror or str(error))) from error
-        if len(content) > _LONGEST:
-            raise TokenError(self._complaint(f"it has more than {_LONGEST} bytes"))
+        if len(content) > _SIZE_LIMIT:
+            raise TokenError(self._complaint(f"it has more than {_SIZE_LIMIT} bytes"))
         token = content.strip()
         if not token:
             raise TokenError(self._complaint("the file is empty"))

@@ -1,4 +1,4 @@
-"""Answers: what a page gives to any server, as status, headers and body; and what it is asked."""
+"""Answers: status, headers and body of a page, for any server; and the arguments of its request."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ Page = Callable[[Environ], Answer]
 
 def as_text(text: str, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
     """One line of plain text that nobody may cache."""
-    fixed = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
-    return Answer(status, [*fixed, *headers], f"{text}\n".encode("utf-8", "replace"))
+    standard = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+    return Answer(status, [*standard, *headers], f"{text}\n".encode("utf-8", "replace"))
 
 
 def as_json(body: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
     """A JSON document that nobody may cache; the host's own JSON provider has no say in its form.
 
-    What has parts of its own is written one member a line, for the people who look at it.
+    A document of several levels has one member a line, for human readers.
     """
-    fixed = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-    return Answer(status, [*fixed, *headers], f"{_lines(body)}\n".encode())
+    standard = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+    return Answer(status, [*standard, *headers], f"{_lines(body)}\n".encode())
 
 
 def _lines(body: Any) -> str:

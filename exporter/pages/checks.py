@@ -1,4 +1,4 @@
-"""Health checks: functions of the application that say whether what it needs is there."""
+"""Health checks: functions of the application that tell whether what it depends on works."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from exporter import forks
 
 Function = TypeVar("Function", bound=Callable[[], object])
 Context = Callable[[], AbstractContextManager[Any]]
-"""Makes what a check is to run in, such as the application context of the caller."""
+"""Makes the context that a check runs in, such as the application context of the caller."""
 
-_CACHED_SECONDS = 1.0
+_CACHE_SECONDS = 1.0
 _LOOP_INTERVAL = 0.005
-# How long somebody from outside waits for all checks together (s).
-_STRANGERS_SECONDS = 0.05
+# How long an outsider waits for all checks together (s).
+_OUTSIDER_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check said; `error` is None when it is up."""
+    """The result of one check; `error` is None when it is up."""
 
     up: bool
     duration_seconds: float
@@ -41,10 +41,10 @@ class _Run:
     def __init__(
         self, name: str, function: Callable[[], object], context: AbstractContextManager[Any]
     ) -> None:
-        self.started = time.monotonic()
+        self.begin = time.monotonic()
         self.seconds: float | None = None
         self.error: str | None = None
-        self.ended = threading.Event()
+        self.end = threading.Event()
         # A daemon, unlike a pool's threads: a check that never returns must not keep a worker from exiting.
         thread = threading.Thread(
             target=self._call, args=(function, context), name=f"health-{name}", daemon=True
@@ -53,15 +53,15 @@ class _Run:
             thread.start()
         except RuntimeError as error:  # the process has no threads to spare
             self.seconds, self.error = 0.0, str(error)
-            self.ended.set()
+            self.end.set()
 
     def result(self, timeout: float) -> CheckResult:
-        """Wait until `timeout` seconds after the start, no longer; what took longer than that is down."""
-        self.ended.wait(max(0.0, self.started + timeout - time.monotonic()))
+        """Wait until `timeout` seconds after the start, no longer; a check that takes longer is down."""
+        self.end.wait(max(0.0, self.begin + timeout - time.monotonic()))
         seconds = self.seconds
         if seconds is not None and seconds <= timeout:
             return CheckResult(self.error is None, round(seconds, 6), self.error)
-        duration = time.monotonic() - self.started if seconds is None else seconds
+        duration = time.monotonic() - self.begin if seconds is None else seconds
         return CheckResult(False, round(duration, 6), f"no answer within {timeout:g} s")
 
     def _call(self, function: Callable[[], object], context: AbstractContextManager[Any]) -> None:
@@ -69,26 +69,26 @@ class _Run:
             with context:
                 if _answer(function) is False:
                     self.error = "the check returned False"
-        except BaseException as error:  # a check may raise anything, SystemExit included: it is down, no more
+        except BaseException as error:  # a check may raise anything, such as SystemExit, and is merely down
             self.error = f"{type(error).__name__}: {error}"
-        self.seconds = time.monotonic() - self.started
-        self.ended.set()
+        self.seconds = time.monotonic() - self.begin
+        self.end.set()
 
 
 def _answer(function: Callable[[], object]) -> object:
-    """What the check says when all of it has run."""
+    """The value that the check returns, an async one at its end."""
     answer = function()
     if inspect.isawaitable(answer):
-        # A thread has one event loop at most, and gevent's greenlets are one thread: one after the other.
+        # A thread runs one event loop at a time, and gevent's greenlets share a thread, so they take turns.
         while asyncio._get_running_loop() is not None:
             time.sleep(_LOOP_INTERVAL)
-        return asyncio.run(_awaited(answer))
+        return asyncio.run(_await(answer))
     if inspect.isgenerator(answer) or inspect.isasyncgen(answer):
         raise TypeError("the check is a generator, of which nothing has run: let it return instead of yield")
     return answer
 
 
-async def _awaited(answer: Awaitable[object]) -> object:
+async def _await(answer: Awaitable[object]) -> object:
     return await answer
 
 
@@ -104,13 +104,13 @@ class _Check:
 
     def start(self, context: Context) -> _Run:
         """A new run, or the last one where it still hangs: threads never pile up."""
-        if self.run is None or self.run.ended.is_set():
+        if self.run is None or self.run.end.is_set():
             self.run = _Run(self.name, self.function, context())
         return self.run
 
 
 class Checks:
-    """The checks of one service, and what they said last."""
+    """The checks of one service, and their last results."""
 
     def __init__(self, context: Context = nullcontext) -> None:
         """`context` is called in the thread that asks, once for each check."""
@@ -118,7 +118,7 @@ class Checks:
         self._checks: dict[str, _Check] = {}
         self._lock = forks.Lock()
         self._results: dict[str, CheckResult] = {}
-        self._checked = float("-inf")
+        self._last_run = float("-inf")
         forks.forget(self)
 
     def health_check(self, name: str, timeout: float = 1.0) -> Callable[[Function], Function]:
@@ -138,54 +138,54 @@ class Checks:
 
         def register(function: Function) -> Function:
             self._checks[name] = _Check(name, function, timeout)
-            self._checked = float("-inf")
+            self._last_run = float("-inf")
             return function
 
         return register
 
     def next_application(self) -> None:
-        """Another application gets these checks, and its factory may declare them once more."""
+        """Let the factory of another application declare these checks once more."""
         for check in self._checks.values():
             check.replaceable = True
 
     def results(self) -> dict[str, CheckResult]:
-        """What each check says: all run side by side, at most once a second, and callers wait for one run."""
+        """The result of each check; all run side by side, at most once a second, and callers share a run."""
         with self._lock:
             if self._are_due():
                 runs = [(check, check.start(self._context)) for check in self._checks.values()]
                 self._results = {check.name: run.result(check.timeout) for check, run in runs}
-                self._checked = time.monotonic()
+                self._last_run = time.monotonic()
             return self._results
 
     def latest(self) -> dict[str, CheckResult]:
-        """What each check said last, for anybody: a slow check must not let strangers hold the threads.
+        """The last result of each check, for outsiders: they must not hold threads with a slow check.
 
-        Quick ones are asked first; a slow one goes on in the background and is told to who asks next.
+        Due checks get a moment to end; a slower one goes on in the background, for the next caller.
         """
         if self._results.keys() != self._checks.keys():
             return self.results()
         if self._are_due():
-            self._checked = time.monotonic()  # from here on nobody else does
-            deadline = self._checked + _STRANGERS_SECONDS
+            self._last_run = time.monotonic()  # so that no other caller starts them
+            deadline = self._last_run + _OUTSIDER_SECONDS
             for check in self._checks.values():
                 run = check.start(self._context)
-                overdue = run.started + check.timeout
-                run.ended.wait(max(min(deadline, overdue) - time.monotonic(), 0.0))
-                if run.ended.is_set() or time.monotonic() >= overdue:
+                overdue = run.begin + check.timeout
+                run.end.wait(max(min(deadline, overdue) - time.monotonic(), 0.0))
+                if run.end.is_set() or time.monotonic() >= overdue:
                     self._results = {**self._results, check.name: run.result(check.timeout)}
         return self._results
 
     def _are_due(self) -> bool:
         return (
-            time.monotonic() - self._checked > _CACHED_SECONDS or self._results.keys() != self._checks.keys()
+            time.monotonic() - self._last_run > _CACHE_SECONDS or self._results.keys() != self._checks.keys()
         )
 
     def describe(self) -> Iterable[Metric]:
-        """For the registry, which would else run the checks to learn the names of the families."""
+        """The family without samples: the registry would run the checks for its name otherwise."""
         return [_family()]
 
     def collect(self) -> Iterable[Metric]:
-        """Computed by the worker that answers the scrape: a file would keep saying what a dead worker saw."""
+        """The results in the worker that answers the scrape: a file would keep those of dead workers."""
         family = _family()
         for name, check in self.results().items():
             family.add_metric([name], 1.0 if check.up else 0.0)
@@ -194,7 +194,7 @@ class Checks:
     def after_fork(self) -> None:
         """Forget all results: the child has the runs, but not their threads."""
         self._results = {}
-        self._checked = float("-inf")
+        self._last_run = float("-inf")
         for check in self._checks.values():
             check.run = None
 

@@ -12,7 +12,7 @@ _flag = mmap.mmap(-1, 1)
 
 
 def begin() -> None:
-    """From now on all processes that descend from this one are draining."""
+    """Let this process, and all that descend from it, drain from now on."""
     _flag[0] = 1
 
 

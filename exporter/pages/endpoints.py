@@ -1,4 +1,4 @@
-"""The exporter's own endpoints on an application: no traffic, and they yield to the host's routes."""
+"""The exporter's own endpoints on an application: they are no traffic, and yield to the host's routes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class OwnEndpoints:
         self._url_map = url_map
         self._complete = False
         self.paths: set[str] = set()
-        """Paths that are the exporter's alone; of shared ones, and of other spellings, the rule tells."""
+        """Paths of the exporter alone; for shared paths, and for other spellings, the rule decides."""
 
     @contextmanager
     def registration(self) -> Iterator[None]:
-        """What is added to the routing map inside this context is the exporter's."""
+        """Mark the rules that the routing map gets inside this context as the exporter's."""
         before = set(map(id, self._url_map.iter_rules()))
         yield
         for rule in self._url_map.iter_rules():
@@ -33,34 +33,34 @@ class OwnEndpoints:
                 self.paths.add(rule.rule)
 
     def yield_to_host(self) -> None:
-        """Leave to the application each request that a route of its own on one of our paths can answer.
+        """Leave to the application each request that its own route on one of our paths can answer.
 
-        Called when the routes are complete, at the first request: of two rules for the same requests Werkzeug
+        Called at the first request, when the routes are complete: of two rules for the same requests Werkzeug
         would serve the first, which is ours. A catch-all has another path. Later calls do nothing.
         """
         if self._complete:
             return
         self._complete = True
-        if not self._finds("/favicon.ico"):  # a browser that shows one of our pages asks for it
+        if not self._finds("/favicon.ico"):  # browsers ask for it beside our pages
             self.paths.add("/favicon.ico")
-        ours: list[Rule] = []
-        hosts: list[Rule] = []
+        own_rules: list[Rule] = []
+        host_rules: list[Rule] = []
         for rule in self._url_map.iter_rules():
-            (ours if hasattr(rule, OWN) else hosts).append(rule)
-        for host in hosts:
-            for own in ours:
+            (own_rules if hasattr(rule, OWN) else host_rules).append(rule)
+        for host in host_rules:
+            for own in own_rules:
                 if host.rule != own.rule or host.build_only:
                     continue
                 self.paths.discard(own.rule)
                 if _place(host) == _place(own) and own.methods is not None:
-                    before = own.methods
+                    methods = own.methods
                     # Without methods it matches nothing any more, and the next rule is tried.
-                    own.methods = set() if host.methods is None else before - host.methods
-                    if "GET" in before - own.methods:
-                        _tell(own, host)
+                    own.methods = set() if host.methods is None else methods - host.methods
+                    if "GET" in methods - own.methods:
+                        _report(own, host)
 
     def _finds(self, path: str) -> bool:
-        """Whether a route of the application answers this path, in whatever way."""
+        """Whether the routing map has a rule for this path, for any method."""
         try:
             self._url_map.bind("localhost").match(path)
         except NotFound:
@@ -79,8 +79,8 @@ class OwnEndpoints:
                 yield method, rule.rule
 
 
-def _tell(own: Rule, host: Rule) -> None:
-    """Say that a route of the application takes the place of ours: without metrics a target is down."""
+def _report(own: Rule, host: Rule) -> None:
+    """Log that the application's route replaces ours; as a warning for metrics, the loss of the target."""
     logger.log(
         logging.WARNING if own.endpoint == "prometheus_metrics" else logging.INFO,
         "the application's route %s (endpoint %s) takes the place of the exporter's %s: if that is "
@@ -93,5 +93,5 @@ def _tell(own: Rule, host: Rule) -> None:
 
 
 def _place(rule: Rule) -> tuple[object, ...]:
-    """Where a rule is looked for, beside its path."""
+    """The conditions of a rule besides its path."""
     return rule.subdomain, rule.host, rule.websocket

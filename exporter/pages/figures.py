@@ -1,4 +1,4 @@
-"""Figures for people: what the recorded requests and the merged counters say, as `/monitoring` serves it."""
+"""Figures for people, from the recorded requests and the merged counters, as `/monitoring` serves them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporter.worker.flightrecorder import Request
 
 _TOP = 10
 _PERCENTILES = (50, 95, 99)
-_RECORDED = frozenset(field.name for field in fields(Request))
+_FIELDS = frozenset(field.name for field in fields(Request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Totals:
 
     @classmethod
     def of(cls, families: Iterable[Metric], prefix: str, group: str) -> Totals:
-        """Read from the families `<prefix>http_request_*`, which are grouped by the label `group`."""
+        """The totals of the families `<prefix>http_request_*`, which are grouped by the label `group`."""
         totals = cls()
         for sample in (sample for family in families for sample in family.samples):
             count, labels = round(sample.value), sample.labels
@@ -63,41 +63,41 @@ class Totals:
         return totals
 
 
-def stats(totals: Totals, recorded: Sequence[Request], uptime: float, last_minute: int) -> dict[str, Any]:
-    """The body of `/monitoring/stats`; `uptime` in seconds, `last_minute` the requests of the last 60 s."""
+def stats(totals: Totals, requests: Sequence[Request], uptime: float, last_minute: int) -> dict[str, Any]:
+    """The body of `/monitoring/stats`; `uptime` in seconds, `last_minute` the number of recent requests."""
     return {
         "uptime_seconds": round(uptime, 3),
         "total_requests": totals.requests,
         "total_errors": totals.errors,
         "requests_per_second": round(last_minute / max(min(uptime, 60.0), 1.0), 3),
         "error_rate": _ratio(totals.errors, totals.requests),
-        **_times(recorded),
-        "status_codes": _sorted(totals.statuses),
-        "top_paths": _top(Counter(request.path for request in recorded)),
+        **_times(requests),
+        "status_codes": _by_name(totals.statuses),
+        "top_paths": _top(Counter(request.path for request in requests)),
         "top_methods": _top(totals.methods),
         "top_endpoints": _top(Counter({name: codes.total() for name, codes in totals.groups.items()})),
         "error_types": dict(totals.error_types.most_common()),
-        "recent_request_count": len(recorded),
+        "recent_request_count": len(requests),
     }
 
 
-def endpoints(totals: Totals, recorded: Sequence[Request], group: str) -> dict[str, dict[str, Any]]:
+def endpoints(totals: Totals, requests: Sequence[Request], group: str) -> dict[str, dict[str, Any]]:
     """The body of `/monitoring/endpoints`: counts since the start, times over the recorded requests.
 
-    Where the families are grouped by something that is not recorded, the counts are of the recorded too.
+    Where the families are grouped by something that is not recorded, the counts are of `requests` too.
     """
-    recorded_group = group if group in _RECORDED else "url_rule"
+    attribute = group if group in _FIELDS else "url_rule"
     groups: dict[str, list[Request]] = {}
-    for request in recorded:
-        groups.setdefault(str(getattr(request, recorded_group)), []).append(request)
-    if recorded_group == group:
+    for request in requests:
+        groups.setdefault(str(getattr(request, attribute)), []).append(request)
+    if attribute == group:
         codes, errors = totals.groups, totals.group_errors
     else:
         codes = {
-            name: Counter(str(request.status) for request in requests) for name, requests in groups.items()
+            name: Counter(str(request.status) for request in members) for name, members in groups.items()
         }
         errors = Counter(
-            {name: sum(request.failed for request in requests) for name, requests in groups.items()}
+            {name: sum(request.failed for request in members) for name, members in groups.items()}
         )
     return {
         name: {
@@ -105,7 +105,7 @@ def endpoints(totals: Totals, recorded: Sequence[Request], group: str) -> dict[s
             **_times(groups.get(name, ())),
             "error_count": errors[name],
             "error_rate": _ratio(errors[name], codes[name].total()),
-            "status_codes": _sorted(codes[name]),
+            "status_codes": _by_name(codes[name]),
             "recent_request_count": len(groups.get(name, ())),
         }
         for name in sorted(codes, key=lambda name: (-codes[name].total(), name))
@@ -135,27 +135,27 @@ def shown(request: Request) -> dict[str, Any]:
     }
 
 
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Linear interpolation between the closest ranks: numpy.percentile's default, to the last bit.
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Interpolate between the closest ranks of ascending values, as numpy.percentile, to the last bit.
 
     Source: Hyndman and Fan, "Sample Quantiles in Statistical Packages" (1996), definition 7.
     """
-    rank = (len(ordered) - 1) * (percent / 100)
+    rank = (len(values) - 1) * (percent / 100)
     low = floor(rank)
-    below, above = ordered[low], ordered[min(low + 1, len(ordered) - 1)]
+    below, above = values[low], values[min(low + 1, len(values) - 1)]
     weight = rank - low
     # From the nearer end, as numpy does: exact at both.
     return below + (above - below) * weight if weight < 0.5 else above - (above - below) * (1 - weight)
 
 
-def _times(recorded: Sequence[Request]) -> dict[str, Any]:
-    ordered = sorted(request.duration * 1000 for request in recorded)
+def _times(requests: Sequence[Request]) -> dict[str, Any]:
+    times = sorted(request.duration * 1000 for request in requests)
     return {
-        "average_response_time_ms": sum(ordered) / len(ordered) if ordered else None,
-        "min_response_time_ms": ordered[0] if ordered else None,
-        "max_response_time_ms": ordered[-1] if ordered else None,
+        "average_response_time_ms": sum(times) / len(times) if times else None,
+        "min_response_time_ms": times[0] if times else None,
+        "max_response_time_ms": times[-1] if times else None,
         "response_time_percentiles": {
-            f"p{percent}": percentile(ordered, percent) if ordered else None for percent in _PERCENTILES
+            f"p{percent}": percentile(times, percent) if times else None for percent in _PERCENTILES
         },
     }
 
@@ -168,5 +168,5 @@ def _top(counts: Counter[str]) -> dict[str, int]:
     return dict(counts.most_common(_TOP))
 
 
-def _sorted(counts: Counter[str]) -> dict[str, int]:
+def _by_name(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))

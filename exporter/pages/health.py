@@ -15,7 +15,7 @@ from exporter.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What is known of the service besides its checks."""
+    """Facts about the service besides its checks."""
 
     window: Callable[[], tuple[int, int]]
     """Requests and errors of the last 60 s, over all workers."""
@@ -35,7 +35,7 @@ class Health:
         self._settings = settings
 
     def pages(self) -> dict[str, Page]:
-        """The pages by what follows the path of the first."""
+        """The pages, by their path below the first."""
         return {"": self.report, "/live": self.live, "/ready": self.ready}
 
     def report(self, environ: Environ) -> Answer:
@@ -49,10 +49,10 @@ class Health:
         if insider:
             body["uptime_seconds"] = round(self.vitals.uptime(), 3)
             body["error_rate"] = error_rate
-            body["checks"] = _shown(checks)
+            body["checks"] = _details(checks)
         return as_json(body, 200 if healthy else 503)
 
-    def live(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
+    def live(self, _: Environ) -> Answer:
         """`/health/live`: the process answers."""
         return as_json({"status": "alive"})
 
@@ -65,7 +65,7 @@ class Health:
         ready = all(check.up for check in checks.values())
         body: dict[str, Any] = {"status": "ready" if ready else "not ready"}
         if insider:
-            body["checks"] = _shown(checks)
+            body["checks"] = _details(checks)
         return as_json(body, 200 if ready else 503)
 
     def _grade(self, error_rate: float, requests: int) -> str:
@@ -78,8 +78,8 @@ class Health:
         return self._access.refusal(environ) is None
 
 
-def _shown(checks: dict[str, CheckResult]) -> dict[str, dict[str, Any]]:
-    """The error is there only where there is one."""
+def _details(checks: dict[str, CheckResult]) -> dict[str, dict[str, Any]]:
+    """The checks for a body; only those that are down have an error."""
     return {
         name: {key: value for key, value in asdict(check).items() if value is not None}
         for name, check in checks.items()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _PARENT_INTERVAL = 0.5
 _BIND_INTERVAL = 0.2
 _ACCEPT_PAUSE = 0.1
-# Scrapers are few, and done in less than a second: what takes longer, or comes in crowds, is no scraper.
+# Scrapers are few and take less than a second: slower clients, and crowds of them, are no scrapers.
 _CONNECTIONS = 32
 _CONNECTION_SECONDS = 10
 
@@ -45,7 +45,7 @@ class Listener:
     def __init__(
         self, settings: Settings, directory: WorkerDirectory, owner: tuple[int, int] | None = None
     ) -> None:
-        """`owner` is the (uid, gid) of the workers, whose rights are all that it keeps once it listens."""
+        """`owner` is the (uid, gid) of the workers; the process keeps only their rights once it listens."""
         assert settings.listen is not None  # noqa: S101  the caller has asked
         self._address = settings.listen
         self._owner = owner
@@ -59,21 +59,21 @@ class Listener:
         return int(self._server.server_address[1])
 
     def bind(self) -> _Server:
-        """Take the address; raises OSError if it cannot be had."""
+        """Bind the address; raises OSError if that is not possible."""
         self._server = _Server(self._address, _Handler)
         self._server.set_app(self._application)
         return self._server
 
     def close(self) -> None:
-        """Give the address up in this process."""
+        """Close the address in this process."""
         if self._server is not None:
             self._server.server_close()
 
     def run(self, parent: int) -> None:
-        """Serve until the process `parent` is gone; where the address is not bound yet, wait for it."""
+        """Serve until the process `parent` is gone; wait for the address if it is not bound yet."""
         server = self._server
         while server is None:
-            with suppress(OSError):  # the master that this one replaces has it still
+            with suppress(OSError):  # the master that this one replaces still has it
                 server = self.bind()
                 break
             if os.getppid() != parent:
@@ -84,10 +84,10 @@ class Listener:
         with suppress(_ParentGoneError):
             server.serve_forever(_PARENT_INTERVAL)
 
-    def fork(self, inherited: Iterable[socket.socket], pause: float) -> int:
+    def fork(self, sockets: Iterable[socket.socket], pause: float) -> int:
         """Run in a child process, after a pause in seconds, and return its id.
 
-        The child closes the sockets that it `inherited`.
+        The child closes `sockets`, those of the master.
         """
         parent = os.getpid()
         pid = os.fork()
@@ -96,8 +96,8 @@ class Listener:
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            for inheritance in inherited:
-                inheritance.close()
+            for listener in sockets:
+                listener.close()
             time.sleep(pause)
             self.run(parent)
         finally:
@@ -130,7 +130,7 @@ class _ParentGoneError(Exception):
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Has a thread for each connection, and never many of them, nor any for long."""
+    """Serves each connection in a thread of its own; limits their number and their time."""
 
     daemon_threads = True
     parent = 0
@@ -142,16 +142,16 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        # HTTPServer's asks the name service for the host's full name, which can take its time.
+        # HTTPServer's method asks the name service for the host's full name, which can be slow.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """The next connection; an old one has to go for it where there are many."""
+        """The next connection; the oldest has to go for it if there are many."""
         try:
             connection, address = super().get_request()
-        except OSError:  # no descriptors: without a pause it would be asked for again at once
+        except OSError:  # no descriptor is free: without a pause the next attempt would follow at once
             time.sleep(_ACCEPT_PAUSE)
             raise
         while len(self._since) >= _CONNECTIONS:
@@ -165,7 +165,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Called twice a second: cut what has lasted too long; end with the parent."""
+        """Called twice a second: cut connections that last too long; end with the parent."""
         if os.getppid() != self.parent:
             raise _ParentGoneError
         oldest = time.monotonic() - _CONNECTION_SECONDS
@@ -179,17 +179,17 @@ class _Server(ThreadingMixIn, WSGIServer):
             connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left, or was cut off, is worth no traceback."""
+        """Print no traceback for a client that left or was cut off."""
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _CONNECTION_SECONDS  # for each wait of a client that sends nothing
+    timeout = _CONNECTION_SECONDS  # for each read from a client that sends nothing
 
     def get_environ(self) -> dict[str, Any]:
-        """Without the headers whose names have an underscore: they would pass for those with a hyphen."""
+        """The environ without headers with an underscore: they would pass for those with a hyphen."""
         for name in {name for name in self.headers if "_" in name}:
             del self.headers[name]
         return super().get_environ()
 
     def log_message(self, *args: Any) -> None:
-        """A line for each scrape would drown the server's own."""
+        """Log nothing: a line for each scrape would drown the server's own."""

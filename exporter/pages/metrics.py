@@ -22,8 +22,8 @@ class MetricsPage:
         worker: Worker | None = None,
         problem: Callable[[], str] = str,
     ) -> None:
-        """`worker` is that of the answering process, if it serves requests; `problem` says why the numbers
-        would be wrong, or "".
+        """`worker` is that of the answering process, if it serves requests; `problem` tells why the numbers
+        would be wrong, or returns "".
         """
         self._exposition = exposition
         self._access = access
@@ -31,7 +31,7 @@ class MetricsPage:
         self._problem = problem
 
     def answer(self, environ: Environ) -> Answer:
-        """The metrics in the format, and of the names, that the request asks for."""
+        """The metrics in the format and with the names that the request asks for."""
         refusal = self._access.refusal(environ)
         if refusal is not None:
             return refusal.answer()
@@ -39,22 +39,22 @@ class MetricsPage:
         if problem:
             return as_text(problem, 500)
         try:
-            return self._read(environ)
+            return self._measure(environ)
         except Exception as error:
             if self._worker is not None:
                 self._worker.failures.count("scrape", error)
             return as_text(f"The metrics cannot be read: {error}", 500)
 
-    def _read(self, environ: Environ) -> Answer:
+    def _measure(self, environ: Environ) -> Answer:
         worker = self._worker
         if worker is None:
-            return self._rendered(environ)
-        worker.tick(int(time.monotonic()))  # an idle worker would tell what was
+            return self._render(environ)
+        worker.tick(int(time.monotonic()))  # an idle worker's figures would be old
         worker.count_noted()
         with worker.scrapes.time():
-            return self._rendered(environ)
+            return self._render(environ)
 
-    def _rendered(self, environ: Environ) -> Answer:
+    def _render(self, environ: Environ) -> Answer:
         body, headers = self._exposition.render(
             environ.get("HTTP_ACCEPT"),
             [value for name, value in arguments_of(environ) if name == "name[]"],

@@ -123,7 +123,7 @@ class TestStrangers:
         service = _health(checks)
         assert _read(service.report(OUTSIDER)) == ({"status": "healthy"}, 200)
         slow[0] = True
-        checks._checked = float("-inf")
+        checks._last_run = float("-inf")
         start = time.monotonic()
         for _ in range(12):
             assert _read(service.report(OUTSIDER)) == ({"status": "healthy"}, 200)
@@ -137,7 +137,7 @@ class TestStrangers:
         service = _health(checks)
         assert _read(service.report(OUTSIDER))[1] == 200
         up[0] = False
-        checks._checked = float("-inf")
+        checks._last_run = float("-inf")
 
         assert _read(service.report(OUTSIDER)) == ({"status": "unhealthy"}, 503)
 
@@ -157,7 +157,7 @@ class TestStrangers:
         slow[0] = True
 
         def is_down() -> bool:
-            checks._checked = float("-inf")
+            checks._last_run = float("-inf")
             return _read(service.report(OUTSIDER))[1] == 503
 
         eventually(is_down, "the check to be down")
@@ -272,7 +272,7 @@ class TestChecks:
     def test_one_that_hangs_does_not_pile_up_threads(
         self, release: threading.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(checks_module, "_CACHED_SECONDS", -1.0)
+        monkeypatch.setattr(checks_module, "_CACHE_SECONDS", -1.0)
         checks = Checks()
         runs: list[int] = []
 
