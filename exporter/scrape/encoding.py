@@ -29,7 +29,7 @@ _PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricF
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a scraper asked for."""
+    """The format that a scraper asks for."""
 
     content_type: str
     openmetrics: bool
@@ -38,7 +38,7 @@ class Format:
     protobuf: bool = False
 
     @staticmethod
-    def accepted(accept: str | None) -> Format:
+    def negotiate(accept: str | None) -> Format:
         """The format for an Accept header; between texts as prometheus_client negotiates it."""
         escaping = _protobuf_escaping(accept or "")
         if escaping is not None:
@@ -46,22 +46,22 @@ class Format:
             return Format(content_type, False, escaping, choose_encoder("")[0], protobuf=True)
         try:
             encode, content_type = choose_encoder(accept or "")
-        except TypeError:  # a version that is not made of numbers
+        except TypeError:  # the version in the header is no number
             encode, content_type = choose_encoder("")
-        # From 0.22 on it is a partial with the escaping of names.
+        # Since prometheus_client 0.22 the encoder is a partial with the escaping of names.
         is_openmetrics = getattr(encode, "func", encode) is openmetrics.generate_latest
         escaping = getattr(encode, "keywords", {}).get("escaping", "underscores")
         return Format(content_type, is_openmetrics, escaping, encode)
 
     def lines(self, metric: Metric) -> list[str]:
-        """The text of a metric line by line, without the end; raises where a part of it cannot be written.
+        """The text of a metric line by line, without the end; raises if a part of it cannot be written.
 
-        For a value of None OpenMetrics' encoder would write a line that Prometheus refuses, with all others.
+        A value of None cannot: Prometheus would refuse the line of OpenMetrics' encoder, and all others.
         """
         for sample in metric.samples:
             if sample.value is None and not getattr(sample, "native_histogram", None):
                 raise ValueError(f"{sample.name} has no value")
-        lines = self.encode(_Only([metric])).decode().split("\n")[:-1]
+        lines = self.encode(_MetricList([metric])).decode().split("\n")[:-1]
         return lines[:-1] if self.openmetrics else lines
 
     def text(self, metric: Metric, selection: Collection[str] = ()) -> str:
@@ -74,7 +74,7 @@ class Format:
 def _protobuf_escaping(accept: str) -> str | None:
     """The escaping of names that a scraper wants with protobuf; None if it wants another format.
 
-    RFC 9110, section 12.5.1; of two that are wanted alike the first one is preferred.
+    RFC 9110, section 12.5.1; the first of several equal offers wins.
     """
     offers: list[tuple[float, dict[str, str], str]] = []
     for item in accept.split(","):
@@ -99,8 +99,8 @@ def _protobuf_escaping(accept: str) -> str | None:
     return escaping if escaping in ("allow-utf-8", "underscores", "dots", "values") else "underscores"
 
 
-class _Only(NamedTuple):
-    """A registry of metrics that have been collected already."""
+class _MetricList(NamedTuple):
+    """A registry of metrics that were collected before."""
 
     metrics: list[Metric]
 
@@ -111,26 +111,28 @@ class _Only(NamedTuple):
 def writable(metric: Metric, form: Format) -> Metric:
     """The metric without the samples that cannot be written, such as one with None for a label."""
 
-    def only(samples: list[Sample]) -> Metric:
-        part = copy(metric)
-        part.samples = samples
-        return part
+    def part(samples: list[Sample]) -> Metric:
+        result = copy(metric)
+        result.samples = samples
+        return result
 
-    def kept(samples: list[Sample]) -> list[Sample]:
+    def select(samples: list[Sample]) -> list[Sample]:
         try:
-            form.lines(only(samples))
+            form.lines(part(samples))
         except Exception:
             half = len(samples) // 2
-            return kept(samples[:half]) + kept(samples[half:]) if half else []
+            return select(samples[:half]) + select(samples[half:]) if half else []
         return samples
 
-    return only(kept(list(metric.samples)))
+    return part(select(list(metric.samples)))
 
 
-def encoded(family: Family, values: Sequence[float], exemplars: Mapping[int, Exemplar], form: Format) -> str:
+def family_text(
+    family: Family, values: Sequence[float], exemplars: Mapping[int, Exemplar], form: Format
+) -> str:
     """The text of a family; `exemplars` by line, which only OpenMetrics has."""
     # Between these bounds Python writes a float as Go does; the rest is rare.
-    written: list[Any] = [value if -1e6 < value < 1e6 else number(value) for value in values]
+    cells: list[Any] = [value if -1e6 < value < 1e6 else number(value) for value in values]
     if form.openmetrics and exemplars:
         metric = Metric("m", "m", family.type)
         for line, exemplar in exemplars.items():
@@ -138,9 +140,9 @@ def encoded(family: Family, values: Sequence[float], exemplars: Mapping[int, Exe
             metric.add_sample("m" + suffix, {}, values[line], None, exemplar)
         texts = (text.partition(" ")[2] for text in form.lines(metric) if not text.startswith("#"))
         for line, text in zip(exemplars, texts, strict=True):
-            written[line] = text
+            cells[line] = text
     template = _template(family, form)
-    return template.text % template.ordered(written)
+    return template.text % template.ordered(cells)
 
 
 def _template(family: Family, form: Format) -> Template:
@@ -177,15 +179,15 @@ def _group_text(family: Family, group: Group, form: Format) -> GroupText:
         metric.add_sample(name, {**labels, "le": _BOUND} if bounds and at == 0 else labels, _VALUE)
     apart = [_is_apart(family, sample.name, form) for sample in metric.samples]
     heads, bodies = ["", ""], ["", ""]
-    part = written = 0
+    part = count = 0
     for line in form.lines(metric):
         if line.startswith("# "):
-            part = int(written == apart.count(False) and any(apart))
+            part = int(count == apart.count(False) and any(apart))
             heads[part] += line.replace("%", "%%") + "\n"
         else:
             text = line.removesuffix(str(_VALUE)).replace("%", "%%") + "%s\n"
             bodies[part] += "".join(text.replace(_BOUND, le) for le in bounds) if _BOUND in text else text
-            written += 1
+            count += 1
     return GroupText((heads[0], heads[1]), bodies[0], bodies[1])
 
 

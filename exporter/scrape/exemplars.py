@@ -1,4 +1,4 @@
-"""Exemplars: the newest requests of the flight recorder, each put beside the sample that it counted in.
+"""Exemplars: the newest requests of the flight recorder, each beside the sample that counts it.
 
 prometheus_client keeps none under several workers.
 """
@@ -50,8 +50,8 @@ def by_family(observed: Iterable[Observed]) -> dict[str, list[Observed]]:
     return families
 
 
-def placed(family: Family, observed: Iterable[Observed]) -> dict[int, Exemplar]:
-    """The first exemplar for each line of the family that has one; others have no place."""
+def by_line(family: Family, observed: Iterable[Observed]) -> dict[int, Exemplar]:
+    """The first exemplar of each line of the family; without a line an exemplar is dropped."""
     exemplars: dict[int, Exemplar] = {}
     for observation in observed:
         place = family.places.get(frozenset(observation.labels.items()))

@@ -1,4 +1,4 @@
-"""Exposition: what is measured becomes one text, however many scrapers ask for it at once."""
+"""Exposition: all families of a source become one text, however many scrapers ask for it at once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.metrics_core import Metric
 
-from exporter.scrape.encoding import Format, encoded, writable
-from exporter.scrape.exemplars import Observed, by_family, placed
+from exporter.scrape.encoding import Format, family_text, writable
+from exporter.scrape.exemplars import Observed, by_family, by_line
 from exporter.scrape.protobuf import family_message, metric_messages
-from exporter.scrape.sources import Failed, Part, Source
+from exporter.scrape.sources import OnFailure, Part, Source
 from exporter.scrape.turns import Turns
 
 Headers = list[tuple[str, str]]
@@ -25,16 +25,16 @@ class Exposition:
     def __init__(
         self,
         source: Source,
-        observed: Callable[[], Iterable[Observed]] = tuple,
-        failed: Failed | None = None,
+        exemplars: Callable[[], Iterable[Observed]] = tuple,
+        on_failure: OnFailure | None = None,
     ) -> None:
-        """`observed` gives exemplars, the newest first; `failed` is told what cannot be written.
+        """`exemplars` gives the newest first; `on_failure` is called with each error of a part.
 
-        Without `failed` that is the caller's exception.
+        Without `on_failure` the caller gets the exception.
         """
         self._source = source
-        self._observed = observed
-        self._failed = failed
+        self._observe = exemplars
+        self._on_failure = on_failure
         self._turns = Turns()
 
     def render(
@@ -42,23 +42,23 @@ class Exposition:
     ) -> tuple[bytes, Headers]:
         """The body and headers for a request's Accept, `name[]` parameters and Accept-Encoding.
 
-        Simultaneous requests for the same share one merge, which began after each of them came in.
+        Simultaneous requests for the same content share one merge, which begins after each of them arrived.
 
         Raises:
             OSError: the source is a worker directory that cannot be read.
         """
-        form = Format.accepted(accept)
+        form = Format.negotiate(accept)
         selection = frozenset(names)
-        compressed = _accepts_gzip(accept_encoding)
+        gzips = _accepts_gzip(accept_encoding)
         headers = [("Content-Type", form.content_type), ("Vary", "Accept, Accept-Encoding")]
-        if compressed:
+        if gzips:
             headers.append(("Content-Encoding", "gzip"))
 
         def produce() -> bytes:
             body = b"".join((self._messages if form.protobuf else self._texts)(form, selection))
-            return gzip.compress(body, _GZIP_LEVEL, mtime=0) if compressed else body
+            return gzip.compress(body, _GZIP_LEVEL, mtime=0) if gzips else body
 
-        return self._turns.share((form.content_type, selection, compressed), produce), headers
+        return self._turns.share((form.content_type, selection, gzips), produce), headers
 
     def _texts(self, form: Format, selection: frozenset[str]) -> Iterator[bytes]:
         exemplars = self._exemplars() if form.openmetrics else {}
@@ -66,47 +66,47 @@ class Exposition:
             try:
                 yield _text(part, exemplars, form, selection).encode()
             except Exception as error:
-                self._tell(error)
+                self._report(error)
                 yield _remains(part, form, selection).encode()
         if form.openmetrics:
             yield b"# EOF\n"
 
     def _messages(self, form: Format, selection: frozenset[str]) -> Iterator[bytes]:
         exemplars = self._exemplars()
-        for part in self._source.parts(detailed=True):
+        for part in self._source.parts(details=True):
             try:
                 yield _message(part, exemplars, form, selection)
             except Exception as error:
-                self._tell(error)
-                yield _remaining_message(part, form, selection)
+                self._report(error)
+                yield _message_remains(part, form, selection)
 
     def _exemplars(self) -> Mapping[str, list[Observed]]:
         try:
-            return by_family(self._observed())
+            return by_family(self._observe())
         except Exception as error:
-            self._tell(error)
+            self._report(error)
             return {}
 
-    def _tell(self, error: Exception) -> None:
-        if self._failed is None:
+    def _report(self, error: Exception) -> None:
+        if self._on_failure is None:
             raise error
-        self._failed(error)
+        self._on_failure(error)
 
 
 def _text(
     part: Part | Metric, exemplars: Mapping[str, list[Observed]], form: Format, selection: frozenset[str]
 ) -> str:
-    """The text of one family, or of those of its samples that are asked for."""
+    """The text of one family, or of the selected ones of its samples."""
     if isinstance(part, Metric):
         return form.text(part, selection)
-    beside = {**part.exemplars, **placed(part.family, exemplars.get(part.family.name, ()))}
+    line_exemplars = {**part.exemplars, **by_line(part.family, exemplars.get(part.family.name, ()))}
     if selection:
-        return form.text(part.family.metric(part.values, beside), selection)
-    return encoded(part.family, part.values, beside, form)
+        return form.text(part.family.metric(part.values, line_exemplars), selection)
+    return family_text(part.family, part.values, line_exemplars, form)
 
 
 def _remains(part: Part | Metric, form: Format, selection: frozenset[str]) -> str:
-    """As `_text`, without exemplars and without what cannot be written; "" where that is all of it."""
+    """As `_text`, without exemplars and without the samples that cannot be written; "" if none remains."""
     try:
         metric = part if isinstance(part, Metric) else part.family.metric(part.values)
         return form.text(writable(metric, form), selection)
@@ -117,17 +117,17 @@ def _remains(part: Part | Metric, form: Format, selection: frozenset[str]) -> st
 def _message(
     part: Part | Metric, exemplars: Mapping[str, list[Observed]], form: Format, selection: frozenset[str]
 ) -> bytes:
-    """The message of one family, or of those of its samples that are asked for."""
+    """The message of one family, or of the selected ones of its samples."""
     if isinstance(part, Metric):
         return _metric_message(part, form, selection)
-    beside = {**part.exemplars, **placed(part.family, exemplars.get(part.family.name, ()))}
+    line_exemplars = {**part.exemplars, **by_line(part.family, exemplars.get(part.family.name, ()))}
     if selection:
-        return _metric_message(part.family.metric(part.values, beside), form, selection)
-    return family_message(part.family, part.values, beside, part.natives, part.created, form.escaping)
+        return _metric_message(part.family.metric(part.values, line_exemplars), form, selection)
+    return family_message(part.family, part.values, line_exemplars, part.natives, part.created, form.escaping)
 
 
-def _remaining_message(part: Part | Metric, form: Format, selection: frozenset[str]) -> bytes:
-    """As `_remains`."""
+def _message_remains(part: Part | Metric, form: Format, selection: frozenset[str]) -> bytes:
+    """As `_remains`, for a message."""
     try:
         metric = part if isinstance(part, Metric) else part.family.metric(part.values)
         return _metric_message(writable(metric, form), form, selection)

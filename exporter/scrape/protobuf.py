@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar
@@ -67,30 +68,30 @@ def family_message(
     name = family.name + ("_total" if family.type == "counter" else "_info" if family.type == "info" else "")
     metrics = []
     line = 0
-    for group, began in zip(family.groups, created, strict=True):
+    for group, creation in zip(family.groups, created, strict=True):
         end = line + len(group.lines)
         labels = _labels(group, escaping)
         native = natives.get(group.labels)
-        content = _CONTENTS[family.type](group, values[line:end], line, exemplars, began, native)
+        child = _Child(group.lines, values[line:end], line, exemplars, creation, native)
+        content = _CONTENTS[family.type](child)
         metrics.append(field(4, labels + content))
         line = end
     return _family(name, family.documentation, family.type, family.unit, metrics, escaping)
 
 
 def metric_messages(metric: Metric, escaping: str) -> Iterator[bytes]:
-    """The delimited messages of a family in prometheus_client's form: one for each name of a gauge."""
+    """The delimited messages of prometheus_client's form of a family; a gauge has one for each name."""
     if metric.type in ("counter", "histogram", "summary", "gaugehistogram"):
         groups: dict[
             tuple[tuple[str, str], ...], list[tuple[str, dict[str, str], float, Exemplar | None]]
         ] = {}
         for sample in metric.samples:
-            own = {k: v for k, v in sample.labels.items() if k not in ("le", "quantile")}
-            groups.setdefault(tuple(sorted(own.items())), []).append(
+            labels = {k: v for k, v in sample.labels.items() if k not in ("le", "quantile")}
+            groups.setdefault(tuple(sorted(labels.items())), []).append(
                 (sample.name, sample.labels, sample.value, sample.exemplar)
             )
         members = [
-            Group(labels, [(name, all_labels) for name, all_labels, _, _ in lines])
-            for labels, lines in groups.items()
+            Group(key, [(name, labels) for name, labels, _, _ in lines]) for key, lines in groups.items()
         ]
         rows = [row for lines in groups.values() for row in lines]
         family = Family(metric.name, metric.documentation, metric.type, members, metric.unit)
@@ -136,70 +137,56 @@ def _escaped(escape: Callable[[str, str], str], name: str, escaping: str) -> byt
     return (name if escaping == "allow-utf-8" else escape(name, escaping)).encode()
 
 
-def _counter(
-    group: Group,
-    values: Sequence[float],
-    line: int,
-    exemplars: Mapping[int, Exemplar],
-    created: float,
-    native: object,  # noqa: ARG001  as of a histogram
-) -> bytes:
-    content = b""
-    for at, (name, _) in enumerate(group.lines):
+class _Child(NamedTuple):
+    """One group of a family: its lines with their values, and what else a message says of it."""
+
+    lines: Sequence[tuple[str, dict[str, str]]]
+    values: Sequence[float]
+    start: int
+    """The number of the first line in the family."""
+    exemplars: Mapping[int, Exemplar]
+    """By the number of the line in the family."""
+    created: float
+    native: Mapping[int, float] | None
+
+
+def _counter(child: _Child) -> bytes:
+    created, content = child.created, b""
+    for at, (name, _) in enumerate(child.lines):
+        value = child.values[at]
         if name.endswith("_total"):
-            content += b"\x09" + _double(values[at])
-            if line + at in exemplars:
-                content += field(2, _exemplar(exemplars[line + at]))
+            content += b"\x09" + _double(value)
+            if child.start + at in child.exemplars:
+                content += field(2, _exemplar(child.exemplars[child.start + at]))
         elif name.endswith("_created"):
-            created = created or values[at]
+            created = created or value
     return field(3, content + _time(3, created))
 
 
-def _gauge(
-    group: Group,  # noqa: ARG001  as of a histogram
-    values: Sequence[float],
-    line: int,  # noqa: ARG001
-    exemplars: Mapping[int, Exemplar],  # noqa: ARG001
-    created: float,  # noqa: ARG001
-    native: object,  # noqa: ARG001
-) -> bytes:
-    return field(2, b"\x09" + _double(values[0]))
+def _gauge(child: _Child) -> bytes:
+    return field(2, b"\x09" + _double(child.values[0]))
 
 
-def _summary(
-    group: Group,
-    values: Sequence[float],
-    line: int,  # noqa: ARG001  as of a histogram
-    exemplars: Mapping[int, Exemplar],  # noqa: ARG001
-    created: float,
-    native: object,  # noqa: ARG001
-) -> bytes:
-    content = b""
-    for at, (name, labels) in enumerate(group.lines):
+def _summary(child: _Child) -> bytes:
+    created, content = child.created, b""
+    for (name, labels), value in zip(child.lines, child.values, strict=True):
         if "quantile" in labels:
-            quantile = b"\x09" + _double(float(labels["quantile"])) + b"\x11" + _double(values[at])
-            content += field(3, quantile)
+            content += field(3, b"\x09" + _double(float(labels["quantile"])) + b"\x11" + _double(value))
         elif name.endswith("_count"):
-            content += b"\x08" + varint(int(values[at]))
+            content += b"\x08" + varint(int(value))
         elif name.endswith("_sum"):
-            content += b"\x11" + _double(values[at])
+            content += b"\x11" + _double(value)
         elif name.endswith("_created"):
-            created = created or values[at]
+            created = created or value
     return field(4, content + _time(4, created))
 
 
-def _histogram(
-    group: Group,
-    values: Sequence[float],
-    line: int,
-    exemplars: Mapping[int, Exemplar],
-    created: float,
-    native: Mapping[int, float] | None,
-) -> bytes:
-    """A histogram whose count is that of its native buckets, where there are some: they were read last."""
+def _histogram(child: _Child) -> bytes:
+    """A histogram whose count is that of its native buckets, if there are some: they were read last."""
+    lines, values, line, exemplars, created, native = child
     count = int(sum(native.values())) if native else None
     parts = []
-    for at, (name, labels) in enumerate(group.lines):
+    for at, (name, labels) in enumerate(lines):
         value = values[at]
         if "le" in labels:
             bound = labels["le"]
@@ -231,13 +218,13 @@ def _native(counts: Mapping[int, float]) -> bytes:
         b"\x38" + varint(int(counts.get(ZERO, 0.0))),
     ]
     spans: list[tuple[int, int]] = []
-    following = 0  # the first offset is an index, the others are gaps
+    next_index = 0  # the first offset is an index, the others are gaps
     for index in indexes:
-        if spans and index == following:
+        if spans and index == next_index:
             spans[-1] = spans[-1][0], spans[-1][1] + 1
         else:
-            spans.append((index - following, 1))
-        following = index + 1
+            spans.append((index - next_index, 1))
+        next_index = index + 1
     parts += [field(12, b"\x08" + zigzag(offset) + b"\x10" + varint(length)) for offset, length in spans]
     last = 0
     for index in indexes:
@@ -257,7 +244,7 @@ def _exemplar(exemplar: Exemplar) -> bytes:
 
 
 def _time(number: int, seconds: float) -> bytes:
-    """A google.protobuf.Timestamp; nothing where nobody knows it."""
+    """A google.protobuf.Timestamp; nothing if it is unknown."""
     if not seconds:
         return b""
     whole = int(seconds)

@@ -1,8 +1,8 @@
 """Registered metrics: from prometheus_client's own objects to families and values, in one process.
 
 `collect()` makes a sample object with a dict of labels for every value. Here labels become text once, and
-a scrape reads the numbers alone. Only the exact classes of prometheus_client are read so; anything else is
-asked to collect. This is the only module that reads private attributes of prometheus_client's metrics.
+a scrape reads the numbers alone. Only objects of prometheus_client's exact classes are read so; any other
+has to collect. This is the only module that reads private attributes of prometheus_client's metrics.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SUFFIXES = {"counter": ["_total"], "gauge": [""], "summary": ["_count", "_sum"]
 
 
 class UnreadableError(Exception):
-    """This collector cannot be read directly; its `collect()` can."""
+    """This collector cannot be read directly, only by its `collect()`."""
 
 
 class Registered:
-    """One metric of a registry. What depends on its children alone is kept between scrapes."""
+    """One metric of a registry; keeps between scrapes all that depends on its children alone."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector: Any = collector
@@ -63,12 +63,12 @@ class Registered:
         return family, values, exemplars
 
     def created(self) -> list[float]:
-        """When each child began, in seconds since the epoch; 0.0 for those that do not say."""
+        """When each child began, in seconds since the epoch; 0.0 if that is unknown."""
         return [getattr(child, "_created", 0.0) for child in self._children]
 
     def _rebuild(self, children: list[Any]) -> Family:
-        same = metrics._use_created is self._created
-        readers = dict(zip(self._children, self._readers, strict=True)) if same else {}
+        is_same_mode = metrics._use_created is self._created
+        readers = dict(zip(self._children, self._readers, strict=True)) if is_same_mode else {}
         self._readers = [readers.get(child) or _Reader(child) for child in children]
         self._children, self._created = children, metrics._use_created
         collector = self._collector
@@ -138,7 +138,7 @@ class _Reader:
 
 
 def _slice(sources: Sequence[Any]) -> tuple[Any, int, int] | None:
-    """Where the recorder keeps these values side by side; None if they are prometheus_client's own.
+    """The place where the recorder keeps these values side by side; None if they are prometheus_client's.
 
     Raises:
         UnreadableError: they are neither.

@@ -31,24 +31,24 @@ class Part:
     natives: Mapping[Labels, Mapping[int, float]] = field(default_factory=dict)
     """The counts of native buckets, by labels and index."""
     created: Sequence[float] = ()
-    """When each group began (seconds since the epoch), 0.0 where nobody knows."""
+    """When each group began (seconds since the epoch), 0.0 if that is unknown."""
 
 
 class Source(Protocol):
-    """Gives all families at one time."""
+    """Gives all families as they are at one time."""
 
-    def parts(self, detailed: bool = False) -> Iterator[Part | Metric]:
-        """Each family as it is now; a Metric where prometheus_client's own form is all that there is.
+    def parts(self, details: bool = False) -> Iterator[Part | Metric]:
+        """Each family as it is now; a Metric if only prometheus_client's own form exists.
 
-        With `detailed` a part has its native buckets and times of creation.
+        `details` adds native buckets and times of creation to each part.
         """
 
     def metrics(self, names: Iterable[str]) -> Iterable[Metric]:
-        """The families of which a sample has one of these names, in prometheus_client's form."""
+        """The families with a sample of one of these names, in prometheus_client's form."""
 
 
-Failed = Callable[[BaseException], None]
-"""Is told of a collector that raises, whose samples are then missing."""
+OnFailure = Callable[[BaseException], None]
+"""Called with the exception of a collector, whose samples are then missing."""
 
 
 class RegistrySource:
@@ -57,18 +57,18 @@ class RegistrySource:
     def __init__(
         self,
         registry: CollectorRegistry,
-        failed: Failed | None = None,
+        on_failure: OnFailure | None = None,
         natives: Callable[[str], NativeCounts] = lambda _: {},
     ) -> None:
-        """Without `failed` a collector's exception is the caller's; `natives` gives the native buckets of
+        """Without `on_failure` the caller gets a collector's exception; `natives` gives the native buckets of
         a family.
         """
         self._registry = registry
-        self._failed = failed
+        self._on_failure = on_failure
         self._natives = natives
         self._registered: dict[Collector, Registered] = {}
 
-    def parts(self, detailed: bool = False) -> Iterator[Part | Metric]:
+    def parts(self, details: bool = False) -> Iterator[Part | Metric]:
         """Each family of the registry as it is now."""
         registry = self._registry
         with registry._lock:
@@ -81,15 +81,15 @@ class RegistrySource:
             collector: former.get(collector) or Registered(collector) for collector in collectors
         }
         for collector, registered in self._registered.items():
-            for part in _collected(partial(_read, registered, collector), self._failed):
-                if detailed and isinstance(part, Part):
+            for part in _collect(partial(_read, registered, collector), self._on_failure):
+                if details and isinstance(part, Part):
                     part.created = registered.created()
-                    # Read after the classic buckets, so that their count is never behind those.
+                    # Read after the classic buckets, so that their count is never behind.
                     part.natives = _complete(part, self._natives(part.family.name), 1)
                 yield part
 
     def metrics(self, names: Iterable[str]) -> Iterable[Metric]:
-        """The families of which a sample has one of these names."""
+        """The families with a sample of one of these names."""
         metrics: Iterable[Metric] = self._registry.restricted_registry(list(names)).collect()
         return metrics
 
@@ -98,16 +98,16 @@ class DirectorySource:
     """The metrics of a worker directory, and of what is computed at a scrape."""
 
     def __init__(
-        self, directory: WorkerDirectory, live: Sequence[Collector], failed: Failed | None = None
+        self, directory: WorkerDirectory, live: Sequence[Collector], on_failure: OnFailure | None = None
     ) -> None:
-        """`live` are the collectors whose values are in no file; `failed` is as for a registry."""
+        """`live` are the collectors whose values are in no file; `on_failure` is as for a registry."""
         self._directory = directory
         self._live = live
-        self._failed = failed
+        self._on_failure = on_failure
 
-    def parts(self, detailed: bool = False) -> Iterator[Part | Metric]:
+    def parts(self, details: bool = False) -> Iterator[Part | Metric]:
         """Each family as it is now; raises OSError where the directory cannot be read."""
-        if not detailed:
+        if not details:
             for family, values in self._directory.merge():
                 yield Part(family, values)
         else:
@@ -118,25 +118,27 @@ class DirectorySource:
                 part.natives = _complete(part, counts.get(family.name, {}), writers)
                 yield part
         for collector in self._live:
-            yield from _collected(collector.collect, self._failed)
+            yield from _collect(collector.collect, self._on_failure)
 
     def metrics(self, names: Iterable[str]) -> Iterable[Metric]:
-        """The families of which a sample has one of these names; raises OSError as `parts`."""
-        wanted = set(names)
+        """The families with a sample of one of these names; raises OSError as `parts`."""
+        selection = set(names)
         return [
             family.metric(values)
             for family, values in self._directory.merge()
-            if any(name in wanted for group in family.groups[:1] for name, _ in group.lines)
+            if any(name in selection for group in family.groups[:1] for name, _ in group.lines)
         ]
 
 
-def _collected(collect: Callable[[], Iterable[Part | Metric]], failed: Failed | None) -> list[Part | Metric]:
+def _collect(
+    collect: Callable[[], Iterable[Part | Metric]], on_failure: OnFailure | None
+) -> list[Part | Metric]:
     try:
         return list(collect())
     except Exception as error:
-        if failed is None:
+        if on_failure is None:
             raise
-        failed(error)
+        on_failure(error)
         return []
 
 
@@ -164,8 +166,8 @@ def _complete(
 ) -> dict[Labels, Mapping[int, float]]:
     """The native buckets of those groups whose every observation is in them.
 
-    Each of the writers may be in the middle of one; more are missing where the disk was full, or where a
-    worker of another version counts into classic buckets alone.
+    Each of the writers may be in the middle of one observation. More are missing after a full disk, or beside
+    a worker of another version that counts into classic buckets alone.
     """
     complete: dict[Labels, Mapping[int, float]] = {}
     if part.family.type != "histogram" or not counts:

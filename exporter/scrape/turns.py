@@ -8,22 +8,22 @@ from exporter import forks
 
 
 class Turns:
-    """One caller at a time produces what all who were waiting when it began then share."""
+    """One caller at a time produces an answer; all callers that were waiting when it began share it."""
 
     def __init__(self) -> None:
         self._turn = forks.Lock()
-        self._begun = 0
+        self._count = 0
         self._last: tuple[Hashable, int, bytes] = None, 0, b""
 
     def share(self, key: Hashable, produce: Callable[[], bytes]) -> bytes:
-        """What `produce` gives for this key, if need be to another caller that began after this call."""
-        arrived = self._begun
+        """The result of `produce` for this key, or that of another caller who began after this call."""
+        arrival = self._count
         with self._turn:
             last, number, body = self._last
-            if last == key and number > arrived:
+            if last == key and number > arrival:
                 return body
-            self._begun += 1
-            number = self._begun
+            self._count += 1
+            number = self._count
             body = produce()
             self._last = key, number, body
             return body

@@ -19,14 +19,14 @@ from exporter.merge.merge import Merge
 from exporter.pages.answers import arguments_of
 from exporter.pages.figures import Totals, stats
 from exporter.pages.monitoring import Filter
-from exporter.scrape.encoding import Format, encoded
+from exporter.scrape.encoding import Format, family_text
 from exporter.settings import DEFAULT_MASK, PREFIX, Settings, SettingsError
 from exporter.store import archive, workerfile
 from exporter.worker import flightrecorder, slots
 
 STEMS = ("counter", "histogram", "summary", "gauge_all", "gauge_livesum", "gauge_mostrecent", "gauge_min")
 _PROXIES = (ip_network("127.0.0.0/8"),)
-_FORMATS = (Format.accepted(""), Format.accepted("application/openmetrics-text; version=1.0.0"))
+_FORMATS = (Format.negotiate(""), Format.negotiate("application/openmetrics-text; version=1.0.0"))
 
 
 @cache
@@ -62,7 +62,7 @@ def the_archive(data: bytes) -> None:
 def _shown(merged: object) -> None:
     for family, values in merged:  # type: ignore[attr-defined]
         for form in _FORMATS:
-            encoded(family, values, {}, form).encode()
+            family_text(family, values, {}, form).encode()
 
 
 def slots_file(data: bytes) -> None:
@@ -101,7 +101,7 @@ def request_headers(data: bytes) -> None:
     assert len(announced({"HTTP_TRACEPARENT": text})) in (0, 32)
     well_formed(text)
     assert 0 <= announced_size(text) <= 1 << 40
-    Format.accepted(text)
+    Format.negotiate(text)
 
 
 _MASK = Mask(DEFAULT_MASK)

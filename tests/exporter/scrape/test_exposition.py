@@ -239,7 +239,7 @@ def test_a_series_that_cannot_be_written_costs_itself(
     registry.register(Odd(family))
     Counter("misses", "h", registry=registry)
     errors: list[BaseException] = []
-    text = Exposition(RegistrySource(registry), failed=errors.append).render(accept, names)[0].decode()
+    text = Exposition(RegistrySource(registry), on_failure=errors.append).render(accept, names)[0].decode()
 
     assert "hits_total 1.0\n" in text
     assert ("misses_total 0.0\n" in text) == (not names)
@@ -257,7 +257,7 @@ def test_a_label_that_is_no_text_costs_its_series_of_a_plain_metric(accept: str 
     for shop in ("north", "\ud800", "south"):
         seconds.labels(shop).observe(1)
     errors: list[BaseException] = []
-    text = Exposition(RegistrySource(registry), failed=errors.append).render(accept)[0].decode()
+    text = Exposition(RegistrySource(registry), on_failure=errors.append).render(accept)[0].decode()
 
     assert re.findall(r'took_count\{shop="(.*)"\} 1\.0', text) == ["north", "south"]
     assert [type(error) for error in errors] == [UnicodeEncodeError]

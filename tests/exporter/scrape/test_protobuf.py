@@ -120,7 +120,7 @@ def test_a_users_own_collector_is_told_too() -> None:
     ],
 )
 def test_it_is_given_to_those_who_prefer_it(accept: str | None, protobuf: bool) -> None:
-    assert Format.accepted(accept).protobuf is protobuf
+    assert Format.negotiate(accept).protobuf is protobuf
 
 
 @of_today
