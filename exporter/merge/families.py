@@ -1,7 +1,7 @@
 """Families of samples between their sources (worker files, registry) and their exposition.
 
-The objects stay the same from scrape to scrape for as long as the series do: the texts that an exposition
-makes of their names and labels are kept on them.
+The objects stay the same from scrape to scrape for as long as the series do, because they keep the texts that
+an exposition makes of their names and labels.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from prometheus_client.utils import floatToGoString
 from exporter.merge.series import Entry, Labels, Series
 
 FormatKey = tuple[bool, str]
-"""What the text of a family depends on: whether it is OpenMetrics, and the escaping of names."""
+"""The form of a family's text: whether it is OpenMetrics, and the escaping of names."""
 
 _NO_EXEMPLARS: Mapping[int, Exemplar] = MappingProxyType({})
 
 
 class GroupText(NamedTuple):
-    """What one group adds to a text, with `%s` for each value; times of creation stand apart."""
+    """The text of one group with `%s` for each value; its times of creation are separate."""
 
     heads: tuple[str, str]
     """The comment lines of the family, and those above its times of creation."""
     lines: str
-    apart: str
+    creation_lines: str
 
 
 class Template(NamedTuple):
-    """The text of a family with `%s` for each value, and what brings its values into that order."""
+    """The text of a family with `%s` for each value, and the function that puts values into that order."""
 
     text: str
-    ordered: Callable[[Sequence[Any]], tuple[Any, ...]]
+    order: Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class Group:
     """The samples of one family that share their labels, in their order: (name, labels)."""
 
-    __slots__ = ("_entries", "encoded", "labels", "lines", "texts")
+    __slots__ = ("_entries", "label_messages", "labels", "lines", "texts")
 
     def __init__(
         self,
@@ -54,13 +54,13 @@ class Group:
         self.labels = labels
         self.lines = tuple(lines)
         self.texts: dict[FormatKey, GroupText] = {}
-        self.encoded: dict[str, bytes] = {}
-        """The labels as protobuf has them, by the escaping of names."""
+        self.label_messages: dict[str, bytes] = {}
+        """The labels as protobuf, by the escaping of names."""
         self._entries = entries
 
     @property
     def created(self) -> float:
-        """When the group began, in seconds since the epoch; 0.0 where nobody knows."""
+        """When the group began, in seconds since the epoch; 0.0 if that is unknown."""
         created = min((entry.created for entry in self._entries), default=math.inf)
         return created if created < math.inf else 0.0
 

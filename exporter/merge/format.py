@@ -11,16 +11,16 @@ import struct
 
 HEADER = struct.Struct("=i4s")
 LENGTH = struct.Struct("=i")
-LOCKED = b"lock"
+LOCK_MARK = b"lock"
 
 
 class CorruptFileError(ValueError):
-    """The content of a file cannot be what a worker wrote."""
+    """The content of a file is nothing that a worker would write."""
 
 
 def promises_lock(data: bytes) -> bool:
     """Whether the writer of this content holds a lock while it lives."""
-    return data[4:8] == LOCKED
+    return data[4:8] == LOCK_MARK
 
 
 def split(data: bytes) -> list[bytes]:

@@ -1,6 +1,6 @@
 """Merge: the values of all workers' files and the archive become one value a series.
 
-What a key means is worked out once, and kept between scrapes with the layout of each file.
+Each key is parsed once; its meaning, and the layout of each file, are kept between scrapes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from exporter.merge.format import head, split
 from exporter.merge.gauges import Gauges
-from exporter.merge.plan import Content, Layout, Merged, Plan
+from exporter.merge.plan import Content, FamilyValues, Layout, Plan
 from exporter.merge.series import Entry, Series, parse
 
-# How old (ns) a file's time must be to show a later change: the kernel's clock for it ticks every few ms.
-_SETTLED = 50_000_000
+# A file's time shows a later change only if it is older than this (ns): its clock ticks every few ms.
+_QUIET_NANOSECONDS = 50_000_000
 
 
 class Merge:
@@ -28,32 +28,32 @@ class Merge:
         self._sums = _Sums()
         self._native_sums = _Sums()
         self._gauges = Gauges()
-        self.crowded = False
-        """Whether most of what is kept is of series that are gone: time to begin anew."""
+        self.is_overgrown = False
+        """Whether most of what is kept belongs to series that are gone, so that a new Merge saves memory."""
 
-    def expected(self, stat: os.stat_result) -> int:
+    def likely_size(self, stat: os.stat_result) -> int:
         """The likely size of a file's content, in bytes."""
         layout = self._layouts.get((stat.st_dev, stat.st_ino))
         return layout[0].size if layout else 0
 
-    def content(self, stem: str, pid: str, living: bool, stat: os.stat_result, data: bytes) -> Content:
+    def content(self, stem: str, pid: str, alive: bool, stat: os.stat_result, data: bytes) -> Content:
         """The content of a worker file; raises CorruptFileError.
 
-        Memory-mapped writing does not touch the time of a file on tmpfs, any other change does: while it is
-        the same, so are the keys that were seen last.
+        On tmpfs, writing through memory does not touch a file's time, but any other change does: while the
+        time is the same, the keys are too.
         """
         key = stat.st_dev, stat.st_ino
-        layout, verified = self._layouts.get(key, (None, 0))
+        layout, stamp = self._layouts.get(key, (None, 0))
         if (
             layout is None
             or len(data) != layout.size
-            or (stat.st_mtime_ns != verified and not layout.fits(data))
+            or (stat.st_mtime_ns != stamp and not layout.fits(data))
         ):
             layout = self.layout(stem, split(data))
             layout.note_creation(data)
-        settled = stat.st_mtime_ns if time.time_ns() - stat.st_mtime_ns > _SETTLED else 0
-        self._layouts[key] = layout, settled
-        return Content(layout, [layout.values(data)], pid, living)
+        stamp = stat.st_mtime_ns if time.time_ns() - stat.st_mtime_ns > _QUIET_NANOSECONDS else 0
+        self._layouts[key] = layout, stamp
+        return Content(layout, [layout.values(data)], pid, alive)
 
     def layout(self, stem: str, heads: Iterable[bytes]) -> Layout:
         """The layout of a file of these keys; raises CorruptFileError."""
@@ -68,7 +68,7 @@ class Merge:
             entries.append(meaning)
         return Layout([prefix for prefix, _ in entries], [entry for _, entry in entries])
 
-    def archived(
+    def archive_contents(
         self,
         totals: Mapping[str, Mapping[str, Sequence[float]]],
         created: Mapping[str, Mapping[str, float]],
@@ -79,8 +79,8 @@ class Merge:
         """
         contents = []
         for stem, series in totals.items():
-            encoded = [key.encode("utf-8", "surrogatepass") for key in series]
-            layout = self.layout(stem, [head(key) for key in encoded])
+            raw_keys = [key.encode("utf-8", "surrogatepass") for key in series]
+            layout = self.layout(stem, [head(key) for key in raw_keys])
             times = created.get(stem, {})
             for key, entry in zip(series, layout.entries, strict=True) if times else ():
                 entry.created = min(entry.created, times.get(key, entry.created))
@@ -90,32 +90,32 @@ class Merge:
                 depth = max(map(len, series.values()), default=0) or 1
                 columns = [tuple(n[i] if i < len(n) else 0.0 for n in series.values()) for i in range(depth)]
                 rows = (
-                    columns if layout.added else [tuple(x for v in row for x in (v, 0.0)) for row in columns]
+                    columns if layout.is_sum else [tuple(x for v in row for x in (v, 0.0)) for row in columns]
                 )
-            contents.append(Content(layout, rows, "", living=False))
+            contents.append(Content(layout, rows, "", alive=False))
         return contents
 
-    def __call__(self, contents: Sequence[Content]) -> Merged:
+    def __call__(self, contents: Sequence[Content]) -> FamilyValues:
         """The merged families without native buckets, sorted by name; `all` gauges have the label `pid`."""
-        merged = self._sums(
-            [content for content in contents if content.layout.added and not content.layout.native]
+        result = self._sums(
+            [content for content in contents if content.layout.is_sum and not content.layout.native]
         )
-        gauges = [content for content in contents if not content.layout.added]
-        others = sum(len(content.layout.entries) for content in contents if content.layout.native)
-        self.crowded = (
-            len(self._entries)
-            > 2 * (len(self._sums.entries) + others + sum(len(content.layout.entries) for content in gauges))
-            + 1000
+        gauges = [content for content in contents if not content.layout.is_sum]
+        entries = len(self._sums.entries) + sum(
+            len(content.layout.entries)
+            for content in contents
+            if content.layout.native or not content.layout.is_sum
         )
-        merged += self._gauges(gauges)
-        merged.sort(key=lambda item: item[0].name)
-        return merged
+        self.is_overgrown = len(self._entries) > 2 * entries + 1000
+        result += self._gauges(gauges)
+        result.sort(key=lambda item: item[0].name)
+        return result
 
-    def natives(self, contents: Sequence[Content]) -> Merged:
+    def natives(self, contents: Sequence[Content]) -> FamilyValues:
         """The families of native buckets; the name of a line is the histogram's, a colon and the index."""
         return self._native_sums([content for content in contents if content.layout.native])
 
-    def forget_others(self, contents: Iterable[Content]) -> None:
+    def keep_only(self, contents: Iterable[Content]) -> None:
         """Drop the layouts of files other than these."""
         current = {content.layout for content in contents}
         self._layouts = {key: layout for key, layout in self._layouts.items() if layout[0] in current}
@@ -133,7 +133,7 @@ class _Sums:
         """The series of the last call."""
         return self._plan.entries
 
-    def __call__(self, contents: Sequence[Content]) -> Merged:
+    def __call__(self, contents: Sequence[Content]) -> FamilyValues:
         layouts = tuple(content.layout for content in contents)
         if layouts != self._layouts:
             entries = dict.fromkeys(entry for layout in layouts for entry in layout.entries)
@@ -141,10 +141,5 @@ class _Sums:
                 self._plan = Plan(entries, self._plan)
             self._layouts = layouts
         plan = self._plan
-        rows = [
-            arranged
-            for layout, rows, _, _ in contents
-            for row in rows
-            for arranged in layout.arranged(plan, row)
-        ]
-        return plan.merged(rows)
+        rows = [line for layout, rows, _, _ in contents for row in rows for line in layout.arrange(plan, row)]
+        return plan.merge(rows)

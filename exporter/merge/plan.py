@@ -18,25 +18,25 @@ from exporter.merge.families import Family, Group
 from exporter.merge.format import padding
 from exporter.merge.series import NATIVE, Entry, Labels
 
-Merged = list[tuple[Family, list[float]]]
+FamilyValues = list[tuple[Family, list[float]]]
 Row = tuple[float, ...]
 
-_ADDED = ("counter", "histogram", "summary", NATIVE)
+_SUM_KINDS = ("counter", "histogram", "summary", NATIVE)
 
 
 class Layout:
     """Which series lie where in a file; holds for as long as the file's keys are the same."""
 
-    __slots__ = ("_getters", "_heads", "_plan", "_values", "added", "entries", "heads", "native")
+    __slots__ = ("_getters", "_heads", "_plan", "_values", "entries", "heads", "is_sum", "native")
 
     def __init__(self, heads: Sequence[bytes], entries: Sequence[Entry]) -> None:
         self.heads = tuple(heads)
         self.entries = tuple(entries)
-        self.added = not entries or entries[0].series.kind in _ADDED
+        self.is_sum = not entries or entries[0].series.kind in _SUM_KINDS
         self.native = bool(entries) and entries[0].series.kind == NATIVE
         self._plan: Plan | None = None
         self._getters: list[Callable[[Row], Row]] = []
-        value = "d8x" if self.added else "dd"
+        value = "d8x" if self.is_sum else "dd"
         lengths = (len(head) + padding(len(head) - 4) for head in heads)
         self._heads: struct.Struct | None = None
         self._values = struct.Struct("=8x" + "".join(f"{length}x{value}" for length in lengths))
@@ -59,7 +59,7 @@ class Layout:
 
     def note_creation(self, data: bytes) -> None:
         """Tell the series of a counter's or histogram's file when they began, by a content that fits."""
-        if not self.added:
+        if not self.is_sum:
             return
         lengths = (len(head) + padding(len(head) - 4) for head in self.heads)
         times = struct.unpack("=8x" + "".join(f"{length}x8xd" for length in lengths), data)
@@ -71,12 +71,12 @@ class Layout:
         """The keys as text."""
         return [head[4:].decode() for head in self.heads]
 
-    def arranged(self, plan: Plan, row: Row) -> Iterable[Row]:
+    def arrange(self, plan: Plan, row: Row) -> Iterable[Row]:
         """The row in the order of the plan, and another row where a second key means the same series."""
         if self._plan is not plan:
             self._plan, self._getters = plan, plan.getters(self.entries)
-        padded = (*row, 0.0)
-        return [get(padded) for get in self._getters]
+        row = (*row, 0.0)
+        return [get(row) for get in self._getters]
 
 
 class Content(NamedTuple):
@@ -85,19 +85,19 @@ class Content(NamedTuple):
     layout: Layout
     rows: Sequence[Row]
     pid: str
-    living: bool
+    alive: bool
 
     def pairs(self) -> Iterable[tuple[float, float]]:
         """The value and timestamp of each entry, for a worker file's content."""
         (row,) = self.rows
-        return zip(row, repeat(0.0)) if self.layout.added else zip(row[::2], row[1::2], strict=True)
+        return zip(row, repeat(0.0)) if self.layout.is_sum else zip(row[::2], row[1::2], strict=True)
 
 
 class Plan:
     """The order of all series that are added up, and the families that they form."""
 
     def __init__(self, entries: Iterable[Entry], before: Plan | None = None) -> None:
-        """What is the same as in the plan `before` stays the same object."""
+        """Unchanged groups and families of the plan `before` stay the same objects."""
         members: dict[tuple[str, str], dict[Labels, list[Entry]]] = {}
         for entry in entries:
             series = entry.series
@@ -108,19 +108,19 @@ class Plan:
         self._spans: list[tuple[Family, int, int, list[tuple[int, int, int]]]] = []
         for key, by_labels in members.items():
             start, spans, groups = len(self.entries), [], []
-            for unordered in by_labels.values():
-                ordered = tuple(sorted(unordered, key=_position))
-                group = before._groups.get(ordered) if before else None
-                self._groups[ordered] = group = group or Group.of(
-                    [entry.series for entry in ordered], ordered
+            for siblings in by_labels.values():
+                group_entries = tuple(sorted(siblings, key=_position))
+                group = before._groups.get(group_entries) if before else None
+                self._groups[group_entries] = group = group or Group.of(
+                    [entry.series for entry in group_entries], group_entries
                 )
                 groups.append(group)
                 first = len(self.entries)
-                self.entries.update(zip(ordered, range(first, first + len(ordered)), strict=True))
-                buckets = sum(entry.series.le is not None for entry in ordered)
+                self.entries.update(zip(group_entries, range(first, first + len(group_entries)), strict=True))
+                buckets = sum(entry.series.le is not None for entry in group_entries)
                 spans.append((first, first + buckets, len(self.entries)))
             former = before._families.get(key) if before else None
-            family = self._families[key] = family_of(key, ordered[0].documentation, groups, former)
+            family = self._families[key] = family_of(key, group_entries[0].documentation, groups, former)
             self._spans.append((family, start, len(self.entries), spans if key[0] == "histogram" else []))
 
     def getters(self, entries: Sequence[Entry]) -> list[Callable[[Row], Row]]:
@@ -139,13 +139,13 @@ class Plan:
             layer[column] = at
         return [itemgetter(*layer) for layer in layers]
 
-    def merged(self, rows: Sequence[Row]) -> Merged:
+    def merge(self, rows: Sequence[Row]) -> FamilyValues:
         """The values of each family, one for each line of its groups."""
         totals = sums(rows) if rows else []
-        merged = []
+        result = []
         for family, start, stop, spans in self._spans:
             if not spans:
-                merged.append((family, totals[start:stop]))
+                result.append((family, totals[start:stop]))
                 continue
             values: list[float] = []
             for first, end, last in spans:
@@ -153,8 +153,8 @@ class Plan:
                     values += accumulate(totals[first:end])
                     values.append(values[-1])
                 values += totals[end:last]
-            merged.append((family, values))
-        return merged
+            result.append((family, values))
+        return result
 
 
 def _position(entry: Entry) -> tuple[bool, float, str]:

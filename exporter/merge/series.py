@@ -1,4 +1,4 @@
-"""Series of worker files: from a key to the sample's name, labels and family, or the proof of corruption."""
+"""Series of worker files: a key gives name, labels and family of a sample, or proves that it is corrupt."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Series(NamedTuple):
 
 
 class Entry:
-    """A series that is known by its identity, which is cheaper to look up than its labels."""
+    """A series with an identity, which is cheaper to look up than its labels."""
 
     __slots__ = ("created", "documentation", "series")
 
@@ -52,7 +52,7 @@ class Entry:
         self.series = series
         self.documentation = documentation
         self.created = math.inf
-        """When the first worker began it (seconds since the epoch); infinity where nobody says."""
+        """When the first worker began it (seconds since the epoch); infinity if that is unknown."""
 
 
 def parse(stem: str, key: bytes) -> tuple[Series, str]:

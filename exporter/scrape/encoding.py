@@ -142,7 +142,7 @@ def family_text(
         for line, text in zip(exemplars, texts, strict=True):
             cells[line] = text
     template = _template(family, form)
-    return template.text % template.ordered(cells)
+    return template.text % template.order(cells)
 
 
 def _template(family: Family, form: Format) -> Template:
@@ -151,7 +151,7 @@ def _template(family: Family, form: Format) -> Template:
     if key not in family.templates:
         heads = ("", "")
         lines: list[str] = []
-        apart: list[str] = []
+        creation_lines: list[str] = []
         order: tuple[list[int], list[int]] = [], []
         line = 0
         for group in family.groups or (Group((), ()),):
@@ -160,12 +160,12 @@ def _template(family: Family, form: Format) -> Template:
             text = group.texts[key]
             heads = text.heads
             lines.append(text.lines)
-            apart.append(text.apart)
+            creation_lines.append(text.creation_lines)
             for name, _ in group.lines:
-                order[_is_apart(family, name, form)].append(line)
+                order[_is_creation(family, name, form)].append(line)
                 line += 1
         family.templates[key] = Template(
-            "".join([heads[0], *lines, heads[1], *apart]),
+            "".join([heads[0], *lines, heads[1], *creation_lines]),
             itemgetter(*order[0], *order[1]) if order[1] else tuple,
         )
     return family.templates[key]
@@ -177,7 +177,7 @@ def _group_text(family: Family, group: Group, form: Format) -> GroupText:
     metric = Metric(family.name, family.documentation, family.type, family.unit)
     for at, (name, labels) in enumerate(group.lines[max(len(bounds) - 1, 0) :]):
         metric.add_sample(name, {**labels, "le": _BOUND} if bounds and at == 0 else labels, _VALUE)
-    apart = [_is_apart(family, sample.name, form) for sample in metric.samples]
+    apart = [_is_creation(family, sample.name, form) for sample in metric.samples]
     heads, bodies = ["", ""], ["", ""]
     part = count = 0
     for line in form.lines(metric):
@@ -191,5 +191,5 @@ def _group_text(family: Family, group: Group, form: Format) -> GroupText:
     return GroupText((heads[0], heads[1]), bodies[0], bodies[1])
 
 
-def _is_apart(family: Family, name: str, form: Format) -> bool:
+def _is_creation(family: Family, name: str, form: Format) -> bool:
     return not form.openmetrics and name == family.name + "_created"

@@ -125,12 +125,12 @@ def _family(
 
 
 def _labels(group: Group, escaping: str) -> bytes:
-    if escaping not in group.encoded:
-        group.encoded[escaping] = b"".join(
+    if escaping not in group.label_messages:
+        group.label_messages[escaping] = b"".join(
             field(1, field(1, _escaped(escape_label_name, name, escaping)) + field(2, value.encode()))
             for name, value in group.labels
         )
-    return group.encoded[escaping]
+    return group.label_messages[escaping]
 
 
 def _escaped(escape: Callable[[str, str], str], name: str, escaping: str) -> bytes:

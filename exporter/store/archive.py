@@ -18,18 +18,18 @@ from exporter.merge.format import CorruptFileError
 VERSION = 1
 
 # `live*` and `all` gauges are absent: they vanish with their process.
-_ADDED = ("counter", "histogram", "summary", "gauge_sum", "native")
-STEMS = (*_ADDED, "gauge_min", "gauge_max", "gauge_mostrecent")
+_SUM_STEMS = ("counter", "histogram", "summary", "gauge_sum", "native")
+STEMS = (*_SUM_STEMS, "gauge_min", "gauge_max", "gauge_mostrecent")
 
 
 @dataclass(slots=True)
 class Archive:
     """Totals by stem and key, and the names of the files that they already contain."""
 
-    folded: list[str] = field(default_factory=list)
+    file_names: list[str] = field(default_factory=list)
     series: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     created: dict[str, dict[str, float]] = field(default_factory=dict)
-    """When a series began, in seconds since the epoch, where somebody has said so."""
+    """When a series began, in seconds since the epoch, if that is known."""
 
     def fold(
         self,
@@ -38,7 +38,7 @@ class Archive:
         pairs: Iterable[tuple[float, float]],
         created: Iterable[float] = (),
     ) -> None:
-        """Take in the values and timestamps of a dead worker's file, and when its series began."""
+        """Add the values and timestamps of a dead worker's file, and the times at which its series began."""
         if stem not in STEMS:
             return
         series = self.series.setdefault(stem, {})
@@ -46,7 +46,7 @@ class Archive:
             self.begin(stem, key, time)
         for key, (value, timestamp) in zip(keys, pairs, strict=True):
             total = series.get(key)
-            if stem in _ADDED:
+            if stem in _SUM_STEMS:
                 add(series.setdefault(key, []), value)
             elif stem == "gauge_mostrecent":
                 if total is None or timestamp > total[1]:
@@ -55,7 +55,7 @@ class Archive:
                 series[key] = [value]
 
     def begin(self, stem: str, key: str, time: float) -> None:
-        """Note that a series began at this time, if nobody says that it began earlier."""
+        """Note that a series began at this time, unless an earlier time is known."""
         if math.isfinite(time):
             times = self.created.setdefault(stem, {})
             times[key] = min(time, times.get(key, time))
@@ -64,7 +64,7 @@ class Archive:
         """The archive as a file's content."""
         content = {
             "version": VERSION,
-            "folded": self.folded,
+            "folded": self.file_names,
             "series": self.series,
             "created": self.created,
         }
@@ -83,14 +83,14 @@ def load(content: bytes) -> Archive:
             raise ValueError(f"version {document['version']!r} instead of {VERSION}")
         archive = Archive(document["folded"], document["series"], document.get("created", {}))
         for stem, series in archive.series.items():
-            length = 2 if stem == "gauge_mostrecent" else None if stem in _ADDED else 1
+            length = 2 if stem == "gauge_mostrecent" else None if stem in _SUM_STEMS else 1
             for numbers in series.values():
                 if {*map(type, numbers)} - {float} or length not in (None, len(numbers)) or stem not in STEMS:
                     raise ValueError(f"{stem} {numbers!r}")
         times = [time for times in archive.created.values() for time in times.values()]
         if not all(isinstance(time, float) and math.isfinite(time) for time in times):
             raise ValueError("a time of creation is no number")
-        if not all(isinstance(name, str) for name in archive.folded):
+        if not all(isinstance(name, str) for name in archive.file_names):
             raise ValueError("folded names are no strings")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptFileError(f"archive: {error}") from None
@@ -100,22 +100,22 @@ def load(content: bytes) -> Archive:
 def add(partials: list[float], value: float) -> None:
     """Add `value` to the exact sum that `partials` hold: floats of ascending size that do not overlap.
 
-    What is not finite swallows the rest, as in any sum.
+    A value that is not finite swallows the rest, as in any sum.
     """
     if not math.isfinite(value) or (partials and not math.isfinite(partials[-1])):
         partials[:] = [value + sum(partials)]
         return
-    used = 0
+    count = 0
     for partial in partials:
         if abs(value) < abs(partial):
             value, partial = partial, value
         high = value + partial
         low = partial - (high - value)
         if low:
-            partials[used] = low
-            used += 1
+            partials[count] = low
+            count += 1
         value = high
     if math.isfinite(value):
-        partials[used:] = [value] if value else []
+        partials[count:] = [value] if value else []
     else:  # the sum is beyond the largest float
         partials[:] = [value]

@@ -1,7 +1,7 @@
-"""The series cap in the archive: workers that come and go see other label sets, and all of them end there.
+"""The series cap in the archive, which collects the label sets of all workers that come and go.
 
-Above the cap a dead worker's label set is folded as a living one's is by `exporter.labels.SeriesCap`. One
-that a living worker has too stays, because its counter would fall.
+Above the cap the label set of a dead worker is folded as `exporter.labels.SeriesCap` folds that of a living
+one. A label set that a living worker has too stays, because its counter would fall.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def label_set(series: Series) -> LabelSet:
     return series.family, series.labels
 
 
-def bound(
-    total: Archive, contents: Iterable[Content], limit: int, living: Callable[[], Collection[LabelSet]]
+def apply(
+    total: Archive, contents: Iterable[Content], limit: int, live_sets: Callable[[], Collection[LabelSet]]
 ) -> None:
-    """Fold what exceeds `limit` label sets in each family of `total`, whose `contents` these are.
+    """Fold the label sets above `limit` in each family of `total`, which has these `contents`.
 
-    `living` is asked for the label sets of the living only if there is something to fold.
+    `live_sets` gives those of the living; it is called only if there is something to fold.
     """
     for content in contents:
-        if not content.layout.added or not content.layout.entries:
+        if not content.layout.is_sum or not content.layout.entries:
             continue
         families: dict[str, dict[LabelSet, list[str]]] = {}
         for key, entry in zip(content.layout.keys(), content.layout.entries, strict=True):
@@ -52,16 +52,16 @@ def bound(
             for labels, keys in list(sets.items())[limit:]
             if not _is_coarse(dict(labels[1]))
         ]
-        stay = living() if excess else ()
+        exempt = live_sets() if excess else ()
         kind = content.layout.entries[0].series.kind
         numbers = total.series[kind]
         for labels, keys in excess:
-            if labels not in stay:
+            if labels not in exempt:
                 for key in keys:
                     coarse_key = _coarse_key(key)
-                    into = numbers.setdefault(coarse_key, [])
+                    sums = numbers.setdefault(coarse_key, [])
                     for number in numbers.pop(key):
-                        add(into, number)
+                        add(sums, number)
                     created = total.created.get(kind, {}).pop(key, math.inf)
                     total.begin(kind, coarse_key, created)
 
@@ -76,8 +76,8 @@ def _coarse(labels: dict[str, str]) -> dict[str, str]:
 
 
 def _is_coarse(labels: dict[str, str]) -> bool:
-    """Whether this has been folded already, maybe under a rule of the application."""
-    folded = _coarse(labels)
-    return all(labels[name] == folded[name] for name in ("method", "status") if name in labels) and (
-        "method" in labels or labels == folded
+    """Whether these labels have been folded already, maybe under a rule of the application."""
+    result = _coarse(labels)
+    return all(labels[name] == result[name] for name in ("method", "status") if name in labels) and (
+        "method" in labels or labels == result
     )

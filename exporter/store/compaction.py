@@ -21,8 +21,8 @@ from exporter.store.contents import Contents, has_unlocked_writer
 from exporter.store.files import ARCHIVE, CORRUPT, DEAD, TEMPORARY, File, Files
 
 _KEEP_CORRUPT = 10
-# A worker file that a living process has locked, that is gone, or that belongs to somebody else.
-_NOT_OURS = (BlockingIOError, FileNotFoundError, PermissionError)
+# The file has a living process, is gone, or belongs to somebody else.
+_SKIPS = (BlockingIOError, FileNotFoundError, PermissionError)
 
 
 class Compaction:
@@ -35,49 +35,49 @@ class Compaction:
         self._merge = merge
         self._max_series = max_series
 
-    def __call__(self, ended: int | None) -> None:
-        """Compact; `ended` is the id of a process that is known to be dead. Raises OSError (disk full)."""
+    def __call__(self, dead_pid: int | None) -> None:
+        """Compact; `dead_pid` is a process that is known to be dead. Raises OSError (disk full)."""
         files = self._files
-        files.unlink([TEMPORARY])  # of a compactor that was killed
+        files.unlink([TEMPORARY])  # left by a compactor that was killed
         try:
             total = self._contents.archive()
-            self._merge.archived(total.series, total.created)
+            self._merge.archive_contents(total.series, total.created)
         except CorruptFileError:
             self._set_aside(ARCHIVE)
             total = Archive()
-        files.unlink(total.folded)
-        folded = []
+        files.unlink(total.file_names)
+        names = []
         for file in files.worker_files():
-            with suppress(*_NOT_OURS), forks.hold(files.opened(file.name)) as descriptor:
-                # Held until the file has its new name: a process that has just made it must find it gone.
+            with suppress(*_SKIPS), forks.hold(files.descriptor(file.name)) as descriptor:
+                # Held until the file has its new name: a process that has just created it must notice.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                living = file.pid != ended and has_unlocked_writer(file, descriptor)
+                alive = file.pid != dead_pid and has_unlocked_writer(file, descriptor)
                 try:
-                    content = self._contents.of(file, descriptor, living)
+                    content = self._contents.of(file, descriptor, alive)
                 except CorruptFileError:
                     self._set_aside(file.name)
                     continue
-                if not living:
+                if not alive:
                     layout = content.layout
-                    created = [entry.created for entry in layout.entries]
-                    total.fold(file.stem, layout.keys(), content.pairs(), created)
-                    folded.append(self._rename(file))
-        if folded:
-            archived = self._merge.archived(total.series, total.created)
-            cap.bound(total, archived, self._max_series, self._label_sets_of_the_living)
-            total.folded = folded
+                    times = [entry.created for entry in layout.entries]
+                    total.fold(file.stem, layout.keys(), content.pairs(), times)
+                    names.append(self._rename(file))
+        if names:
+            contents = self._merge.archive_contents(total.series, total.created)
+            cap.apply(total, contents, self._max_series, self._live_sets)
+            total.file_names = names
             files.replace(ARCHIVE, total.dump())
-            files.unlink(folded)
+            files.unlink(names)
 
-    def _label_sets_of_the_living(self) -> set[cap.LabelSet]:
+    def _live_sets(self) -> set[cap.LabelSet]:
         contents = []
         for file in self._files.worker_files():
             with (
                 suppress(CorruptFileError, FileNotFoundError, PermissionError),
-                forks.hold(self._files.opened(file.name)) as descriptor,
+                forks.hold(self._files.descriptor(file.name)) as descriptor,
             ):
                 if not file.dead:
-                    contents.append(self._contents.of(file, descriptor, living=True))
+                    contents.append(self._contents.of(file, descriptor, alive=True))
         return cap.label_sets(contents)
 
     def _rename(self, file: File) -> str:

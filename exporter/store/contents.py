@@ -1,4 +1,4 @@
-"""What the files of a worker directory contain, and which of them have a living writer."""
+"""Contents of the files of a worker directory, and which of the files have a living writer."""
 
 from __future__ import annotations
 
@@ -39,45 +39,45 @@ class Contents:
     def read(self) -> Snapshot:
         """The contents of all files."""
         untidy = False
-        with self._files.locked(fcntl.LOCK_SH):
+        with self._files.lock(fcntl.LOCK_SH):
             try:
-                archived, folded = self._read_archive()
+                contents, file_names = self._read_archive()
             except CorruptFileError:
-                archived, folded, untidy = [], frozenset(), True
-            contents = []
+                contents, file_names, untidy = [], frozenset(), True
+            worker_contents = []
             for file in self._files.worker_files():
-                if file.name in folded:
+                if file.name in file_names:
                     continue
                 try:
-                    with forks.hold(self._files.opened(file.name)) as descriptor:
-                        content = self.of(file, descriptor, self._living(file, descriptor))
+                    with forks.hold(self._files.descriptor(file.name)) as descriptor:
+                        content = self.of(file, descriptor, self._is_alive(file, descriptor))
                 except CorruptFileError:
                     untidy = True
                 except (FileNotFoundError, PermissionError):
-                    continue  # not ours to read, or gone: mark_process_dead() takes no lock
+                    continue  # not readable, or gone: mark_process_dead() takes no lock
                 else:
-                    contents.append(content)
-                    untidy = untidy or not content.living
-        self._merge.forget_others(contents)
-        return Snapshot(archived + contents, untidy)
+                    worker_contents.append(content)
+                    untidy = untidy or not content.alive
+        self._merge.keep_only(worker_contents)
+        return Snapshot(contents + worker_contents, untidy)
 
-    def of(self, file: File, descriptor: int, living: bool) -> Content:
+    def of(self, file: File, descriptor: int, alive: bool) -> Content:
         """The content of an open file; raises CorruptFileError."""
         status = os.fstat(descriptor)
-        data = workerfile.read(descriptor, self._merge.expected(status))
-        if not any(data) and not living:
+        data = workerfile.read(descriptor, self._merge.likely_size(status))
+        if not any(data) and not alive:
             raise CorruptFileError("empty")
-        return self._merge.content(file.stem, str(file.pid), living, status, data)
+        return self._merge.content(file.stem, str(file.pid), alive, status, data)
 
     def archive(self) -> Archive:
         """The archive, empty where there is none; raises CorruptFileError."""
-        if not self._has_archive():
+        if not self._archive_status():
             return Archive()
-        with forks.hold(self._files.opened(ARCHIVE)) as descriptor:
+        with forks.hold(self._files.descriptor(ARCHIVE)) as descriptor:
             return archive.load(guard.content(descriptor, os.fstat(descriptor).st_size))
 
-    def _has_archive(self) -> os.stat_result | None:
-        """The status of the archive; raises CorruptFileError where something else has its name."""
+    def _archive_status(self) -> os.stat_result | None:
+        """The status of the archive; raises CorruptFileError if something else has its name."""
         try:
             status = os.stat(ARCHIVE, dir_fd=self._files.directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -87,18 +87,18 @@ class Contents:
         return status
 
     def _read_archive(self) -> tuple[list[Content], frozenset[str]]:
-        status = self._has_archive()
+        status = self._archive_status()
         if status is None:
             return [], frozenset()
         version = status.st_ino, status.st_mtime_ns
         if self._archive is None or self._archive[0] != version:
             total = self.archive()
-            archived = self._merge.archived(total.series, total.created)
-            self._archive = version, archived, frozenset(total.folded)
+            contents = self._merge.archive_contents(total.series, total.created)
+            self._archive = version, contents, frozenset(total.file_names)
         return self._archive[1], self._archive[2]
 
     @staticmethod
-    def _living(file: File, descriptor: int) -> bool:
+    def _is_alive(file: File, descriptor: int) -> bool:
         """Whether a process is still writing this file."""
         return workerfile.is_locked(descriptor) or has_unlocked_writer(file, descriptor)
 

@@ -1,4 +1,4 @@
-"""The worker directory: what several processes measured is served as one, and the dead are folded together.
+"""The worker directory: several processes are served as one, and the dead are folded together.
 
 Everything that reads or changes more than one file does so under a lock on `archive.lock`, which dies with
 its holder: readers share it, the compactor has it alone.
@@ -16,7 +16,7 @@ from prometheus_client import values
 
 from exporter import forks, guard
 from exporter.merge.merge import Merge
-from exporter.merge.plan import Content, Merged
+from exporter.merge.plan import Content, FamilyValues
 from exporter.posix import fcntl
 from exporter.settings import DIRECTORY, worker_directory
 from exporter.store import master, workerfile
@@ -35,15 +35,15 @@ class WorkerDirectory:
         self,
         path: str | os.PathLike[str],
         max_series: int = 1000,
-        failed: Callable[[BaseException], None] | None = None,
+        on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         """`max_series` is the most label sets that a family of requests has in the archive.
 
-        `failed` is told of a fold that a scrape wanted and that did not succeed; the next scrape tries again.
+        `on_failure` is called when a fold fails that a scrape began; the next scrape tries again.
         """
         self.path = os.fspath(path)
         self._max_series = max_series
-        self._failed = failed
+        self._on_failure = on_failure
         self._files = Files(self.path)
         self._owner: tuple[int, int] | None = None
         self._busy = threading.RLock()
@@ -52,9 +52,9 @@ class WorkerDirectory:
     def prepare(self, *, keep: bool = False, owner: tuple[int, int] | None = None) -> None:
         """Make the directory ready for a server's master process, which then holds it while it lives.
 
-        What an earlier run left in it is removed: files whose writer is dead, and the archive. With
-        `keep` (a master that takes over from one that is still running) nothing is. `owner` is the (uid, gid)
-        of the workers, if it is not that of this process.
+        The files of an earlier run are removed: those with a dead writer, and the archive. `keep` leaves them
+        (for a master that takes over from one that is still running). `owner` is the (uid, gid) of the
+        workers, if it is not that of this process.
 
         Raises:
             DirectoryInUseError: another master holds the directory.
@@ -69,7 +69,7 @@ class WorkerDirectory:
                 self._make_private()
             except OSError as error:
                 raise workerfile.unusable(self.path, error) from error
-            with guard.rights_of(owner), self._files.locked(fcntl.LOCK_EX, _START_PATIENCE):
+            with guard.rights_of(owner), self._files.lock(fcntl.LOCK_EX, _START_PATIENCE):
                 master.hold(self._files, keep=keep)
 
     def release(self) -> None:
@@ -77,17 +77,17 @@ class WorkerDirectory:
         master.release(self._files)
 
     def is_held(self) -> bool:
-        """Whether a server's master holds the directory, which has emptied it then."""
-        with self._busy, self._files.entered():
+        """Whether a server's master holds the directory, and so has emptied it."""
+        with self._busy, self._files.enter():
             return master.is_held(self._files)
 
     def is_left_over(self) -> bool:
         """Whether only processes that have ended wrote here; this one does not count."""
-        with self._busy, self._files.entered():
+        with self._busy, self._files.enter():
             dead = ARCHIVE in self._files.names()
             for file in self._files.worker_files():
                 if file.dead or file.pid % workerfile.SAME_PID != os.getpid():
-                    with forks.hold(self._files.opened(file.name)) as descriptor:
+                    with forks.hold(self._files.descriptor(file.name)) as descriptor:
                         if not file.dead and workerfile.is_locked(descriptor):
                             return False
                         dead = True
@@ -95,28 +95,27 @@ class WorkerDirectory:
 
     def fold(self, pid: int) -> bool:
         """Fold the files of a process that has ended, and of any other that has; as `sweep`."""
-        return self.sweep(ended=pid)
+        return self.sweep(dead_pid=pid)
 
-    def sweep(self, *, ended: int | None = None, wait: float = PATIENCE) -> bool:
+    def sweep(self, *, dead_pid: int | None = None, wait: float = PATIENCE) -> bool:
         """Fold the files of all dead processes into the archive and set corrupt ones aside.
 
-        `ended` is a process that is known to be dead. False if others were reading or compacting for all of
-        `wait` seconds, or still are: a reader that hangs must not hang a master too. Raises OSError (disk
-        full); no count is lost.
+        `dead_pid` is a process that is known to be dead. False if others read or compact for all of `wait`
+        seconds: a reader that hangs must not hang a master too. Raises OSError (disk full); no count is lost.
         """
         with self._busy, suppress(LockedError):
-            if ended is not None and not os.path.lexists(self.path):
+            if dead_pid is not None and not os.path.lexists(self.path):
                 self._make_private()
-            with guard.rights_of(self._owner), self._files.locked(fcntl.LOCK_EX, wait):
-                if ended is not None:  # this is the master
+            with guard.rights_of(self._owner), self._files.lock(fcntl.LOCK_EX, wait):
+                if dead_pid is not None:  # this is the master
                     master.hold_on(self._files)
-                self._compact(ended)
+                self._compact(dead_pid)
                 return True
         return False
 
     def counts(self) -> dict[str, int]:
         """How many files are live (of living workers), archive (with those yet to be folded) and corrupt."""
-        with self._busy, self._files.entered():
+        with self._busy, self._files.enter():
             names = self._files.names()
         dead = [file.dead for file in map(File.of, names) if file is not None]
         return {
@@ -125,25 +124,24 @@ class WorkerDirectory:
             "corrupt": sum(name.startswith(CORRUPT) for name in names),
         }
 
-    def merge(self) -> Merged:
+    def merge(self) -> FamilyValues:
         """All series of all workers, living and dead: families with a value for each of their samples.
 
-        The dead and the corrupt files that it comes upon are swept away. Raises OSError where the directory
-        cannot be read.
+        It sweeps away dead and corrupt files that it meets. Raises OSError if the directory cannot be read.
         """
         with self._busy:
-            return self._merge(self._swept())
+            return self._merge(self._sweep_and_read())
 
-    def merge_with_natives(self) -> tuple[Merged, Merged, int]:
+    def merge_with_natives(self) -> tuple[FamilyValues, FamilyValues, int]:
         """As `merge`, the families of native buckets at the same time, and how many processes write."""
         with self._busy:
-            contents = self._swept()
-            writers = len({content.pid for content in contents if content.living})
+            contents = self._sweep_and_read()
+            writers = len({content.pid for content in contents if content.alive})
             return self._merge(contents), self._merge.natives(contents), writers
 
-    def _swept(self) -> list[Content]:
-        """The contents of all files; the caller has this object for itself."""
-        if self._merge.crowded:
+    def _sweep_and_read(self) -> list[Content]:
+        """The contents of all files; the caller holds `_busy`."""
+        if self._merge.is_overgrown:
             self._begin()
         contents, untidy = self._contents.read()
         if untidy:
@@ -151,12 +149,12 @@ class WorkerDirectory:
                 if self.sweep(wait=0):
                     contents = self._contents.read().contents
             except OSError as error:  # no space: the dead are served file by file until there is
-                if self._failed is not None:
-                    self._failed(error)
+                if self._on_failure is not None:
+                    self._on_failure(error)
         return contents
 
     def _make_private(self) -> None:
-        """Make the directory the workers' alone; raises OSError where it is somebody else's."""
+        """Make the directory private to the workers; raises OSError if it is somebody else's."""
         descriptor = guard.directory(self.path, make=True)
         try:
             guard.take_over(descriptor, self._owner)
@@ -164,14 +162,14 @@ class WorkerDirectory:
             os.close(descriptor)
 
     def _begin(self) -> None:
-        """Forget what has been read before."""
+        """Forget all that was read before."""
         self._merge = Merge()
         self._contents = Contents(self._files, self._merge)
         self._compact = Compaction(self._files, self._contents, self._merge, self._max_series)
 
 
 def shared_path() -> str | None:
-    """The path of the worker directory, if prometheus_client writes there; it is made where it is missing.
+    """The path of the worker directory, if prometheus_client writes there; a missing one is created.
 
     Raises SettingsError if that is not possible.
     """

@@ -1,4 +1,4 @@
-"""The files of a worker directory: their names, their locks, and how they are listed, opened and removed."""
+"""The files of a worker directory: their names and locks; how to list, open, replace and remove them."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class File:
 
     @staticmethod
     def of(name: str) -> File | None:
-        """The worker file of this name; None if it is none."""
+        """The worker file of this name; None for any other name."""
         dead = name.startswith(DEAD)
         match = NAME.fullmatch(name.removeprefix(DEAD).partition("~")[0] if dead else name)
         return File(name, match[1], int(match[2]), dead) if match else None
 
 
 class Files:
-    """What lies in one directory. All but `entered` and `locked` work inside one of those two.
+    """The files of one directory. All methods but `enter` and `lock` work inside one of those two.
 
-    A directory that is not there is the next worker's to make, or the master's.
+    A missing directory is left to the next worker, or to the master.
     """
 
     def __init__(self, path: str) -> None:
@@ -56,8 +56,8 @@ class Files:
         self._patience = guard.Patience()
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Open the directory; raises OSError where that is not possible."""
+    def enter(self) -> Iterator[None]:
+        """Open the directory inside the context; raises OSError if that is not possible."""
         self.directory = guard.directory(self.path)
         try:
             yield
@@ -66,15 +66,15 @@ class Files:
             self.directory = -1
 
     @contextmanager
-    def locked(self, operation: int, wait: float = PATIENCE) -> Iterator[None]:
+    def lock(self, operation: int, wait: float = PATIENCE) -> Iterator[None]:
         """Hold the lock of the directory; `operation` is that of `fcntl.flock`.
 
-        It waits `wait` seconds, and not at all where the last one waited in vain.
+        It waits `wait` seconds, but not at all if the last call waited in vain.
 
         Raises:
             LockedError: somebody else has the lock.
         """
-        with self.entered(), forks.hold(self.opened(LOCK, os.O_RDONLY | os.O_CREAT)) as descriptor:
+        with self.enter(), forks.hold(self.descriptor(LOCK, os.O_RDONLY | os.O_CREAT)) as descriptor:
             if not self._patience.lock(descriptor, operation, wait):
                 raise LockedError(errno.EAGAIN, "another process has locked the worker directory", self.path)
             yield
@@ -90,16 +90,16 @@ class Files:
         return sorted((file for file in files if file is not None), key=lambda file: file.name)
 
     def unlink(self, names: Iterable[str]) -> None:
-        """Remove the files of these names, where they are there."""
+        """Remove the files of these names; missing ones are no error."""
         for name in names:
             with suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(name, dir_fd=self.directory)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name, also one that another file has had."""
+        """Give a file another name, even that of another file."""
         os.rename(old, new, src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
-    def opened(self, name: str, flags: int = os.O_RDONLY) -> int:
+    def descriptor(self, name: str, flags: int = os.O_RDONLY) -> int:
         """A descriptor of the regular file of this name."""
         return guard.regular(name, flags, self.directory)
 
@@ -108,7 +108,7 @@ class Files:
         self.unlink([TEMPORARY])
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with open(self.opened(TEMPORARY, flags), "wb") as file:
+            with open(self.descriptor(TEMPORARY, flags), "wb") as file:
                 file.write(content)
             self.rename(TEMPORARY, name)
         except BaseException:

@@ -22,14 +22,14 @@ _holds: dict[str, int] = {}
 def hold(files: Files, *, keep: bool) -> None:
     """Hold the directory for this process; the caller has locked it alone.
 
-    What an earlier run left in it is removed. With `keep` (a master that takes over from one that is still
-    running) nothing is.
+    The files of an earlier run are removed. `keep` leaves them (for a master that takes over from one that is
+    still running).
 
     Raises:
         DirectoryInUseError: another master holds the directory.
         OSError: it cannot be written.
     """
-    master = files.opened(MASTER, os.O_RDWR | os.O_CREAT)
+    master = files.descriptor(MASTER, os.O_RDWR | os.O_CREAT)
     if not guard.lock(master, fcntl.LOCK_SH if keep else fcntl.LOCK_EX):
         holder = os.pread(master, 20, 0).decode("ascii", "replace").strip()
         os.close(master)
@@ -53,14 +53,14 @@ def hold(files: Files, *, keep: bool) -> None:
 def is_held(files: Files) -> bool:
     """Whether a master holds the directory."""
     try:
-        with forks.hold(files.opened(MASTER)) as descriptor:
+        with forks.hold(files.descriptor(MASTER)) as descriptor:
             return not guard.lock(descriptor, fcntl.LOCK_EX)
     except FileNotFoundError:
         return False
 
 
 def hold_on(files: Files) -> None:
-    """Hold the directory again if it was removed and made anew; the caller has locked it alone."""
+    """Hold the directory again if it was removed and created again; the caller has locked it alone."""
     descriptor = _holds.get(files.path)
     if descriptor is not None and os.fstat(descriptor).st_nlink == 0:
         release(files)
@@ -77,21 +77,21 @@ def release(files: Files) -> None:
 def _remove_earlier_run(files: Files) -> None:
     """Remove the files whose writer is dead, and the archive."""
     for file in files.worker_files():
-        with forks.hold(files.opened(file.name)) as descriptor:
-            # What this process has written (an application loaded before the fork) is not of that run.
-            mine = file.pid == os.getpid() and not promises_lock(os.pread(descriptor, 8, 0))
-            if file.dead or not (mine or workerfile.is_locked(descriptor)):
+        with forks.hold(files.descriptor(file.name)) as descriptor:
+            # A file of this process (an application loaded before the fork) is not of that run.
+            is_own = file.pid == os.getpid() and not promises_lock(os.pread(descriptor, 8, 0))
+            if file.dead or not (is_own or workerfile.is_locked(descriptor)):
                 files.unlink([file.name])
     for name in files.names():
-        if name.endswith(".ring") and not _is_held(files, name):  # of the flight recorder or the slots
+        if name.endswith(".ring") and not _has_holder(files, name):  # of the flight recorder or the slots
             files.unlink([name])
     files.unlink([ARCHIVE, TEMPORARY, *(name for name in files.names() if name.startswith(CORRUPT))])
 
 
-def _is_held(files: Files, name: str) -> bool:
-    """Whether a process has the lock of this ring; what is no regular file has no holder."""
+def _has_holder(files: Files, name: str) -> bool:
+    """Whether a process has the lock of this ring; only a regular file has a holder."""
     try:
-        with forks.hold(files.opened(name)) as descriptor:
+        with forks.hold(files.descriptor(name)) as descriptor:
             return workerfile.is_locked(descriptor)
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""Worker files: what one process writes, and how it is read.
+"""Worker files: one process writes each of them, and others read it.
 
 The kernel drops a writer's lock when the process ends, however it ends, and a lock is seen from every
 container that shares the directory, which a process id is not.
@@ -21,7 +21,7 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
 from exporter import client, forks, guard, posix
-from exporter.merge.format import HEADER, LENGTH, LOCKED, CorruptFileError, head, padding
+from exporter.merge.format import HEADER, LENGTH, LOCK_MARK, CorruptFileError, head, padding
 from exporter.posix import fcntl
 from exporter.settings import DIRECTORY, SettingsError, forget_empty_directory
 
@@ -29,31 +29,31 @@ NAME = re.compile(
     r"((?:counter|histogram|summary|gauge_(?:live)?(?:all|min|max|sum|mostrecent))(?=_\d+\.db)|"
     r"native(?=_\d+\.buckets))_(\d+)\.(?:db|buckets)"
 )
-"""The stem and the process id; `native` are ours alone, which prometheus_client must not read."""
+"""The stem and the process id; prometheus_client must not read `native` files, so they end differently."""
 
-# Linux has at most 2**22 process ids: numbers above are further files of the same process id.
+# Linux has at most 2**22 process ids: a greater number is a further file of the same process id.
 SAME_PID = 10_000_000
 
 _INITIAL = 1 << 16
 _PAIR = struct.Struct("=dd")
-_EMPTY = HEADER.pack(8, LOCKED)
-# A reader has a lock on a new file for microseconds; a request waits no longer for one that keeps it (s).
+_EMPTY = HEADER.pack(8, LOCK_MARK)
+# How long (s) a request waits for a reader of its new file, who needs the lock for microseconds.
 _PATIENCE = 0.01
 
 
 class WorkerFile(MmapedDict):
     """The file of one kind of metric of this process; takes the place of prometheus_client's `MmapedDict`.
 
-    It reserves its space, so that a full disk is not a SIGBUS. Whatever the system refuses, a request never
-    learns of it: the samples that find no place stay in the process and are counted by `refused()`; they are
-    written whole with their first change after there is a place again.
+    It reserves its space, so that a full disk is no SIGBUS. An error of the system never reaches a request:
+    samples without a place stay in the process and are counted by `refused()`; they are written whole with
+    their first change after there is a place again.
     """
 
     _m: Any  # mmap | None
     _lock = -1
 
     def __init__(self, filename: str) -> None:
-        """`filename` is the wanted name; an existing file of that name is left to the compactor."""
+        """`filename` is the preferred name; an existing file of that name is left to the compactor."""
         self._fname = filename
         self._is_gauge = os.path.basename(filename).startswith("gauge")
         self._m = None
@@ -87,14 +87,14 @@ class WorkerFile(MmapedDict):
             _count(reason)
 
     def place(self, key: str) -> tuple[Any, int] | None:
-        """The memory as doubles and the index of the key's value in it; None where it has no place."""
+        """The memory as doubles and the index of the key's value in it; None if it has no place."""
         if key not in self._positions:
             return None
         return memoryview(self._m).cast("d"), self._positions[key] >> 3
 
     def close(self) -> None:
         """Close the file and give up its lock; from then on it counts as that of a dead process."""
-        # A view that somebody keeps of the memory makes mmap.close() raise; then it goes with the view.
+        # A view of the memory makes mmap.close() raise; then the memory goes with the view.
         with suppress(BufferError):
             if self._m is not None:
                 self._m.close()
@@ -109,7 +109,7 @@ class WorkerFile(MmapedDict):
         self._lock = -1
 
     def renew(self) -> bool:
-        """Go on in a new file, with all values, if the file has been removed; whether it has been."""
+        """If the file has been removed, go on in a new one with all values, and return True."""
         if self._lock < 0 or os.fstat(self._lock).st_nlink:
             return False
         with suppress(OSError):
@@ -119,12 +119,8 @@ class WorkerFile(MmapedDict):
     def _init_value(self, key: str) -> None:
         if self._m is None:
             self._begin(_EMPTY)
-        encoded = key.encode("utf-8")
-        entry = (
-            head(encoded)
-            + b" " * padding(len(encoded))
-            + _PAIR.pack(0.0, 0.0 if self._is_gauge else time.time())
-        )
+        raw = key.encode("utf-8")
+        entry = head(raw) + b" " * padding(len(raw)) + _PAIR.pack(0.0, 0.0 if self._is_gauge else time.time())
         end = self._used + len(entry)
         if end > self._capacity:
             self._grow(end)
@@ -151,15 +147,15 @@ class WorkerFile(MmapedDict):
 
     def _create(self, at: int, name: str, content: bytes) -> bool:
         """Create the file and lock it; False if a compactor took the still empty file for a dead one."""
-        writing, lock = guard.regular(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, at), -1
+        descriptor, lock = guard.regular(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, at), -1
         try:
             with suppress(FileNotFoundError):
                 # Opened a second time: the memory has a duplicate of the first, which a forked child keeps.
                 lock = guard.regular(name, os.O_RDONLY, at)
                 if not guard.lock(lock, fcntl.LOCK_EX, _PATIENCE):
                     raise OSError(errno.EAGAIN, "another process has locked the new file", name)
-                if os.path.samestat(os.stat(name, dir_fd=at), os.fstat(writing)):
-                    self._use(writing, _capacity_for(len(content)))
+                if os.path.samestat(os.stat(name, dir_fd=at), os.fstat(descriptor)):
+                    self._use(descriptor, _capacity_for(len(content)))
                     self._m[: len(content)] = content
                     self._used = len(content)
                     self.after_fork()
@@ -170,24 +166,24 @@ class WorkerFile(MmapedDict):
                 os.unlink(name, dir_fd=at)
             raise
         finally:
-            os.close(writing)
+            os.close(descriptor)
             if lock >= 0:
                 os.close(lock)
         return False
 
-    def _grow(self, needed: int) -> None:
+    def _grow(self, size: int) -> None:
         directory, name = os.path.split(self._fname)
         at = guard.directory(directory)
         try:
-            writing = guard.regular(name, os.O_RDWR, at)
+            descriptor = guard.regular(name, os.O_RDWR, at)
         finally:
             os.close(at)
         try:
-            if self._lock < 0 or not os.path.samestat(os.fstat(writing), os.fstat(self._lock)):
+            if self._lock < 0 or not os.path.samestat(os.fstat(descriptor), os.fstat(self._lock)):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._fname)
-            self._use(writing, _capacity_for(needed))
+            self._use(descriptor, _capacity_for(size))
         finally:
-            os.close(writing)
+            os.close(descriptor)
 
     def _use(self, descriptor: int, capacity: int) -> None:
         posix.reserve(descriptor, capacity)
@@ -196,23 +192,23 @@ class WorkerFile(MmapedDict):
 
 
 _files: WeakSet[WorkerFile] = WeakSet()
-_refused = 0
+_losses = 0
 _error: OSError | None = None
 
 
 def refused() -> int:
-    """How many writes of this process found no place."""
-    return _refused
+    """The number of writes of this process without a place."""
+    return _losses
 
 
 def error() -> OSError | None:
-    """Why the last of them did not."""
+    """The error of the last of them."""
     return _error
 
 
 def renew() -> bool:
-    """Let the files of this process that have been removed begin anew; whether there was one."""
-    return sum(file.renew() for file in list(_files)) > 0  # each of them, unlike any()
+    """Begin anew each file of this process that has been removed, and tell whether there was one."""
+    return sum(file.renew() for file in list(_files)) > 0  # any() would stop at the first
 
 
 def is_shut_out() -> bool:
@@ -221,19 +217,19 @@ def is_shut_out() -> bool:
     return bool(memories) and not any(memory is not None for memory in memories)
 
 
-def _capacity_for(needed: int) -> int:
-    """A power of two, so that a file grows seldom; raises OSError for what no reader would read."""
-    if needed > guard.LIMIT:
+def _capacity_for(size: int) -> int:
+    """A power of two, so that a file grows seldom; raises OSError for a size that no reader would read."""
+    if size > guard.LIMIT:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    return max(_INITIAL, 1 << (needed - 1).bit_length())
+    return max(_INITIAL, 1 << (size - 1).bit_length())
 
 
 def install() -> None:
     """Make prometheus_client write its values through WorkerFile from now on.
 
     Raises:
-        ImportError: this prometheus_client is not made as the exporter expects.
-        RuntimeError: it is to write files, and the system cannot share them.
+        ImportError: this prometheus_client lacks something that the exporter uses.
+        RuntimeError: it would write files, which this system cannot share.
     """
     client.check()
     vars(values)["MmapedDict"] = WorkerFile
@@ -244,15 +240,15 @@ def install() -> None:
 
 
 def ready(path: str) -> None:
-    """Make the worker directory, for this user alone, where there is none.
+    """Create the worker directory, for this user alone, if there is none.
 
-    Once it has been ready, what becomes of it costs measurements and raises nothing: not in this process, nor
-    in those that are forked from it.
+    Once it has been ready, its loss costs measurements and raises nothing, neither in this process nor in
+    those that are forked from it.
 
     Raises:
-        SettingsError: it cannot be made or written, or is not ours; the full disk is an OSError.
+        SettingsError: it cannot be made or written, or is somebody else's; a full disk is an OSError.
     """
-    if path in _been_ready:
+    if path in _ready_paths:
         return
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -263,14 +259,14 @@ def ready(path: str) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise unusable(path, error) from error
-    _been_ready.add(path)
+    _ready_paths.add(path)
 
 
-_been_ready: set[str] = set()
+_ready_paths: set[str] = set()
 
 
 def unusable(path: str, error: OSError) -> SettingsError:
-    """What to say of a worker directory that this error came from."""
+    """The complaint about a worker directory that led to this error."""
     reason = "this is no directory" if isinstance(error, FileExistsError) else error.strerror
     return SettingsError(
         DIRECTORY, path, f"{reason}; give a directory that the service may make and write to"
@@ -287,13 +283,13 @@ def is_locked(descriptor: int) -> bool:
     return False
 
 
-def read(descriptor: int, expected: int = 0) -> bytes:
-    """The used part of an open worker file, zeros if nothing is in it yet; `expected` is its likely length.
+def read(descriptor: int, likely_size: int = 0) -> bytes:
+    """The used part of an open worker file, zeros if nothing is in it yet; `likely_size` is a hint.
 
     Raises:
         CorruptFileError: its header is nonsense, or the file is shorter than its header says.
     """
-    data = os.pread(descriptor, max(expected, 4096), 0)
+    data = os.pread(descriptor, max(likely_size, 4096), 0)
     if len(data) < 8:
         if any(data):
             raise CorruptFileError("shorter than its header")
@@ -306,14 +302,14 @@ def read(descriptor: int, expected: int = 0) -> bytes:
     if used > os.fstat(descriptor).st_size:
         raise CorruptFileError(f"shorter than the {used} bytes that its header says")
     while len(data) < used:
-        more = os.pread(descriptor, used - len(data), len(data))
-        if not more:
+        part = os.pread(descriptor, used - len(data), len(data))
+        if not part:
             raise CorruptFileError(f"{len(data)} bytes of {used}")
-        data += more
+        data += part
     return data[:used]
 
 
 def _count(reason: OSError) -> None:
-    global _refused, _error
-    _refused += 1
+    global _losses, _error
+    _losses += 1
     _error = reason

@@ -48,7 +48,7 @@ def worker_file(data: bytes) -> None:
         layout = merge.content(stem, "1", False, os.fstat(descriptor), content)
         total.fold(stem, layout.layout.keys(), layout.pairs())
         loaded = archive.load(total.dump())
-        _shown(merge(merge.archived(loaded.series, loaded.created)))
+        _shown(merge(merge.archive_contents(loaded.series, loaded.created)))
 
 
 def the_archive(data: bytes) -> None:
@@ -56,7 +56,7 @@ def the_archive(data: bytes) -> None:
     merge = Merge()
     with suppress(CorruptFileError):
         loaded = archive.load(data)
-        _shown(merge(merge.archived(loaded.series, loaded.created)))
+        _shown(merge(merge.archive_contents(loaded.series, loaded.created)))
 
 
 def _shown(merged: object) -> None:

@@ -446,7 +446,7 @@ def test_simultaneous_scrapes_and_folds_agree(tmp_path: Path) -> None:
 def test_a_reader_that_hangs_does_not_hang_the_master(tmp_path: Path, directory: WorkerDirectory) -> None:
     """A fold gives up while somebody reads, and says so; the next one succeeds."""
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
-    with directory._files.locked(fcntl.LOCK_SH):
+    with directory._files.lock(fcntl.LOCK_SH):
         assert WorkerDirectory(tmp_path).sweep(wait=0.05) is False
     assert WorkerDirectory(tmp_path).sweep() is True
 
@@ -461,7 +461,7 @@ import fcntl, os
 from exporter.store.directory import WorkerDirectory
 directory = WorkerDirectory({str(tmp_path)!r})
 reading, writing = os.pipe()
-with directory._files.locked(fcntl.LOCK_SH):
+with directory._files.lock(fcntl.LOCK_SH):
     child = os.fork()
     if child == 0:
         os.close(writing)
@@ -480,7 +480,7 @@ def test_a_full_disk_loses_no_count(tmp_path: Path) -> None:
     """Where the archive finds no space the files of the dead are served one by one, and folded later."""
     with small_disk(tmp_path, "512k"):
         failed: list[BaseException] = []
-        directory = WorkerDirectory(tmp_path, failed=failed.append)
+        directory = WorkerDirectory(tmp_path, on_failure=failed.append)
         expected = {f'hits_total{{path="/{number}"}}': 1.0 for number in range(400)}
         dead(tmp_path, "counter", NOBODY, {total(path=f"/{number}"): 1.0 for number in range(400)})
         with open(tmp_path / "ballast", "wb", buffering=0) as ballast, suppress(OSError):
@@ -607,7 +607,7 @@ def test_a_lock_that_is_never_given_back_hangs_nobody(
     """One of twelve folds waits, and one of twelve scrapes where it has to; all say what is wrong."""
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     other = WorkerDirectory(tmp_path)
-    with other._files.locked(held):
+    with other._files.lock(held):
         start = time.monotonic()
         assert not any(directory.fold(NOBODY + number) for number in range(12))
         if held == fcntl.LOCK_SH:
