@@ -1,7 +1,8 @@
 """The back door: requests that come to Flask past the middleware.
 
-Who takes `app.wsgi_app` before the exporter replaces it, as connexion 3 and `ProxyFix(app.wsgi_app)` do, has
-the application without its measurement. What Flask does for each request can still be watched from inside.
+Code that keeps `app.wsgi_app` before the exporter replaces it, such as connexion 3 and
+`ProxyFix(app.wsgi_app)`, calls the application without its measurement. Flask's own steps for each request
+can still be hooked.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class BackDoor:
     """Measures the requests of one application that its middleware has not seen."""
 
     def __init__(self, app: Flask, middleware: Middleware, *, warn: bool) -> None:
-        """Put a hook into the application; further ones follow when somebody comes in.
+        """Put a hook into the application; the others follow when the first request comes this way.
 
-        `warn` says whether that is worth a line in the log.
+        `warn` says whether that request is worth a line in the log.
         """
         self._app = app
         self._middleware = middleware
@@ -37,57 +38,57 @@ class BackDoor:
         self._warns = warn
         request_context, key, outcomes = app.request_context, middleware.key, middleware.outcomes
 
-        def watched(environ: WSGIEnvironment) -> RequestContext:
-            # Flask's first step with each request: 0.1 µs. Tests and shells ask for contexts, too.
+        def watch(environ: WSGIEnvironment) -> RequestContext:
+            # Flask's first step with each request; costs 0.1 µs. Tests and shells make contexts, too.
             context = request_context(environ)
             exchange = environ.get(key)
             if (exchange is None or exchange.outcomes is not outcomes) and not middleware.passed(environ):
                 self._receive(context, environ)
             return context
 
-        app.request_context = watched  # type: ignore[method-assign]
+        app.request_context = watch  # type: ignore[method-assign]
 
     def _receive(self, context: RequestContext, environ: WSGIEnvironment) -> None:
         if not self._open:
             self._open = True
             app = self._app
-            app.full_dispatch_request = self._answering(app.full_dispatch_request)  # type: ignore[method-assign]
-            app.handle_exception = self._answering(app.handle_exception)  # type: ignore[method-assign]
+            app.full_dispatch_request = self._wrap(app.full_dispatch_request)  # type: ignore[method-assign]
+            app.handle_exception = self._wrap(app.handle_exception)  # type: ignore[method-assign]
         environ[self._key] = visit = _Visit()
         pop = context.pop
 
         def pop_and_leave(*args: Any) -> None:
-            vars(context).pop("pop", None)  # no circle is left
+            vars(context).pop("pop", None)  # leaves no reference cycle
             try:
                 pop(*args)
             except BaseException as error:
                 visit.fail(error)
                 raise
-            if not visit.answered:
+            if not visit.has_answered:
                 visit.leave(args[0] if args else None)
 
         with suppress(AttributeError):
             context.pop = pop_and_leave  # type: ignore[assignment, method-assign]
 
-    def _answering(self, answer: Callable[..., Any]) -> Callable[..., Any]:
-        """A method of Flask that gives a response, which ends the visit when it is called."""
+    def _wrap(self, answer: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a method of Flask that returns a response: the visit takes the place of the response."""
 
-        def answered(*args: Any) -> Any:
+        def answer_visit(*args: Any) -> Any:
             visit: _Visit | None = request.environ.get(self._key) if has_request_context() else None
             if visit is None or not self._enters(visit, request.environ):
                 return answer(*args)
             visit.response = answer(*args)
             return visit
 
-        return answered
+        return answer_visit
 
     def _enters(self, visit: _Visit, environ: WSGIEnvironment) -> bool:
         """Whether this is a request to be measured."""
-        if not visit.begun:
-            visit.begun = True
+        if not visit.has_begun:
+            visit.has_begun = True
             visit.exchange = self._middleware.enter(environ)
             if visit.exchange is not None:
-                visit.exchange.started = visit.started
+                visit.exchange.started = visit.start
                 self._warn()
         return visit.exchange is not None
 
@@ -104,21 +105,21 @@ class BackDoor:
 
 
 class _Visit:
-    """One request that came in here, from its context on; in the place of its response."""
+    """One request through the back door; it takes the place of its own response."""
 
     exchange: Exchange | None = None
     response: Any = None
-    begun = False
-    answered = False
+    has_begun = False
+    has_answered = False
 
     def __init__(self) -> None:
-        self.started = perf_counter()
+        self.start = perf_counter()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer as the response does, and measure it."""
+        """Answer like the response, and measure the answer."""
         exchange = self.exchange
         assert exchange is not None  # noqa: S101  a visit that is not measured is no response
-        self.answered = True
+        self.has_answered = True
         exchange.start_response = start_response
         try:
             return exchange.take(self.response(environ, exchange.start))
@@ -135,9 +136,9 @@ class _Visit:
             self.exchange.fail(error)
 
     def leave(self, error: BaseException | None) -> None:
-        """The context is at its end, and nobody has asked for the answer."""
+        """The context ends without an answer to a server."""
         if error is not None:
             self.fail(error)
-        elif self.exchange is not None:  # a test asked Flask for a response, and no server did
+        elif self.exchange is not None:  # a test, and no server, wanted the response
             self.exchange.untracked = True
             self.exchange.record()

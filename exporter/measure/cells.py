@@ -42,7 +42,7 @@ class Cell:
 
 
 class Distribution(NamedTuple):
-    """Where a histogram's or summary's child keeps its sum and its buckets."""
+    """The place of the sum and the buckets of a histogram's or summary's child."""
 
     doubles: Doubles
     sum_at: int
@@ -58,7 +58,7 @@ class Cells:
         self._views: dict[mmap, Doubles] = {}
 
     def single(self, child: Any) -> Cell:
-        """The cell of a counter's or gauge's child; raises OSError where the worker file has no place."""
+        """The cell of a counter's or gauge's child; raises OSError if the worker file has no place."""
         (child._value,) = cells = self._cells(child, [child._value])
         return cells[0]
 
@@ -95,12 +95,12 @@ class Cells:
         return cells
 
     def _cells_in_file(self, values: list[Any]) -> list[Cell]:
-        """Cells in this process's worker file; raises OSError where it has no place for the values."""
+        """Cells in this process's worker file; raises OSError if it has no place for the values."""
         for value in values:
             value.get()  # the first call after a fork opens this process's own files
         file = values[0]._file  # the same for all of them; it may have grown for the last one
         for value in values:
-            if value._key not in file._positions:  # there was no place for it; maybe there is now
+            if value._key not in file._positions:  # it had no place; maybe there is one now
                 file.write_value(value._key, value._value, value._timestamp)
         if not all(value._key in file._positions for value in values):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file._fname)

@@ -1,4 +1,4 @@
-"""How the requests of a Flask application are told apart: their rule, another group, default labels."""
+"""Grouping: the rule, or another group, and the default labels of the requests of a Flask application."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _RESPONSE = "exporter.response"
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Where the label values of a request come from."""
+    """The functions that give the label values of a request."""
 
     request_of: Callable[[Observation, WSGIEnvironment], Any]
-    """The request as Flask has routed it; where it did not, a request with the rule that it would get."""
+    """Gives the request as Flask has routed it, or else a request with the rule that matches."""
     group_of: Callable[[Any], str] | None
-    """The group of a Flask request; None where that is the rule."""
+    """Gives the group of a Flask request; None if that is the rule."""
     extra_of: Callable[[WSGIEnvironment], tuple[str, ...]] | None
-    """The values of the default labels; None where there are none."""
+    """Gives the values of the default labels; None if there are none."""
 
     @classmethod
     def of(cls, app: Flask, group_by: str | Callable[..., Any], labels: Any) -> Grouping:
@@ -43,7 +43,7 @@ class Grouping:
 
 
 def group_of(group_by: str | Callable[[Any], Any]) -> Callable[[Any], str]:
-    """The function from a Flask request to its group label, as `PrometheusMetrics(group_by=…)` has it."""
+    """The function from a Flask request to its group label, as in `PrometheusMetrics(group_by=…)`."""
     if group_by == "url_rule":
         return lambda request: request.url_rule.rule if request.url_rule else UNMATCHED
     if callable(group_by):
@@ -54,8 +54,8 @@ def group_of(group_by: str | Callable[[Any], Any]) -> Callable[[Any], str]:
 def request_of(app: Flask) -> Callable[[Observation, WSGIEnvironment], Any]:
     """The function from an observation and its environ to a request with its rule, if any matches."""
 
-    def routed(observation: Observation, environ: WSGIEnvironment) -> Any:
-        latest = environ.get("werkzeug.request")  # anybody's: each request that is made puts itself there
+    def request_with_rule(observation: Observation, environ: WSGIEnvironment) -> Any:
+        latest = environ.get("werkzeug.request")  # maybe another's: each new request puts itself there
         if _is_routed(latest):
             return latest
         if has_request_context() and request.environ is environ and _is_routed(request):
@@ -69,11 +69,11 @@ def request_of(app: Flask) -> Callable[[Observation, WSGIEnvironment], Any]:
                 match.url_rule, _ = adapter.match(return_rule=True)
         return match
 
-    return routed
+    return request_with_rule
 
 
 def _is_routed(request: Any) -> bool:
-    """Whether Flask has looked for its rule; a middleware makes requests, too."""
+    """Whether Flask has looked for the rule of the request; a middleware makes requests, too."""
     return (
         getattr(request, "url_rule", None) is not None
         or getattr(request, "routing_exception", None) is not None
@@ -87,7 +87,7 @@ def default_values_of(labels: Any, app: Flask) -> Callable[[WSGIEnvironment], tu
         return lambda _: constant
 
     @app.after_request
-    def keep(response: Response) -> Response:
+    def remember(response: Response) -> Response:
         request.environ[_RESPONSE] = response
         return response
 

@@ -1,4 +1,4 @@
-"""The metric families of requests, as they are declared."""
+"""The metric families of requests."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class Metrics:
         for family in vars(self).values():
             for name in ("clear", "remove", "remove_by_labels"):
                 if hasattr(family, name):
-                    setattr(family, name, partial(_and_tell, getattr(family, name), tell))
+                    setattr(family, name, partial(_remove_and_tell, getattr(family, name), tell))
 
 
-def _and_tell(remove: Callable[..., None], tell: Callable[[], None], *labels: Any) -> None:
+def _remove_and_tell(remove: Callable[..., None], tell: Callable[[], None], *labels: Any) -> None:
     remove(*labels)
     tell()
 

@@ -1,4 +1,4 @@
-"""The trace that a request belongs to: that of OpenTelemetry's active span, else the one its caller named.
+"""The trace that a request belongs to: that of OpenTelemetry's active span, else that of its caller.
 
 There is no tracing here. In a service that OpenTelemetry instruments, its own packages make the spans and
 hand the trace on: `opentelemetry-instrumentation-flask` takes it from `traceparent`, and those for `requests`
@@ -34,5 +34,5 @@ def active() -> str:
 
 def announced(environ: WSGIEnvironment) -> str:
     """Trace id in the caller's `traceparent`, 32 hex digits; "" where there is none or it is not valid."""
-    found = _TRACEPARENT(environ.get("HTTP_TRACEPARENT", ""))
-    return found[1] if found else ""
+    match = _TRACEPARENT(environ.get("HTTP_TRACEPARENT", ""))
+    return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""What this process has declared in one registry: tests empty registries, and then it is declared anew."""
+"""The metrics that a process has declared in one registry; they are due again after a test empties it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from prometheus_client.registry import Collector
 
 
 class Declared:
-    """Stands in for a registry where a metric is made, and remembers the metric.
+    """Stands in for a registry when a metric is made, and remembers the metric.
 
-    It holds the registry weakly, because the registry's worker holds this.
+    The reference to the registry is weak, because the registry's worker holds this object.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -20,14 +20,14 @@ class Declared:
         self.collectors: list[Collector] = []
 
     def register(self, collector: Collector) -> None:
-        """As a registry does it; raises ValueError if one of the names is somebody else's."""
+        """Register as in a registry; raises ValueError if somebody else has one of the names."""
         registry = self._registry()
         if registry is not None:
             registry.register(collector)
         self.collectors.append(collector)
 
     def unregister(self, collector: Collector) -> None:
-        """As a registry does it, but for one that is not there."""
+        """Unregister as in a registry; a missing collector is no error."""
         registry = self._registry()
         if registry is not None:
             with suppress(KeyError):
@@ -36,11 +36,11 @@ class Declared:
 
     @property
     def complete(self) -> bool:
-        """Whether the registry has all of it still."""
+        """Whether the registry still has all of the metrics."""
         registry = self._registry()
         return registry is not None and set(self.collectors) <= registry._collector_to_names.keys()
 
     def withdraw(self) -> None:
-        """Take what is left of it from the registry."""
+        """Take the metrics out of the registry."""
         for collector in list(self.collectors):
             self.unregister(collector)

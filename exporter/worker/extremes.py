@@ -24,7 +24,7 @@ class Extremes(Collector):
         return self._families()
 
     def collect(self) -> Iterable[Metric]:
-        """The two families, in seconds, with a sample for each group that was seen in the last minute."""
+        """The two families, in seconds, with a sample for each group of the last minute."""
         shortest, longest = families = self._families()
         for group, (low, high) in self._slots().extremes(time.monotonic()).items():
             shortest.add_metric([group], low)

@@ -1,4 +1,4 @@
-"""Facts: what the exporter says of itself and of the application that it observes."""
+"""Facts about the exporter and about the application that it observes."""
 
 from __future__ import annotations
 

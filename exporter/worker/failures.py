@@ -1,4 +1,4 @@
-"""The exporter watching itself: what fails inside it is counted, logged once a minute, and dropped."""
+"""Failures inside the exporter are counted, logged once a minute, and dropped."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ class Failures:
             ["stage"],
             registry=registry,
         )
-        self._logged: dict[str, float] = {}
-        self._pending: dict[str, int] = {}
+        self._log_times: dict[str, float] = {}
+        self._backlog: dict[str, int] = {}
         for stage in STAGES:
             self._family.labels(stage)
 
     def count(self, stage: str, error: BaseException, times: int = 1) -> None:
-        """Count a failure. Where the counter itself cannot be written, it is counted with the next one."""
-        self._pending[stage] = self._pending.get(stage, 0) + times
+        """Count a failure; if the counter cannot be written, count it with the next failure."""
+        self._backlog[stage] = self._backlog.get(stage, 0) + times
         with suppress(Exception):
-            for waiting in list(self._pending):
-                self._family.labels(waiting).inc(self._pending[waiting])
-                del self._pending[waiting]
+            for name in list(self._backlog):
+                self._family.labels(name).inc(self._backlog[name])
+                del self._backlog[name]
         now = time.monotonic()
-        if now - self._logged.get(stage, -LOG_INTERVAL) < LOG_INTERVAL:
+        if now - self._log_times.get(stage, -LOG_INTERVAL) < LOG_INTERVAL:
             return
-        self._logged[stage] = now
+        self._log_times[stage] = now
         with suppress(Exception):  # a broken log handler must not reach the response
             logger.error("the exporter failed in %s; the request is not affected", stage, exc_info=error)

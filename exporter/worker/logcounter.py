@@ -15,7 +15,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class Listener(Protocol):
-    """Somebody who counts; called for each record, in the thread that logs."""
+    """A counter of records; called for each record, in the thread that logs."""
 
     def count_log(self, level: str) -> None:
         """Note a record of this level; must not raise, nor wait for a lock.
@@ -28,14 +28,14 @@ _listeners: WeakSet[Any] = WeakSet()
 
 
 def tell(listener: Listener) -> None:
-    """Let `listener` know of every log record from now on, as long as somebody else keeps it alive."""
+    """Call `listener` for every log record from now on; the reference to it is weak."""
     if not _listeners:
         _install()
     _listeners.add(listener)
 
 
 def level_name(number: int) -> str:
-    """The standard level at or below this one, so that custom levels make no series of their own."""
+    """The standard level at or below this one, so that custom levels add no series."""
     return LEVELS[min(max(number // 10, 1), 5) - 1]
 
 
@@ -46,7 +46,7 @@ def _install() -> None:
 
     def make_and_count(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
-        if isinstance(record.levelno, int):  # logging.makeLogRecord() asks for an empty one
+        if isinstance(record.levelno, int):  # logging.makeLogRecord() makes one without a level
             for listener in list(_listeners):
                 listener.count_log(level_name(record.levelno))
         return record

@@ -1,4 +1,4 @@
-"""What this process uses: threads, memory, processor time, and time in the garbage collector.
+"""The resources of this process: threads, memory, processor time, and time in the garbage collector.
 
 `process_*` of prometheus_client vanish under several workers; these families are summed over them.
 """
@@ -21,24 +21,24 @@ class _Collections:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._started = 0.0
+        self._start = 0.0
 
     def __call__(self, phase: str, info: dict[str, Any]) -> None:  # noqa: ARG002  the callback's signature
         if phase == "start":
-            self._started = time.perf_counter()
+            self._start = time.perf_counter()
         else:
-            self.seconds += time.perf_counter() - self._started
+            self.seconds += time.perf_counter() - self._start
 
 
 _collections = _Collections()
-getattr(gc, "callbacks", []).append(_collections)  # PyPy's collector calls nobody
+getattr(gc, "callbacks", []).append(_collections)  # PyPy's collector has no callbacks
 
 
 class ProcessMetrics:
     """The families `flask_worker_*` of one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = weakref.ref(registry)  # which knows the worker that holds these
+        self._registry = weakref.ref(registry)  # weak: the registry leads to the worker, which holds these
         self._threads: Gauge | None = None
         self.busy = Gauge(
             "flask_worker_threads_busy",
@@ -66,12 +66,12 @@ class ProcessMetrics:
         self.begin()
 
     def begin(self) -> None:
-        """Count from now on what this process uses; its parent's use is not its own."""
-        self._cpu_counted = 0.0
-        self._gc_counted = _collections.seconds
+        """Count the use of this process from now on, without that of its parent."""
+        self._cpu_total = 0.0
+        self._gc_total = _collections.seconds
 
     def refresh(self, threads: int) -> None:
-        """Tell what the process uses now; `threads` is its capacity, or 0 where nobody has told it.
+        """Update the metrics; `threads` is the capacity of the process, or 0 if that is unknown.
 
         Then it has no series: Python knows too few threads of some servers, and too many of others.
         """
@@ -87,11 +87,11 @@ class ProcessMetrics:
             self._threads.set(threads)
         self._memory.set(_resident_bytes())
         cpu = time.process_time()
-        self._cpu.inc(max(cpu - self._cpu_counted, 0.0))
-        self._cpu_counted = cpu
-        collected = _collections.seconds
-        self._gc.inc(collected - self._gc_counted)
-        self._gc_counted = collected
+        self._cpu.inc(max(cpu - self._cpu_total, 0.0))
+        self._cpu_total = cpu
+        seconds = _collections.seconds
+        self._gc.inc(seconds - self._gc_total)
+        self._gc_total = seconds
 
 
 def _resident_bytes() -> float:
