@@ -1,1 +1,1 @@
-"""What an operator asks from a shell."""
+"""Commands for an operator at a shell."""

@@ -1,4 +1,4 @@
-"""From one look at a service to the next: rates of the time between, and how they went on."""
+"""History: the rates between one look at a service and the next, and their course."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Between two looks: requests a second, the part of them that failed (0 to 1), times in milliseconds."""
+    """The time between two looks: requests a second, share of failures (0 to 1), times in milliseconds."""
 
     rate: float
     error_rate: float
@@ -33,7 +33,7 @@ class History:
         self._last: Snapshot | None = None
 
     def add(self, snapshot: Snapshot) -> Moment:
-        """The moment that ends with this look; the first one tells what the service says of itself."""
+        """Add and return the moment that ends with this look; the first has the service's own rates."""
         stats, last = snapshot.stats, self._last
         percentiles = stats.get("response_time_percentiles") or {}
         requests = _since(snapshot, last, "total_requests")
@@ -44,12 +44,10 @@ class History:
             seconds = max(snapshot.at - last.at, 1e-3)
             rate = requests / seconds
             error_rate = (_since(snapshot, last, "total_errors") or 0) / requests if requests else 0.0
+            former_counts = _counts(last)
             rates = {
-                name: max(
-                    0, one.get("request_count", 0) - last.endpoints.get(name, {}).get("request_count", 0)
-                )
-                / seconds
-                for name, one in snapshot.endpoints.items()
+                name: max(0, count - former_counts.get(name, 0)) / seconds
+                for name, count in _counts(snapshot).items()
             }
         self._last = snapshot
         moment = Moment(
@@ -66,27 +64,27 @@ class History:
 
 
 def _counts(snapshot: Snapshot) -> dict[str, int]:
-    return {name: one.get("request_count", 0) for name, one in snapshot.endpoints.items()}
+    return {name: figures.get("request_count", 0) for name, figures in snapshot.endpoints.items()}
 
 
 def _since(snapshot: Snapshot, last: Snapshot | None, name: str) -> int | None:
-    """How much a total has grown; None where that cannot be said, or it fell because the service is new."""
+    """The growth of a total; None if it is unknown, or if the total fell because the service is new."""
     if last is None:
         return None
-    grown: int = snapshot.stats.get(name, 0) - last.stats.get(name, 0)
-    return grown if grown >= 0 else None
+    growth: int = snapshot.stats.get(name, 0) - last.stats.get(name, 0)
+    return growth if growth >= 0 else None
 
 
 def sparkline(values: Iterable[float | None], width: int) -> str:
-    """The last `width` values as bars from 0 to the greatest; a gap where there is none."""
-    shown = list(values)[-width:] if width > 0 else []
-    greatest = max((value for value in shown if value is not None), default=0.0)
+    """The last `width` values as bars from 0 to the greatest; a gap for None."""
+    visible = list(values)[-width:] if width > 0 else []
+    greatest = max((value for value in visible if value is not None), default=0.0)
     return "".join(
         " " if value is None else _BARS[round(value / greatest * (len(_BARS) - 1)) if greatest > 0 else 0]
-        for value in shown
+        for value in visible
     )
 
 
 def number(value: Any, digits: int = 1) -> str:
-    """For a person: `1,234.5`, or `-` where there is nothing."""
+    """The value for a person: `1,234.5`, or `-` for None."""
     return "-" if value is None else f"{value:,.{digits}f}"

@@ -1,4 +1,4 @@
-"""A service asked from outside, over its /monitoring and /health pages."""
+"""A remote service, as its /monitoring and /health pages show it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 _TIMEOUT = 10.0
-_MOST = 1 << 26  # bytes of an answer
+_SIZE_LIMIT = 1 << 26  # bytes of an answer
 
 
 class Unavailable(Exception):  # noqa: N818  a state of the service, not a fault of this program
-    """The service does not tell; the message says plainly why and what to do."""
+    """The service gives no answer that can be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a service said at one time; `health` is None where it serves no such page."""
+    """The answers of a service at one time; `health` is None if it serves no such page."""
 
     at: float  # of this machine's monotonic clock, seconds
     stats: dict[str, Any]
@@ -29,10 +29,10 @@ class Snapshot:
 
 
 class Service:
-    """The service at `url`, whose pages are under `path` and `health_path`; `token` if it wants one.
+    """The service at `url`, whose pages are under `path` and `health_path`; `token` if it requires one.
 
-    Raises ValueError for a URL that is none. Proxies that the environment names are not used: a forwarded
-    request counts as one from outside.
+    Raises ValueError for an invalid URL. Proxies that the environment names are not used: a forwarded
+    request would count as one from outside.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Service:
             self._headers["Authorization"] = f"Bearer {token}"
 
     def snapshot(self, requests: int = 100) -> Snapshot:
-        """Ask for everything, for `requests` of the latest requests at most. Raises Unavailable."""
+        """Read all pages, with at most `requests` of the latest requests. Raises Unavailable."""
         at = time.monotonic()
         try:
             stats = self._page("/stats", _STATS)
@@ -62,15 +62,15 @@ class Service:
             latest = self._page("/requests?" + urlencode({"limit": requests}), _REQUESTS)
             return Snapshot(at, stats, endpoints, latest, self._health())
         finally:
-            self._connection.close()  # until the next time the server would have done so
+            self._connection.close()  # the server would do so before the next look
 
     def _page(self, page: str, shape: Any) -> Any:
         status, body = self._get(self._path + page)
         address = self.url + self._path + page.partition("?")[0]
         if status != 200:
-            remedy = _REMEDIES.get(status, _ANY_REMEDY)
+            remedy = _REMEDIES.get(status, _DEFAULT_REMEDY)
             if status == 401 and "Authorization" in self._headers:
-                remedy = _NOT_TAKEN
+                remedy = _MISMATCH_REMEDY
             raise Unavailable(f"{address} answers {status}: {remedy}.")
         try:
             content = json.loads(body)
@@ -92,7 +92,7 @@ class Service:
         try:
             self._connection.request("GET", self._root + path, headers=self._headers)
             response = self._connection.getresponse()
-            return response.status, response.read(_MOST)
+            return response.status, response.read(_SIZE_LIMIT)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -105,15 +105,14 @@ def _is_figure(value: object) -> bool:
     return isinstance(value, int | float) and 0 <= value < 1e11
 
 
-def _is_known_figure(value: object) -> bool:
+def _is_figure_or_none(value: object) -> bool:
     return value is None or _is_figure(value)
 
 
 def _fits(value: Any, shape: Any) -> bool:
     """Whether a document is as an exporter would write it.
 
-    A shape is a function, a list of one shape, or a dict of shapes for the names that are there; one with the
-    key "*" is for any names.
+    A shape is a function, a list of one shape, or a dict of shapes by name; the key "*" stands for any name.
     """
     if callable(shape):
         return bool(shape(value))
@@ -129,13 +128,13 @@ def _fits(value: Any, shape: Any) -> bool:
 
 
 _TIMES = {
-    "average_response_time_ms": _is_known_figure,
-    "max_response_time_ms": _is_known_figure,
-    "response_time_percentiles": {"*": _is_known_figure},
+    "average_response_time_ms": _is_figure_or_none,
+    "max_response_time_ms": _is_figure_or_none,
+    "response_time_percentiles": {"*": _is_figure_or_none},
 }
 _STATS = {
     **_TIMES,
-    "uptime_seconds": _is_known_figure,
+    "uptime_seconds": _is_figure_or_none,
     "total_requests": _is_figure,
     "total_errors": _is_figure,
     "requests_per_second": _is_figure,
@@ -146,11 +145,11 @@ _ENDPOINTS = {
     "*": {
         **_TIMES,
         "request_count": _is_figure,
-        "error_count": _is_known_figure,
-        "error_rate": _is_known_figure,
+        "error_count": _is_figure_or_none,
+        "error_rate": _is_figure_or_none,
     }
 }
-_REQUESTS = [{"timestamp": _is_figure, "status_code": _is_figure, "duration_ms": _is_known_figure}]
+_REQUESTS = [{"timestamp": _is_figure, "status_code": _is_figure, "duration_ms": _is_figure_or_none}]
 _HEALTH: dict[str, Any] = {"checks": {"*": {}}}
 
 _REMEDIES = {
@@ -161,5 +160,5 @@ _REMEDIES = {
         "(give that path with --path) or turned them off"
     ),
 }
-_NOT_TAKEN = "it does not take this token; give the file that its EXPORTER_TOKEN_FILE names"
-_ANY_REMEDY = "look into the service's log"
+_MISMATCH_REMEDY = "it does not take this token; give the file that its EXPORTER_TOKEN_FILE names"
+_DEFAULT_REMEDY = "look into the service's log"

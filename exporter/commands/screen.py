@@ -1,4 +1,4 @@
-"""What `python -m exporter top` shows: one look at a service, with how it went on since the first one."""
+"""The screen of `python -m exporter top`: one look at a service, and its course since the first look."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from exporter.commands.remote import Snapshot
 KEYS = "q quit   s sort   r reverse   / filter   e errors only   p pause"
 _HEALTH = {"healthy": "green", "warning": "yellow", "degraded": "dark_orange", "unhealthy": "red"}
 _SPARKLINE = 40
+_FILTER_FIELDS = ("path", "url_rule", "endpoint")
 
 Row = tuple[str, float | None, dict[str, Any]]
 
 
 @dataclass(slots=True)
 class View:
-    """What the person at the keyboard wants to see."""
+    """The choices of the person at the keyboard."""
 
     sort: str = "requests"
     reverse: bool = False
@@ -34,7 +35,7 @@ class View:
     complaint: str = ""
 
     def press(self, key: str) -> bool:
-        """Take one key; False if it says to quit."""
+        """Take one key; False if it means to quit."""
         if self.typing:
             self._type(key)
         elif key in ("q", "Q", "\x03", "\x04"):
@@ -66,27 +67,28 @@ class View:
 
 
 def screen(url: str, snapshot: Snapshot, history: History, view: View, height: int | None) -> RenderableType:
-    """All of it, in `height` lines; None to leave no endpoint out."""
+    """The whole screen in `height` lines; None shows every endpoint."""
     errors = _errors(snapshot, 7)
     upper = Table.grid(padding=(0, 4))
     upper.add_row(_summary(history), errors)
     free = 40 if height is None else max(height - 15, 8)
     endpoint_rows = None if height is None else max(free * 2 // 5, 3)
-    shown = _endpoints(snapshot, history, view)
+    rows = _endpoints(snapshot, history, view)
     parts: list[RenderableType] = [_header(url, snapshot, view), Text(), upper, Text()]
-    parts += [_endpoint_table(shown[:endpoint_rows], view), Text()]
-    parts.append(_request_table(snapshot, view, max(free - min(len(shown), endpoint_rows or 20), 3)))
+    parts += [_endpoint_table(rows[:endpoint_rows], view), Text()]
+    parts.append(_request_table(snapshot, view, max(free - min(len(rows), endpoint_rows or 20), 3)))
     if height is not None:
         parts.append(Text(f"filter: {view.filter}▏" if view.typing else KEYS, style="dim"))
     return Group(*parts)
 
 
 def clean(text: object, limit: int) -> str:
-    """What a client may have chosen, without what would move the cursor or colour the terminal."""
-    shown = "".join(
-        one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(text)[: limit + 1]
+    """Text of a client without the characters that move the cursor or colour the terminal."""
+    printable = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for character in str(text)[: limit + 1]
     )
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+    return printable if len(printable) <= limit else printable[: limit - 1] + "…"
 
 
 def _header(url: str, snapshot: Snapshot, view: View) -> Text:
@@ -97,8 +99,8 @@ def _header(url: str, snapshot: Snapshot, view: View) -> Text:
     header.append(f"  {status}", f"bold {_HEALTH.get(status, 'dim')}")
     checks: dict[str, dict[str, Any]] = (health or {}).get("checks", {})
     for name, check in checks.items():
-        said = "up" if check.get("up") else f"down: {clean(check.get('error'), 60)}"
-        header.append(f"  {clean(name, 30)} ").append(said, "green" if check.get("up") else "red")
+        state = "up" if check.get("up") else f"down: {clean(check.get('error'), 60)}"
+        header.append(f"  {clean(name, 30)} ").append(state, "green" if check.get("up") else "red")
     header.append(f"  up {_duration(snapshot.stats.get('uptime_seconds'))}")
     header.append(f"  {number(snapshot.stats.get('total_requests'), 0)} requests")
     if view.filter and not view.typing:
@@ -122,13 +124,13 @@ def _summary(history: History) -> Table:
             name, Text(value, "bold " + style), Text(sparkline(values, _SPARKLINE), style or "blue")
         )
 
-    row("requests/s", number(now.rate), (one.rate for one in moments))
+    row("requests/s", number(now.rate), (moment.rate for moment in moments))
     bad = "red" if now.error_rate > 0.05 else "green"
-    row("errors", f"{now.error_rate:.1%}", (one.error_rate for one in moments), bad)
-    row("mean", f"{number(now.mean)} ms", (one.mean for one in moments))
-    row("p50", f"{number(now.p50)} ms", (one.p50 for one in moments))
-    row("p95", f"{number(now.p95)} ms", (one.p95 for one in moments))
-    row("p99", f"{number(now.p99)} ms", (one.p99 for one in moments))
+    row("errors", f"{now.error_rate:.1%}", (moment.error_rate for moment in moments), bad)
+    row("mean", f"{number(now.mean)} ms", (moment.mean for moment in moments))
+    row("p50", f"{number(now.p50)} ms", (moment.p50 for moment in moments))
+    row("p95", f"{number(now.p95)} ms", (moment.p95 for moment in moments))
+    row("p99", f"{number(now.p99)} ms", (moment.p99 for moment in moments))
     return table
 
 
@@ -136,71 +138,69 @@ def _errors(snapshot: Snapshot, rows: int) -> Table:
     table = Table.grid(padding=(0, 2))
     types: dict[str, int] = snapshot.stats.get("error_types") or {}
     table.add_row(Text("error types", "bold"), "")
-    for name, count in sorted(types.items(), key=lambda one: -one[1])[: rows - 1]:
+    for name, count in sorted(types.items(), key=lambda item: -item[1])[: rows - 1]:
         table.add_row(clean(name, 40), Text(number(count, 0), justify="right"))
     if not types:
         table.add_row(Text("none", "dim"), "")
     return table
 
 
-def _endpoints(
-    snapshot: Snapshot, history: History, view: View
-) -> list[tuple[str, float | None, dict[str, Any]]]:
+def _endpoints(snapshot: Snapshot, history: History, view: View) -> list[Row]:
     """(name, requests a second, figures) of the endpoints to show, in their order."""
     rates = history.moments[-1].endpoint_rates
-    shown = [
-        (name, rates.get(name), one)
-        for name, one in snapshot.endpoints.items()
-        if view.filter.lower() in name.lower() and (one.get("error_count") or not view.errors_only)
+    rows: list[Row] = [
+        (name, rates.get(name), figures)
+        for name, figures in snapshot.endpoints.items()
+        if view.filter.lower() in name.lower() and (figures.get("error_count") or not view.errors_only)
     ]
-    shown.sort(key=lambda row: row[0])
-    descending = view.sort != "endpoint"
-    shown.sort(key=_SORTS[view.sort], reverse=descending is not view.reverse)
-    return shown
+    rows.sort(key=lambda row: row[0])
+    is_number = view.sort != "endpoint"
+    rows.sort(key=_SORTS[view.sort], reverse=is_number is not view.reverse)
+    return rows
 
 
-def _endpoint_table(shown: list[Row], view: View) -> Table:
+def _endpoint_table(rows: list[Row], view: View) -> Table:
     table = _table("endpoint", "requests", "rate", "errors", "mean", "p50", "p95", "p99", "max", sort=view)
-    for name, rate, one in shown:
-        percentiles = one.get("response_time_percentiles") or {}
-        ratio = one.get("error_rate") or 0.0
+    for name, rate, figures in rows:
+        percentiles = figures.get("response_time_percentiles") or {}
+        ratio = figures.get("error_rate") or 0.0
         table.add_row(
             Text(clean(name, 60)),
-            number(one.get("request_count"), 0),
+            number(figures.get("request_count"), 0),
             number(rate),
             Text(f"{ratio:.1%}", "red" if ratio > 0.05 else ""),
-            number(one.get("average_response_time_ms")),
+            number(figures.get("average_response_time_ms")),
             *(number(percentiles.get(name)) for name in ("p50", "p95", "p99")),
-            number(one.get("max_response_time_ms")),
+            number(figures.get("max_response_time_ms")),
         )
     return table
 
 
 def _request_table(snapshot: Snapshot, view: View, rows: int) -> Table:
     table = _table("time", "method", "path", "status", "ms", "error", "request id")
-    wanted = [
-        one
-        for one in snapshot.requests
-        if view.filter.lower() in f"{one.get('path')} {one.get('url_rule')} {one.get('endpoint')}".lower()
-        and (one.get("error_occurred") or not view.errors_only)
+    requests = [
+        request
+        for request in snapshot.requests
+        if view.filter.lower() in " ".join(str(request.get(name)) for name in _FILTER_FIELDS).lower()
+        and (request.get("error_occurred") or not view.errors_only)
     ]
-    for one in wanted[:rows]:
-        status = one.get("status_code", 0)
+    for request in requests[:rows]:
+        status = request.get("status_code", 0)
         style = "red" if status >= 500 else "yellow" if status >= 400 else ""
         table.add_row(
-            datetime.fromtimestamp(one.get("timestamp", 0)).astimezone().strftime("%H:%M:%S.%f")[:-3],
-            clean(one.get("method"), 8),
-            Text(clean(one.get("path"), 60)),
+            datetime.fromtimestamp(request.get("timestamp", 0)).astimezone().strftime("%H:%M:%S.%f")[:-3],
+            clean(request.get("method"), 8),
+            Text(clean(request.get("path"), 60)),
             Text(str(status), style),
-            number(one.get("duration_ms")),
-            Text(clean(one.get("error_type") or "", 30), style),
-            clean(one.get("request_id") or "", 64),
+            number(request.get("duration_ms")),
+            Text(clean(request.get("error_type") or "", 30), style),
+            clean(request.get("request_id") or "", 64),
         )
     return table
 
 
 def _table(*columns: str, sort: View | None = None) -> Table:
-    """Plain columns, the first and the words to the left; the one that sorts is marked."""
+    """A table of plain columns, with words to the left and a mark at the column that sorts."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     words = ("endpoint", "time", "method", "path", "error", "request id")
     for name in columns:

@@ -1,4 +1,4 @@
-"""The terminal as a keyboard: keys as they are pressed."""
+"""The terminal as a keyboard, which gives each key at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tty
 
 
 class Keyboard:
-    """Standard input key by key, without echo; the terminal is restored afterwards."""
+    """Standard input key by key and without echo, until the context ends."""
 
     def __enter__(self) -> Keyboard:
         self._input = sys.stdin.fileno()

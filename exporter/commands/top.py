@@ -44,7 +44,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status: 0, or 1 where the service cannot be shown, which is said on standard error."""
+    """Run the command; the exit status is 1 if the service cannot be shown, with the reason on stderr."""
     try:
         token = Path(options.token_file).read_text("utf-8").strip() if options.token_file else ""
         service = Service(options.url, path=options.path, health_path=options.health_path, token=token)
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _complain(reason: str) -> int:
-    # A service may say anything, also what a terminal would take for a command.
+    # The text of a service may contain what a terminal would take for a command.
     printable = "".join(character if character.isprintable() else "�" for character in reason)
     sys.stderr.write(f"top: {printable}\n")
     return 1
@@ -83,8 +83,8 @@ def _seconds(text: str) -> float:
 
 
 def _print_json(snapshot: Snapshot) -> None:
-    shown = {name: value for name, value in asdict(snapshot).items() if name != "at"}
-    sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+    document = {name: value for name, value in asdict(snapshot).items() if name != "at"}
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
 def _print(service: Service) -> None:
@@ -120,8 +120,8 @@ def _watch(service: Service, interval: float) -> None:
     with Keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
         looks.start()
         while True:
-            live.update(_shown(service, snapshot, history, view, console), refresh=True)
-            if not all(view.press(key) for key in _pressed(keyboard, looks, console)):
+            live.update(_view_screen(service, snapshot, history, view, console), refresh=True)
+            if not all(view.press(key) for key in _next_keys(keyboard, looks, console)):
                 return
             with suppress(queue.Empty):
                 look = looks.results.get_nowait()
@@ -131,14 +131,14 @@ def _watch(service: Service, interval: float) -> None:
                     history.add(snapshot)
 
 
-def _shown(service: Service, snapshot: Snapshot, history: History, view: Any, console: Console) -> Any:
+def _view_screen(service: Service, snapshot: Snapshot, history: History, view: Any, console: Console) -> Any:
     from exporter.commands.screen import screen
 
     return screen(service.url, snapshot, history, view, console.size.height)
 
 
-def _pressed(keyboard: Keyboard, looks: _Looks, console: Console) -> list[str]:
-    """Wait until there is something new to show: keys, a look, another size of the terminal."""
+def _next_keys(keyboard: Keyboard, looks: _Looks, console: Console) -> list[str]:
+    """Wait for keys, for a look, or for another size of the terminal, and return the keys."""
     size = console.size
     while True:
         keys = keyboard.keys(0.05)
@@ -147,7 +147,7 @@ def _pressed(keyboard: Keyboard, looks: _Looks, console: Console) -> list[str]:
 
 
 class _Looks:
-    """Looks at the service in the background, so that keys are answered while it is slow."""
+    """Looks at the service in the background, so that keys work while it is slow."""
 
     def __init__(self, service: Service, interval: float) -> None:
         self.results: queue.SimpleQueue[Snapshot | Unavailable] = queue.SimpleQueue()
