@@ -1,9 +1,9 @@
 """`python -m prometheus.drill`: fire every alert for real in a second stack.
 
 The second stack has ports and a directory of its own, and the shipped rules and configurations with every
-duration divided by 60. An alert passes when it reached the drill's receiver with its labels and links that
-lead somewhere, and when its end did too. The absence of Alertmanager shows in the silence of the dead-man's
-switch.
+duration divided by 60. An alert passes when it reaches the drill's receiver with its labels and with links
+that lead somewhere, and when its end arrives too. The silence of the dead-man's switch shows the absence of
+Alertmanager.
 
 `--live` sends one test alert through the receiver of the deployment that is running.
 """
@@ -25,9 +25,9 @@ from prometheus.run.plan import Plan, PlanError
 from prometheus.tools.packages import REQUIRED
 from prometheus.tools.toolbox import fill
 
-GONE = "MonitoringAlertmanagerGone"
+ABSENCE = "MonitoringAlertmanagerGone"
 
-SETTLING = 15.0  # seconds before the first fault, in which the traces of the start disappear
+SETTLING_TIME = 15.0  # seconds before the first fault, in which the traces of the start disappear
 SILENCE = 5.0  # seconds without the dead-man's switch, which comes every second here
 PATIENCE = 60.0  # seconds for Alertmanager's absence to be noticed, and for its return
 
@@ -39,40 +39,40 @@ def run(stack: Stack, names: list[str]) -> list[tuple[str, Course]]:
     """
     watch = Watch(stack)
     drills = {
-        fault.what: Drill.of(fault)
+        fault.name: Drill.of(fault)
         for fault in faults()
         if not names or any(alert.name in names for alert in fault.alerts)
     }
     for drill in drills.values():
         if drill.fault.before:
             drill.fault.before(stack)
-    deadline = time.time() + SETTLING
+    deadline = time.time() + SETTLING_TIME
     while time.time() < deadline:
         watch.look([])
         time.sleep(0.2)
-    watch.others.clear()
+    watch.strays.clear()
     while not all(drill.over for drill in drills.values()):
         for drill in drills.values():
             if not drill.over and (drill.fault.after not in drills or drills[drill.fault.after].over):
                 drill.step(stack)
         watch.look([course for drill in drills.values() if drill.cause for course in drill.courses])
         time.sleep(0.2)
-    rows = [(drill.fault.what, course) for drill in drills.values() for course in drill.courses]
-    if watch.others:
+    rows = [(drill.fault.name, course) for drill in drills.values() for course in drill.courses]
+    if watch.strays:
         print(
-            f"These alerts came too, though no fault was to raise them: {', '.join(sorted(watch.others))}\n"
+            f"These alerts came too, though no fault was to raise them: {', '.join(sorted(watch.strays))}\n"
         )
-    if not names or GONE in names:
-        rows.append(("Alertmanager is stopped", alertmanager_gone(stack, watch)))
+    if not names or ABSENCE in names:
+        rows.append(("Alertmanager is stopped", stop_alertmanager(stack, watch)))
     return rows
 
 
-def alertmanager_gone(stack: Stack, watch: Watch) -> Course:
+def stop_alertmanager(stack: Stack, watch: Watch) -> Course:
     """Stop Alertmanager, start it again, and return the course of the alert about it.
 
     Nobody can deliver that alert: it arrives as the silence of the switch and ends with the next beat.
     """
-    course = Course(Alert(GONE, {"severity": "critical"}), cause=time.time())
+    course = Course(Alert(ABSENCE, {"severity": "critical"}), cause=time.time())
 
     def beats() -> list[float]:
         return [post.time for post in stack.receiver.posts if post.path == "/heartbeat"]
@@ -103,19 +103,21 @@ def table(rows: list[tuple[str, Course]]) -> str:
         "| alert | labels | fault | fires | arrives | resolved | |",
         "| --- | --- | --- | ---: | ---: | ---: | --- |",
     ]
-    for what, course in rows:
+    for fault, course in rows:
         labels = " ".join(value for label, value in course.alert.labels.items() if label != "job")
         absence = "" if course.arrival else "did not arrive" if course.repair else "did not begin"
-        end = "" if course.ended or absence else "was not resolved"
+        end = "" if course.has_ended or absence else "was not resolved"
         verdict = (
-            "pass" if course.passed else "FAIL " + "; ".join(filter(None, [absence, end, *course.complaints]))
+            "pass"
+            if course.has_passed
+            else "FAIL " + "; ".join(filter(None, [absence, end, *course.complaints]))
         )
         times = (
             seconds(course.cause, course.firing),
             seconds(course.cause, course.arrival),
             seconds(course.repair, course.resolution),
         )
-        lines.append(f"| {course.alert.name} | {labels} | {what} | {' | '.join(times)} | {verdict} |")
+        lines.append(f"| {course.alert.name} | {labels} | {fault} | {' | '.join(times)} | {verdict} |")
     return "\n".join(lines)
 
 
@@ -127,7 +129,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         arguments = parser.parse_args()
-        names = {GONE, *(alert.name for fault in faults() for alert in fault.alerts)}
+        names = {ABSENCE, *(alert.name for fault in faults() for alert in fault.alerts)}
         strangers = sorted(set(arguments.alerts) - names)
         if strangers:
             parser.error(f"the drill has no {', '.join(strangers)}")
@@ -145,7 +147,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    passes = sum(course.passed for _, course in rows)
+    passes = sum(course.has_passed for _, course in rows)
     print(f"{table(rows)}\n\n{passes} of {len(rows)} pass, in {time.monotonic() - start:.0f} s.")
     return int(passes < len(rows))
 

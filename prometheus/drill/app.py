@@ -12,7 +12,7 @@ CHUNK = 0.25  # seconds between two pieces of a leak
 
 _leak: list[bytes] = []
 _pace = [0.0]
-_leaking = threading.Lock()
+_lock = threading.Lock()
 
 
 @blueprint.post("/leak")
@@ -27,7 +27,7 @@ def leak() -> dict[str, float]:
 
 
 def _drip() -> None:
-    with _leaking:
+    with _lock:
         while _pace[0]:
             _leak.append(b"x" * int(_pace[0] * CHUNK * 1_000_000))
             threading.Event().wait(CHUNK)

@@ -45,8 +45,8 @@ class Killer:
                 os.kill(worker, signal.SIGKILL)
 
 
-def nothing(_: Stack) -> None:
-    """Do nothing: the cause of what always holds, and the repair of what needs none."""
+def do_nothing(_: Stack) -> None:
+    """Do nothing: the cause of a fault that always exists, and the repair of one that needs none."""
 
 
 def leak(stack: Stack, rate: int) -> None:

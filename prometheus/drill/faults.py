@@ -1,4 +1,4 @@
-"""The table of faults: what the drill breaks for real, how it mends it, and which alerts must tell of it."""
+"""The table of faults: how the drill breaks and mends things for real, and which alerts must follow."""
 
 import datetime
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from prometheus.drill.load import Load
 from prometheus.drill.players import Figures
 from prometheus.drill.stack import Stack
 
-# The player that spends its budgets, how many times too fast, and the one window that tells of it.
+# A player that spends its budgets, how many times too fast, and the window and severity of its alert.
 PACES = (
     ("hour", 20, "1h", "critical"),
     ("six-hours", 8, "6h", "critical"),
@@ -29,12 +29,12 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong: `cause` begins it, `mend` ends it.
+    """A fault that `cause` begins and `mend` ends.
 
     `before` prepares the fault when the drill starts. The fault waits until the one named `after` is over.
     """
 
-    what: str
+    name: str
     alerts: tuple[Alert, ...]
     cause: Callable[[Stack], None]
     mend: Callable[[Stack], None]
@@ -46,7 +46,7 @@ def _service(name: str, service: str, severity: str, **labels: str) -> Alert:
     return Alert(name, {"job": "app", "service": service, "severity": severity, **labels})
 
 
-def _spending(player: str, pace: float, window: str, severity: str) -> Fault:
+def _budget_fault(player: str, pace: float, window: str, severity: str) -> Fault:
     """Return the fault of a service that spends the budget of every objective at this pace."""
     labels = {"severity": severity, "window": window}
     alerts: tuple[Alert, ...] = (
@@ -68,19 +68,19 @@ def _spending(player: str, pace: float, window: str, severity: str) -> Fault:
     )
 
 
-def _played(what: str, alert: Alert, player: str, **figures: float | str | bool) -> Fault:
+def _player_fault(name: str, alert: Alert, player: str, **figures: float | str | bool) -> Fault:
     """Return the fault of a played service whose figures change to these, and back."""
     usual = Figures()
 
     def change(stack: Stack, values: dict[str, float | str | bool]) -> None:
-        for name, value in values.items():
-            setattr(stack.players[player].figures, name, value)
+        for figure, value in values.items():
+            setattr(stack.players[player].figures, figure, value)
 
     return Fault(
-        what,
+        name,
         (alert,),
         lambda stack: change(stack, figures),
-        lambda stack: change(stack, {name: getattr(usual, name) for name in figures}),
+        lambda stack: change(stack, {figure: getattr(usual, figure) for figure in figures}),
     )
 
 
@@ -95,8 +95,8 @@ def faults() -> list[Fault]:
         Fault(
             "nothing: it always fires",
             (Alert("MonitoringDeadMansSwitch", {"severity": "info"}),),
-            damage.nothing,
-            damage.nothing,
+            damage.do_nothing,
+            damage.do_nothing,
         ),
         Fault(
             "the traffic ends that was there yesterday",
@@ -131,44 +131,44 @@ def faults() -> list[Fault]:
             slow.start,
             slow.stop,
         ),
-        *(_spending(*pace) for pace in PACES),
-        _played(
+        *(_budget_fault(*pace) for pace in PACES),
+        _player_fault(
             "a tenth of the requests is slower than yesterday",
             _service("FlaskLatencyUnusual", "unusual", "warning"),
             "unusual",
             unusual=0.1,
         ),
-        _played(
+        _player_fault(
             "two thirds of the requests are missing",
             _service("FlaskTrafficLow", "fewer", "warning"),
             "fewer",
             requests=300,
         ),
-        _played(
+        _player_fault(
             "every second scrape fails",
             _service("FlaskTargetFlapping", "restless", "warning"),
             "restless",
             flaps=True,
         ),
-        _played(
+        _player_fault(
             "the container is killed again and again",
             _service("FlaskWorkerRestartLoop", "killed", "critical", scope="container"),
             "killed",
             dies=True,
         ),
-        _played(
+        _player_fault(
             "a service refuses Prometheus and answers its users",
             _service("FlaskTargetDown", "token", "warning", scope="scrape"),
             "token",
             refuses=True,
         ),
-        _played(
+        _player_fault(
             "the check of one instance of two fails",
             _service("FlaskServiceNotReady", "checks", "warning", scope="instance", check="disk"),
             "checks",
             healthy=0,
         ),
-        _played(
+        _player_fault(
             "a new version is deployed",
             _service("FlaskNewVersion", "versioned", "info"),
             "versioned",
@@ -218,7 +218,7 @@ def faults() -> list[Fault]:
             "requests of more kinds than the cap allows",
             (_service("FlaskSeriesCapReached", "flaky", "warning"),),
             damage.exceed_cap,
-            damage.nothing,
+            damage.do_nothing,
         ),
         Fault(
             "the disk is full",

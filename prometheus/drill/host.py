@@ -15,7 +15,7 @@ DISK = 8 << 20  # bytes
 MEMORY = 4 << 20  # kB
 HERTZ = 100
 
-# Only node exporter, and whoever looks through its root directory, sees this mount: so it needs no rights.
+# The mount is visible only to node exporter, and through its root directory, so it needs no rights.
 START = 'mount -t tmpfs -o size="$1" drill "$2" && shift 2 && exec "$@"'
 
 

@@ -23,7 +23,7 @@ class LiveError(Exception):
     """The test alert did not get through; the message says where it stopped."""
 
 
-# What Alertmanager logs of a delivery that failed, on a line with `integration[number]`.
+# The error of a delivery in Alertmanager's log, on a line with `integration[number]`.
 ERROR = re.compile(r'err="((?:[^"\\]|\\.)*)"')
 
 

@@ -1,4 +1,4 @@
-"""Services that the drill plays: exporters that show what no real service can be made to do in a minute."""
+"""Services that the drill plays: exporters with figures that no real service reaches within a minute."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ BOUNDS = ("0.05", "0.25", "0.5", "5.0", "+Inf")
 class Figures:
     """What each scrape adds: `requests`, and the shares of them that fail, are slow, or are very slow.
 
-    `unusual` is the share that takes up to half a second, `healthy` what the health check says.
+    `unusual` is the share that takes up to half a second, `healthy` the value of the health check.
     """
 
     requests: int = 1000

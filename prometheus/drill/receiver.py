@@ -1,4 +1,4 @@
-"""A receiver of alerts: an HTTP server on a free port that keeps what is posted to it."""
+"""A receiver of alerts: an HTTP server on a free port that keeps all posts."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One request: its path, its JSON document, and its time as time.time() says it."""
+    """One request: its path, its JSON document, and the time.time() of its arrival."""
 
     path: str
     document: Any

@@ -213,7 +213,7 @@ class Stack:
             os.environ[setting] = str(secret)
         os.environ["ALERT_RECEIVER"] = "webhook"
         preparation.render_alertmanager(self.plan)
-        # Each alert is to arrive, also those that a cause would hold back.
+        # Each alert has to arrive, even if that of its cause would inhibit it.
         alertmanager = yaml.safe_load(self.plan.alertmanager.read_text())
         del alertmanager["inhibit_rules"]
         self.plan.alertmanager.write_text(yaml.safe_dump(alertmanager, allow_unicode=True))
@@ -252,9 +252,10 @@ class Stack:
         for service in self.services:
             self.start(service)
         self.start("pair", "pair-2")
-        self.children.wait(self._all_up, PATIENCE)
+        self.children.wait(self._complaint, PATIENCE)
 
-    def _all_up(self) -> str | None:
+    def _complaint(self) -> str | None:
+        """The targets that are not up; None if there are none."""
         try:
             targets = self.api("targets?state=active")["activeTargets"]
         except OSError as error:

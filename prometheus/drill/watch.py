@@ -18,7 +18,7 @@ SWITCH = "MonitoringDeadMansSwitch"  # never ends
 
 @dataclass(slots=True)
 class Course:
-    """What becomes of one alert, and when: times are those of time.time()."""
+    """The course of one alert, in times of time.time()."""
 
     alert: Alert
     cause: float = 0.0
@@ -29,28 +29,27 @@ class Course:
     complaints: list[str] = field(default_factory=list)
 
     @property
-    def passed(self) -> bool:
+    def has_passed(self) -> bool:
         """Whether the alert went all the way."""
-        return not self.complaints and self.arrival is not None and self.ended
+        return not self.complaints and self.arrival is not None and self.has_ended
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the alert was resolved, or never is."""
         return self.resolution is not None or self.alert.name == SWITCH
 
     def matches(self, labels: dict[str, str]) -> bool:
         """Tell whether these are the labels of the alert."""
-        own = {"alertname": self.alert.name, **self.alert.labels}
-        return all(labels.get(label) == value for label, value in own.items())
+        return labels.get("alertname") == self.alert.name and self.alert.labels.items() <= labels.items()
 
 
 class Watch:
-    """Looks at Prometheus and at the receiver, and enters what it sees into the courses."""
+    """Looks at Prometheus and at the receiver, and enters its observations into the courses."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._count = 0
-        self.others: set[str] = set()
+        self.strays: set[str] = set()
         self._dashboards = {
             board["uid"]: {variable["name"] for variable in board["templating"]["list"]}
             for file in (TOP / "grafana/dashboards").glob("*/*.json")
@@ -58,7 +57,7 @@ class Watch:
         }
 
     def look(self, courses: list[Course]) -> None:
-        """Enter what is new since the last look."""
+        """Enter everything since the last look."""
         for alert in self._stack.api("alerts")["alerts"]:
             if alert["state"] == "firing":
                 for course in courses:
@@ -70,22 +69,22 @@ class Watch:
             for alert in post.document["alerts"]:
                 self._enter(alert, post.path, post.time, courses)
 
-    def _enter(self, alert: dict[str, Any], path: str, when: float, courses: list[Course]) -> None:
-        mine = [course for course in courses if course.matches(alert["labels"])]
-        if not mine and alert["labels"]["alertname"] != SWITCH:
-            self.others.add(f"{alert['labels']['alertname']} ({alert['labels'].get('service', '')})")
-        for course in mine:
+    def _enter(self, alert: dict[str, Any], path: str, moment: float, courses: list[Course]) -> None:
+        matches = [course for course in courses if course.matches(alert["labels"])]
+        if not matches and alert["labels"]["alertname"] != SWITCH:
+            self.strays.add(f"{alert['labels']['alertname']} ({alert['labels'].get('service', '')})")
+        for course in matches:
             if alert["status"] == "resolved":
                 if course.arrival is not None:
-                    course.resolution = when
+                    course.resolution = moment
             elif course.arrival is None:
-                course.arrival = when
+                course.arrival = moment
                 course.complaints += self._complaints(alert, path)
             if alert["status"] == "firing":
                 course.resolution = None
 
     def _complaints(self, alert: dict[str, Any], path: str) -> list[str]:
-        """Return what is wrong with an alert that arrived."""
+        """Return the faults of an alert that arrived."""
         name, annotations = alert["labels"]["alertname"], alert["annotations"]
         complaints = []
         if path != ("/heartbeat" if name == SWITCH else "/people"):
@@ -125,11 +124,11 @@ class Drill:
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing more to wait for."""
+        """Whether the drill has nothing more to wait for."""
         if self.repair is None:
             return False
         return time.time() - self.repair > RESOLVES_WITHIN or all(
-            course.ended or course.arrival is None for course in self.courses
+            course.has_ended or course.arrival is None for course in self.courses
         )
 
     def step(self, stack: Stack) -> None:

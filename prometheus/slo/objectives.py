@@ -1,4 +1,4 @@
-"""The objectives in `slo.yml`: what is promised, and when somebody is told that it is in danger."""
+"""The objectives in `slo.yml`: the promises, and the limits at which an alert says that one is in danger."""
 
 import json
 import re
@@ -20,7 +20,7 @@ class SloError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """A limit: somebody is told when `budget` percent of the period's budget is spent within `long`."""
+    """A limit: an alert fires when `budget` percent of the period's budget is spent within `long`."""
 
     long: str
     short: str
@@ -40,7 +40,7 @@ class Burst:
 class Objective:
     """`percent` of the requests are good: without an error, or answered `within` seconds.
 
-    Without a `service` it holds for every service except `others`, which have objectives of their own.
+    Without a `service` it holds for every service but the `exceptions`, which have objectives of their own.
     """
 
     slo: str
@@ -49,7 +49,7 @@ class Objective:
     service: str | None = None
     url_rule: str | None = None
     burst_at_least: int | None = None
-    others: tuple[str, ...] = ()
+    exceptions: tuple[str, ...] = ()
 
     @property
     def budget(self) -> float:
@@ -68,32 +68,34 @@ class Objective:
 
     @property
     def bad(self) -> str:
-        """What bad requests do."""
+        """The verb for bad requests."""
         return "fail" if self.within is None else "are slow"
 
     @property
     def subject(self) -> str:
-        """Whose promise it is, as a template."""
+        """The service, and the endpoint if there is one, as a template."""
         return "{{ $labels.service }} {{ $labels.url_rule }}" if self.url_rule else "{{ $labels.service }}"
 
     def promise(self, period: str) -> str:
         """The objective in words, with the service as a template."""
-        what = "{{ $labels.url_rule }} of {{ $labels.service }}" if self.url_rule else "{{ $labels.service }}"
+        subject = (
+            "{{ $labels.url_rule }} of {{ $labels.service }}" if self.url_rule else "{{ $labels.service }}"
+        )
         good = "end without an error" if self.within is None else f"take at most {self.within:g} seconds"
-        return f"Promised for {what}: {self.percent:g}% of requests {good}, over {period}."
+        return f"Promised for {subject}: {self.percent:g}% of requests {good}, over {period}."
 
     @property
     def services(self) -> str:
         """PromQL matchers of the series of requests that the objective is about."""
         if self.service is None:
-            return f"service!~{text('|'.join(map(re.escape, self.others)))}" if self.others else ""
+            return f"service!~{text('|'.join(map(re.escape, self.exceptions)))}" if self.exceptions else ""
         rule = f", url_rule={text(self.url_rule)}" if self.url_rule else ""
         return f"service={text(self.service)}{rule}"
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """All of `slo.yml`. `windows` are those of `burns`, shortest first, without the base of 5m."""
+    """The content of `slo.yml`; `windows` are those of `burns`, shortest first, without the base of 5m."""
 
     period: str
     bad_at_least: int
@@ -143,9 +145,9 @@ def load(file: Path) -> Slo:
         document: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
         burns = tuple(_burn(**entry) for entry in document.pop("burn"))
         entries = [_objective(**entry) for entry in document.pop("objectives")]
-        own = {(o.slo, o.service) for o in entries if o.service and not o.url_rule}
+        pairs = {(o.slo, o.service) for o in entries if o.service and not o.url_rule}
         objectives = tuple(
-            _with_others(objective, tuple(sorted(s for slo, s in own if s and slo == objective.slo)))
+            _with_exceptions(objective, tuple(sorted(s for slo, s in pairs if s and slo == objective.slo)))
             for objective in entries
         )
         burst = _burst(**document.pop("burst"))
@@ -199,7 +201,7 @@ def _objective(
     return Objective(slo, percent, within, service, url_rule, burst_at_least)
 
 
-def _with_others(objective: Objective, others: tuple[str, ...]) -> Objective:
+def _with_exceptions(objective: Objective, services: tuple[str, ...]) -> Objective:
     if objective.service is not None:
         return objective
-    return replace(objective, others=others)
+    return replace(objective, exceptions=services)

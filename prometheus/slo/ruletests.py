@@ -1,7 +1,7 @@
-"""Rule tests of the SLO alerts: services just above and just below each limit, and what must stay silent.
+"""Rule tests of the SLO alerts: services just above and just below each limit, and cases of silence.
 
-The burn alerts are given the recorded series themselves, so that nothing has to run through three days; that
-those are recorded well is tested with one sample an hour.
+The burn alerts get the recorded series as input, so that no test has to run through three days; tests with
+one sample an hour show that the rules record those series well.
 """
 
 import json
@@ -75,7 +75,7 @@ TEST = """\
 CHECK = "      - {{expr: '{expr}', eval_time: {minute}m, exp_samples: [{samples}]}}"
 
 Rates = list[tuple[float, int]]
-"""Bad requests as a share of all, and for how many minutes."""
+"""The share of bad requests, and its duration in minutes."""
 
 
 def tests(slo: Slo) -> str:
@@ -90,7 +90,7 @@ def window_tests(slo: Slo) -> str:
     """Return the text of the rule tests of the recorded windows: a sample an hour is as good as sixty."""
     period = round(hours(slo.period))
     labels = {"job": "app", "service": "any", "slo": "errors"}
-    hour = range(period + 1)  # one request more in each hour than in that before, and every tenth is bad
+    hour = range(period + 1)  # each hour has one request more than the last, and every tenth is bad
     series = [
         _series(f"{SERIES}:total_rate_5m", labels, " ".join(str(n) for n in hour)),
         _series(f"{SERIES}:good_rate_5m", labels, " ".join(f"{0.9 * n:.9g}" for n in hour)),
@@ -118,14 +118,14 @@ def window_tests(slo: Slo) -> str:
 
 
 def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
-    """One burn alert: each of its conditions just met, and then one after the other just not."""
+    """One burn alert: a service that just meets all conditions, and one for each that it just misses."""
     pace, keep, short = slo.pace(burn), _minutes(KEEP), _minutes(burn.short)
-    faster = [other for other in slo.burns if hours(other.long) < hours(burn.long)]
+    faster = [rival for rival in slo.burns if hours(rival.long) < hours(burn.long)]
     above, below = pace * 1.02, pace * 0.98
     series: list[str] = []
 
     def service(
-        job: str, long: float = above, recent: str = "", bad: float = slo.bad_at_least, covered: float = 0.5
+        job: str, long: float = above, recent: str = "", bad: float = slo.bad_at_least, coverage: float = 0.5
     ) -> None:
         labels = _labels(objective, job) | {"slo": objective.slo}
         length = short + keep + 30
@@ -134,7 +134,7 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
             (f"burn_rate_{burn.short}", recent or f"{above:.9g}x{length}"),
             (f"total_{burn.long}", f"1000x{length}"),
             (f"good_{burn.long}", f"{1000 - bad:g}x{length}"),
-            (f"covered_{burn.long}", f"{covered}x{length}"),
+            (f"covered_{burn.long}", f"{coverage}x{length}"),
         ):
             series.append(_series(f"{SERIES}:{name}", labels, values))
 
@@ -142,17 +142,17 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
     service("below", long=below)
     service("recovered", recent=f"{below:.9g}x{short + keep + 30}")
     service("few", bad=slo.bad_at_least - 1)
-    service("young", covered=0.49)
-    labels = _fired(objective, "above", burn)
+    service("young", coverage=0.49)
+    labels = _alert_labels(objective, "above", burn)
     checks = [
-        # It goes on for a while after its end.
+        # The alert lasts for a while after the end of its cause.
         _alerts(objective, burn, 2 + keep - 1, "above", True),
         _alerts(objective, burn, 2 + keep + 1, "above", False),
     ]
     if faster:
-        # What a faster alert has told within the short window is not told again.
-        told = _labels(objective, "told") | {"slo": objective.slo, "alertstate": "firing"}
-        for job, other in (
+        # A faster alert within the short window makes this one silent.
+        alert = _labels(objective, "told") | {"slo": objective.slo, "alertstate": "firing"}
+        for job, more_labels in (
             ("told", {"alertname": objective.burst, "severity": "warning"}),
             (
                 "told-by-burn",
@@ -160,12 +160,12 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
             ),
         ):
             service(job)
-            series.append(_series("ALERTS", told | other | {"job": job}, "1 stale"))
+            series.append(_series("ALERTS", alert | more_labels | {"job": job}, "1 stale"))
             checks += [
                 _alerts(objective, burn, short - 1, job, False),
                 _alerts(objective, burn, short + 1, job, True),
             ]
-    lasts = _humanized(hours(slo.period) * 3600 / above)
+    lasts = _humanize(hours(slo.period) * 3600 / above)
     return BURN.format(
         name=objective.alert,
         title=_title(objective),
@@ -174,8 +174,8 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
         series="\n".join(series),
         labels=_yaml(labels),
         bad=objective.bad,
-        subject=_filled(objective, objective.subject),
-        promise=_filled(objective, objective.promise(slo.period)),
+        subject=_fill(objective, objective.subject),
+        promise=_fill(objective, objective.promise(slo.period)),
         period=slo.period,
         lasts=lasts,
         **_link(objective),
@@ -184,7 +184,7 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
 
 
 def _burst(slo: Slo, objective: Objective) -> str:
-    """The burst alert of an objective: 5 minutes, a quarter of an hour, and what must stay silent."""
+    """The burst alert of an objective: over 5 minutes, over a quarter of an hour, and cases of silence."""
     limit = slo.burst.pace * objective.budget
     few = objective.burst_at_least or slo.burst.bad_at_least
     quarter = (few - 0.3) / 15 / 60  # bad requests a second that are enough in a quarter of an hour
@@ -215,17 +215,17 @@ def _burst(slo: Slo, objective: Objective) -> str:
     first = math.ceil(15 * (few - 0.5) / (few - 0.3)) - 1
     checks = [check(0, "above"), check(first - 1, "above"), check(first, "above", "slow")]
     checks += [check(end, "above", "slow"), check(end + 1, "slow")]
-    fired = {"severity": "warning", "slo": objective.slo} | _labels(objective, "above")
+    alert_labels = {"severity": "warning", "slo": objective.slo} | _labels(objective, "above")
     within = "" if objective.within is None else f", longer than {objective.within:g} seconds"
     alerts = BURST.format(
         name=objective.burst,
-        labels=_yaml(fired),
+        labels=_yaml(alert_labels),
         bad=objective.bad,
         share=f"{round(limit * 1.02, 3) * 100:.4g}%",
         within=within,
         pace=slo.burst.pace,
-        subject=_filled(objective, objective.subject),
-        promise=_filled(objective, objective.promise(slo.period)),
+        subject=_fill(objective, objective.subject),
+        promise=_fill(objective, objective.promise(slo.period)),
         past="''",
         **_link(objective),
     )
@@ -239,7 +239,7 @@ def _burst(slo: Slo, objective: Objective) -> str:
 
 
 def _events(objective: Objective) -> str:
-    """What is promised, and good and all requests: those of a service with a quarter of bad ones."""
+    """The promise, and the good and all requests of a service with a quarter of bad ones."""
     labels = _labels(objective, "app") | {"slo": objective.slo}
     values = {"objective": objective.percent / 100, "total_rate_5m": RATE, "good_rate_5m": 0.75 * RATE}
     values["burn_rate_5m"] = 0.25 / objective.budget
@@ -256,7 +256,7 @@ def _events(objective: Objective) -> str:
 
 
 def _alerts(objective: Objective, burn: Burn, minute: int, job: str, fires: bool) -> str:
-    labels = {"alertname": objective.alert, "alertstate": "firing", **_fired(objective, job, burn)}
+    labels = {"alertname": objective.alert, "alertstate": "firing", **_alert_labels(objective, job, burn)}
     return _samples(
         f'ALERTS{{job="{job}", alertname="{objective.alert}", slo="{objective.slo}", window="{burn.long}"}}',
         minute,
@@ -265,7 +265,7 @@ def _alerts(objective: Objective, burn: Burn, minute: int, job: str, fires: bool
 
 
 def _yaml(labels: dict[str, str]) -> str:
-    return ", ".join(f"{name}: {_quoted(value)}" for name, value in labels.items())
+    return ", ".join(f"{name}: {_quote(value)}" for name, value in labels.items())
 
 
 def _link(objective: Objective) -> dict[str, str]:
@@ -274,7 +274,7 @@ def _link(objective: Objective) -> dict[str, str]:
     return {"service": service, "slo": objective.slo, "endpoint": endpoint}
 
 
-def _fired(objective: Objective, job: str, burn: Burn) -> dict[str, str]:
+def _alert_labels(objective: Objective, job: str, burn: Burn) -> dict[str, str]:
     return {
         "severity": burn.severity,
         "window": burn.long,
@@ -310,9 +310,9 @@ def _title(objective: Objective) -> str:
     return " ".join(filter(None, [objective.slo, objective.service, objective.url_rule]))
 
 
-def _filled(objective: Objective, template: str) -> str:
-    filled = template.replace("{{ $labels.service }}", objective.service or "any")
-    return filled.replace("{{ $labels.url_rule }}", objective.url_rule or "")
+def _fill(objective: Objective, template: str) -> str:
+    text = template.replace("{{ $labels.service }}", objective.service or "any")
+    return text.replace("{{ $labels.url_rule }}", objective.url_rule or "")
 
 
 def _check(record: str, minute: int, labels: dict[str, str], value: float) -> str:
@@ -331,10 +331,10 @@ def _series(name: str, labels: dict[str, str], values: str) -> str:
 
 
 def _text(labels: dict[str, str]) -> str:
-    return ", ".join(f"{name}={_quoted(value)}" for name, value in labels.items())
+    return ", ".join(f"{name}={_quote(value)}" for name, value in labels.items())
 
 
-def _quoted(value: str) -> str:
+def _quote(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -342,9 +342,9 @@ def _minutes(duration: str) -> int:
     return round(hours(duration) * 60)
 
 
-def _humanized(seconds: float) -> str:
+def _humanize(seconds: float) -> str:
     """Write a duration as Prometheus' humanizeDuration does, without the seconds where there are minutes."""
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, remainder = divmod(int(seconds), 60)
     parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "m")]
     first = next((number for number, (count, _) in enumerate(parts) if count), len(parts))
-    return " ".join(f"{count}{unit}" for count, unit in parts[first:]) or f"{rest}s"
+    return " ".join(f"{count}{unit}" for count, unit in parts[first:]) or f"{remainder}s"
