@@ -33,5 +33,5 @@ def firing_alerts(width: int = 10, height: int = 8) -> table.Panel:
         width=width,
         height=height,
     )
-    all_endpoints = {"type": "value", "options": {EVERY_ENDPOINT: {"text": "all", "index": 0}}}
-    return set_for(panel, "Endpoint", mappings=[all_endpoints])
+    mapping = {"type": "value", "options": {EVERY_ENDPOINT: {"text": "all", "index": 0}}}
+    return set_for(panel, "Endpoint", mappings=[mapping])

@@ -1,4 +1,4 @@
-"""What all dashboards have: navigation, annotations and a layout without holes."""
+"""The common parts of all dashboards: navigation, annotations and a layout without holes."""
 
 from collections.abc import Sequence
 
@@ -90,7 +90,7 @@ def board(
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .variables([datasource(), *variables])
         .annotations(list(EVENTS))
-        .links([*(_navigation(other) for other in NAVIGATION if other != uid), *links])
+        .links([*(_navigation(target) for target in NAVIGATION if target != uid), *links])
         .readonly()
     )
     for content in contents:

@@ -23,12 +23,12 @@ def to(uid: str, *parameters: str) -> dict[str, object]:
     return link(f"{NAVIGATION[uid][0]}: {NAVIGATION[uid][2]}", f"/d/{uid}?{'&'.join((SCOPE, *parameters))}")
 
 
-def endpoint_of_row(*more: str) -> list[dict[str, object]]:
-    """Links from an endpoint in a table to its dashboards; the parameters `more` narrow its log lines."""
+def endpoint_of_row(*parameters: str) -> list[dict[str, object]]:
+    """Links from an endpoint in a table to its dashboards; `parameters` narrow its log lines."""
     return [
         to("flask-endpoints", URL_RULE_OF_ROW),
         to("flask-errors", URL_RULE_OF_ROW),
-        to("flask-requests", URL_RULE_OF_ROW, *more),
+        to("flask-requests", URL_RULE_OF_ROW, *parameters),
     ]
 
 

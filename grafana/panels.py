@@ -54,7 +54,7 @@ def frame(
     width: int,
     height: int,
 ) -> P:
-    """Add what every panel has. Widths are in columns of 24, heights in units of 38 pixels."""
+    """Add the common parts of all panels. Widths are in columns of 24, heights in units of 38 pixels."""
     for letter, target in zip(ascii_uppercase, queries, strict=False):
         panel = panel.with_target(target.ref_id(letter))
     source = LOGS if isinstance(queries[0], LogQuery) else METRICS

@@ -1,4 +1,4 @@
-"""What a panel asks: Prometheus for values, Loki for log lines."""
+"""The queries of panels: to Prometheus for values, to Loki for log lines."""
 
 from typing import TypeAlias
 

@@ -1,7 +1,7 @@
 """Every number at which a panel changes its colour, draws a line or says that an alert fires.
 
-`tests/test_thresholds.py` compares those that alerts use with prometheus/rules, prometheus/slo.yml and the
-settings of `/health`.
+`tests/grafana/test_thresholds.py` compares those that alerts use with prometheus/rules, prometheus/slo.yml
+and the settings of `/health`.
 """
 
 from collections.abc import Sequence
