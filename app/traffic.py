@@ -42,12 +42,12 @@ class Customer(locust.FastHttpUser):
     @locust.task
     def act(self) -> None:
         if random.random() < self.error_ratio:
-            self.break_it()
+            self.cause_error()
         else:
             (action,) = random.choices(list(self.MIX), list(self.MIX.values()))
             action(self)
 
-    def break_it(self) -> None:
+    def cause_error(self) -> None:
         self.client.get(random.choice(("/test/error", "/test/server-error")))
 
     def open_start_page(self) -> None:
@@ -90,7 +90,7 @@ class Customer(locust.FastHttpUser):
         body = random.choice(({"item": "tea", "quantity": 0}, {"item": "moon", "quantity": 1}, ["tea"]))
         self.client.post("/orders", json=body)
 
-    def look_for_missing(self) -> None:
+    def look_for_unknown(self) -> None:
         self.client.get("/orders/999999999", name="/orders/[id]")
 
     def follow_dead_link(self) -> None:
@@ -116,7 +116,7 @@ class Customer(locust.FastHttpUser):
         stream: 0.2,
         hang_up: 0.2,
         order_nonsense: 0.9,
-        look_for_missing: 1,
+        look_for_unknown: 1,
         follow_dead_link: 1,
         scan: 0.6,
         use_wrong_method: 0.5,
@@ -148,11 +148,11 @@ def main() -> None:
     if users:
         runner.start(users, spawn_rate=users)
     log.info("%d users for %s, %g of the requests ask for a 5xx", users, target, Customer.error_ratio)
-    running = True
-    while running:
+    is_over = False
+    while not is_over:
         if heartbeat:
             Path(heartbeat).touch()
-        running = not stop.wait(BEAT)
+        is_over = stop.wait(BEAT)
         if failures:
             log.warning("%d requests got no answer from %s", failures, target)
             failures = 0
