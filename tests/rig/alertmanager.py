@@ -61,7 +61,7 @@ class Alertmanager:
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """The text of the log."""
         self._log.seek(0)
         return self._log.read()
 

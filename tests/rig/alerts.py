@@ -15,7 +15,7 @@ RUNBOOKS = sorted((ROOT / "prometheus/runbooks").glob("*.md"))
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An expression and where it stands."""
+    """An expression and its place."""
 
     place: str
     promql: str

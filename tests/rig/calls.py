@@ -1,8 +1,8 @@
 """Every call to the system goes wrong once: `python -m tests.rig.calls DIRECTORY [SCENARIO …]`.
 
-strace kills a child at the N-th call of each name, or lets that call fail, for every name and N. It is
-attached when the child has everything imported, so that only the exporter's calls are counted. What the
-child has counted for certain stands in memory that it shares. Needs strace, and the right to trace.
+strace kills a child at the N-th call of each name, or lets that call fail, for every name and N. It attaches
+after the imports of the child, so that it counts only the exporter's calls. The child notes its certain
+counts in shared memory. Needs strace, and the right to trace.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from exporter.worker.slots import Slots
 from tests.rig.deadline import eventually
 from tests.rig.workerfiles import NOBODY, dead, histogram, samples, total
 
-# Those that touch files, memory and locks.
+# The calls that touch files, memory and locks.
 CALLS = (
     "openat,open,fstat,newfstatat,stat,lstat,statx,flock,fallocate,ftruncate,pread64,pwrite64,read,write,mmap,"
     "unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,getdents64,lseek,close,fchmod,fchown,dup2,dup3"
@@ -37,11 +37,11 @@ FAULTS = (KILL, "error=ENOSPC", "error=EIO", "error=EINTR", "error=EMFILE")
 
 
 def count(counts: mmap.mmap, number: int) -> None:
-    """Note what is counted for certain."""
+    """Note a certain count."""
     counts[:8] = number.to_bytes(8, "little")
 
 
-# What is done while the calls go wrong; each leaves to OSError what the exporter's callers leave to it.
+# The actions during which calls go wrong; each suppresses the OSErrors that the exporter's callers suppress.
 
 
 def slot_write(directory: Path, counts: mmap.mmap) -> None:
@@ -69,7 +69,7 @@ def fold(directory: Path, counts: mmap.mmap) -> None:
 
 
 def merge(directory: Path, counts: mmap.mmap) -> None:
-    """A scrape comes upon dead files."""
+    """A scrape meets dead files."""
     count(counts, 3)
     with suppress(OSError):
         for _, values in WorkerDirectory(directory).merge():
@@ -86,12 +86,12 @@ def start(directory: Path, counts: mmap.mmap) -> None:
 def stop(directory: Path, counts: mmap.mmap) -> None:
     """A worker closes its files and the master lets go of the directory."""
     count(counts, 3)
-    served = WorkerDirectory(directory)
+    workers = WorkerDirectory(directory)
     with suppress(OSError, RuntimeError, SettingsError):
-        served.prepare(keep=True)
+        workers.prepare(keep=True)
     with suppress(OSError):
-        served.fold(NOBODY)
-        served.release()
+        workers.fold(NOBODY)
+        workers.release()
 
 
 def rotate(directory: Path, counts: mmap.mmap) -> None:
@@ -112,7 +112,7 @@ SCENARIOS: dict[str, Callable[[Path, mmap.mmap], None]] = {
 
 
 def prepare(scenario: str, directory: Path) -> None:
-    """What is there before."""
+    """Create the files that exist before the scenario."""
     directory.mkdir(mode=0o700)
     if scenario == "rotate":
         (directory / "log").mkdir()
@@ -122,33 +122,33 @@ def prepare(scenario: str, directory: Path) -> None:
 
 
 def check(scenario: str, directory: Path, counts: mmap.mmap) -> None:
-    """The invariants, after a process that met a fault."""
+    """Check the invariants after a process that met a fault."""
     if scenario == "rotate":
         _check_log(directory / "log", counts)
         return
     for path in directory.glob("*.db"):
-        os.utime(path, (0, 0))  # of a writer killed before the first byte: for a moment it passes for new
+        os.utime(path, (0, 0))  # a writer killed before its first byte would pass for a new one for a moment
     certain = int.from_bytes(counts[:8], "little")
-    served = WorkerDirectory(directory)
-    shown = samples(served).get("hits_total", 0.0)
+    workers = WorkerDirectory(directory)
+    hits = samples(workers).get("hits_total", 0.0)
     if scenario == "start":
-        assert shown in (0.0, 3.0), shown
+        assert hits in (0.0, 3.0), hits
     else:
-        assert certain <= shown <= certain + 1, (shown, certain)
+        assert certain <= hits <= certain + 1, (hits, certain)
     dead(directory, "counter", NOBODY + 1, {total(): 0.0})
-    assert served.sweep()
-    assert samples(served).get("hits_total", 0.0) == shown
+    assert workers.sweep()
+    assert samples(workers).get("hits_total", 0.0) == hits
     names = {path.name for path in directory.iterdir() if not path.name.endswith(".ring")}
-    left = {name for name in names if not name.startswith("archive-corrupt-")}
-    assert left <= {"archive.json", "archive.lock", "archive.master"}, left
-    served.prepare()
-    served.release()
-    assert samples(served) == {}
+    remains = {name for name in names if not name.startswith("archive-corrupt-")}
+    assert remains <= {"archive.json", "archive.lock", "archive.master"}, remains
+    workers.prepare()
+    workers.release()
+    assert samples(workers) == {}
     assert {path.name for path in directory.iterdir()} == {"archive.lock", "archive.master"}
 
 
 def _check_log(directory: Path, counts: mmap.mmap) -> None:
-    """Each line that was written for certain is there once, and the next one finds a log in order."""
+    """Each line that was certainly written is there once, and the log still takes lines."""
     with suppress(OSError):
         RotatingFile(str(directory / "requests.log"), 100, 100).close()
     lines = [line for path in directory.glob("requests*") for line in path.read_bytes().split()]
@@ -162,7 +162,7 @@ def _check_log(directory: Path, counts: mmap.mmap) -> None:
 
 
 def trial(scenario: str, scratch: Path, inject: str = "") -> tuple[str, bool]:
-    """The trace of a scenario in which this goes wrong, and whether it did."""
+    """The trace of a scenario in which `inject` goes wrong, and whether it did."""
     directory, trace, counts = scratch / "directory", scratch / "trace", mmap.mmap(-1, 4096)
     prepare(scenario, directory)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -201,16 +201,16 @@ def _is_traced(pid: int) -> bool:
 
 
 def run(scenario: str, scratch: Path) -> int:
-    """Every fault at every call of a scenario; how many there were."""
+    """Try every fault at every call of a scenario, and return their number."""
     text, _ = trial(scenario, scratch)
     names = sorted({line.partition("(")[0] for line in text.splitlines() if "(" in line})
-    tried = 0
+    trials = 0
     for name, fault in product(names, FAULTS):
         for number in count_from(1):
             if not trial(scenario, scratch, f"{name}:{fault}:when={number}")[1]:
                 break
-            tried += 1
-    return tried
+            trials += 1
+    return trials
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Prometheus' client model as protobuf's own library reads it: what a scrape has of metrics.proto."""
+"""Prometheus' client model for protobuf's own library: the part of metrics.proto that scrapes use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that ask a server, and count what they are answered."""
+"""Clients that ask a server, and count its answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: HTTPMessage
@@ -46,7 +46,7 @@ def ask(
 def drive(
     port: int, clients: int, requests_of: Callable[[int], Iterator[tuple[str, str, dict[str, str]]]]
 ) -> Counter[tuple[str, int]]:
-    """Let clients send (method, path, headers) side by side; how many answers each method and status had.
+    """Let clients send (method, path, headers) side by side, and count answers by method and status.
 
     A connection is used 25 times, so that every worker gets its share.
     """

@@ -1,7 +1,7 @@
 """Processes that are killed at every step: `python -m tests.rig.crash steps|rounds DIRECTORY [COUNT]`.
 
-Run as a process of its own, because it forks. Prints what it did; ends with an AssertionError if a count was
-lost, doubled or fell.
+Run as a process of its own, because it forks. Prints a summary; ends with an AssertionError if a count was
+lost or doubled, or fell.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMPACTORS = 2
 
 
 def child(action: Callable[[], object]) -> int:
-    """The id of a forked process that does this and ends."""
+    """The id of a forked process that runs the action and ends."""
     pid = os.fork()
     if pid:
         return pid
@@ -38,15 +38,15 @@ def child(action: Callable[[], object]) -> int:
         os._exit(status)
 
 
-def killed_at(step: int, action: Callable[[], object]) -> bool:
-    """Do this in a process that is killed before its n-th call to the system; whether it came that far."""
-    left = step
+def kill_at(step: int, action: Callable[[], object]) -> bool:
+    """Run the action in a process that is killed before its n-th call; whether it came that far."""
+    countdown = step
 
     def hook(event: str, _: object) -> None:
-        nonlocal left
+        nonlocal countdown
         if event.startswith(("os.", "open", "fcntl.")):
-            left -= 1
-            if left == 0:
+            countdown -= 1
+            if countdown == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def run() -> None:
@@ -58,8 +58,8 @@ def killed_at(step: int, action: Callable[[], object]) -> bool:
     return status != 0
 
 
-def shown(path: Path) -> dict[str, float]:
-    """What a reader sees that leaves everything as it is."""
+def values_in(path: Path) -> dict[str, float]:
+    """The values for a reader who changes nothing."""
     directory = WorkerDirectory(path)
     contents = directory._contents.read().contents
     return {
@@ -84,19 +84,19 @@ def steps(scratch: Path) -> None:
         if worker == 0:
             WorkerDirectory(template).sweep()
     (template / f"counter_{NOBODY + 7}.db").write_bytes(b"garbage")
-    expected = shown(template)
+    expected = values_in(template)
     directory = scratch / "killed"
-    step, killed = 0, True
-    while killed:
+    step, was_killed = 0, True
+    while was_killed:
         step += 1
         shutil.copytree(template, directory)
-        killed = killed_at(step, WorkerDirectory(directory).sweep)
-        assert shown(directory) == expected, f"killed at step {step}, before the next fold"
+        was_killed = kill_at(step, WorkerDirectory(directory).sweep)
+        assert values_in(directory) == expected, f"killed at step {step}, before the next fold"
         dead(directory, "counter", NOBODY + 8, {total(): 0.5})
         after = samples(WorkerDirectory(directory))
         assert after["hits_total"] == expected["hits_total[]"] + 0.5, f"killed at step {step}, after a fold"
-        left = sorted(path.name for path in directory.iterdir() if "corrupt" not in path.name)
-        assert left == ["archive.json", "archive.lock"], f"killed at step {step}: {left}"
+        remains = sorted(path.name for path in directory.iterdir() if "corrupt" not in path.name)
+        assert remains == ["archive.json", "archive.lock"], f"killed at step {step}: {remains}"
         shutil.rmtree(directory)
     assert step > 30, step
     print(f"killed before each of {step - 1} steps")
@@ -105,7 +105,7 @@ def steps(scratch: Path) -> None:
 def rounds(scratch: Path, count: int) -> None:
     """Kill workers and compactors at random while others read: no count is lost, doubled or ever falls.
 
-    Each worker keeps a ledger in shared memory of what it has counted for certain; its file may be one ahead.
+    Each worker notes its certain count in shared memory; its file may be one ahead.
     """
     chance = random.Random(count)
     directory = scratch / "rounds"
@@ -117,12 +117,12 @@ def rounds(scratch: Path, count: int) -> None:
         seed = random.Random(os.getpid())
         counter = WorkerFile(str(directory / f"counter_{os.getpid()}.db"))
         took = WorkerFile(str(directory / f"histogram_{os.getpid()}.db"))
-        done, seconds = 0, 0.0
+        hits, seconds = 0, 0.0
         while True:
-            done, seconds = done + 1, seconds + seed.random()
-            counter.write_value(total(), float(done), 0.0)
+            hits, seconds = hits + 1, seconds + seed.random()
+            counter.write_value(total(), float(hits), 0.0)
             took.write_value(key("took", "_sum"), seconds, 0.0)
-            ledger[:8] = done.to_bytes(8, "little")
+            ledger[:8] = hits.to_bytes(8, "little")
 
     def compact() -> None:
         while True:
@@ -147,17 +147,17 @@ def rounds(scratch: Path, count: int) -> None:
             f"round {number}: {before}, {certain}, {kills}"
         )
     for path in directory.glob("*.db"):
-        os.utime(path, (0, 0))  # killed before their first byte: for a moment they pass for new ones
+        os.utime(path, (0, 0))  # files without a first byte would pass for new ones for a moment
     dead(directory, "counter", NOBODY, {total(): 0.0})
     reader.sweep()
-    left = sorted(path.name for path in directory.iterdir() if "corrupt" not in path.name)
+    remains = sorted(path.name for path in directory.iterdir() if "corrupt" not in path.name)
     print(f"{count} rounds, {kills} workers and {count * COMPACTORS} compactors killed, {certain:.0f} counts")
-    assert left == ["archive.json", "archive.lock"], left
+    assert remains == ["archive.json", "archive.lock"], remains
 
 
 if __name__ == "__main__":
-    what, where, *number = sys.argv[1:]
-    if what == "steps":
-        steps(Path(where))
+    command, scratch, *number = sys.argv[1:]
+    if command == "steps":
+        steps(Path(scratch))
     else:
-        rounds(Path(where), int(number[0]))
+        rounds(Path(scratch), int(number[0]))

@@ -1,4 +1,4 @@
-"""A disk that is soon full."""
+"""A small disk, for tests of a full one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import pytest
 @contextmanager
 def small_disk(path: Path, size: str) -> Iterator[None]:
     """A tmpfs of that size; needs root."""
-    mounted = subprocess.run(
+    mount = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path],
         capture_output=True,
         text=True,
         check=False,
     )
-    if mounted.returncode:
-        assert os.environ.get("CI") != "true", mounted.stderr
+    if mount.returncode:
+        assert os.environ.get("CI") != "true", mount.stderr
         pytest.skip(
-            f"SKIPPED: a full disk is not tested here, because no tmpfs can be mounted: {mounted.stderr}"
+            f"SKIPPED: a full disk is not tested here, because no tmpfs can be mounted: {mount.stderr}"
         )
     try:
         yield

@@ -1,4 +1,4 @@
-"""Finished requests as the middleware hands them on, for the tests of what takes them."""
+"""Finished requests as the middleware hands them on, for tests of recorders and sinks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from exporter.measure.exchange import Exchange
 
 
 def exchange(**changes: Any) -> Exchange:
-    """A request for an order, with what is given instead."""
+    """A finished request for an order, with these changes."""
     fields: dict[str, Any] = {
         "path_info": "/orders/7",
         "environ": {"QUERY_STRING": "", "REMOTE_ADDR": "192.0.2.7"},

@@ -1,4 +1,4 @@
-"""An application that answers in every way there is, and what a client sees of it."""
+"""An application that answers in every possible way, and its answers to a client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUEST_ID = {"HTTP_X_REQUEST_ID": "the-same-for-all", "HTTP_X_REQUEST_START": "
 
 
 def host() -> Flask:
-    """An application that answers in every way there is."""
+    """An application that answers in every possible way."""
     app = Flask("host")
     app.logger.disabled = True
     app.register_error_handler(KeyError, lambda _: ("handled", 400))
@@ -40,19 +40,19 @@ def host() -> Flask:
 
 
 def answers(app: Flask) -> list[tuple[Any, ...]]:
-    """All that a client sees, the exporter's own header apart."""
+    """All that a client sees but the exporter's own header."""
 
-    def seen(answer: Answer) -> tuple[Any, ...]:
+    def view(answer: Answer) -> tuple[Any, ...]:
         headers = [header for header in answer.headers if header[0] != "X-Request-ID"]
         return answer.status, headers, answer.body, type(answer.error)
 
     return [
         *(
-            seen(call(app, path, method, variables=REQUEST_ID))
+            view(call(app, path, method, variables=REQUEST_ID))
             for path in PATHS
             for method in ("GET", "HEAD")
         ),
-        *(seen(call(app, path, take=take)) for path in PATHS for take in (0, 1)),
+        *(view(call(app, path, take=take)) for path in PATHS for take in (0, 1)),
     ]
 
 

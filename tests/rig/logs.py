@@ -1,4 +1,4 @@
-"""How the request log reaches Loki: the shipped configurations as data."""
+"""The way of the request log to Loki: the shipped configurations as data."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What an application with many series holds."""
+"""The memory of an application with many series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ports to listen on, and documents that are served on them."""
+"""Free ports, and documents over HTTP."""
 
 import json
 import socket

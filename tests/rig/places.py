@@ -1,4 +1,4 @@
-"""Where the product lies."""
+"""Places on the disk."""
 
 from pathlib import Path
 

@@ -37,28 +37,28 @@ class Program:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing that it started is left."""
+        """Kill the program and all that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
 
     def text(self) -> str:
-        """What the program has printed."""
+        """The output of the program so far."""
         return self.log.read_text()
 
     def await_text(self, pattern: str, seconds: float = 60) -> re.Match[str]:
-        """Wait for the program to print this. AssertionError, with the output, if it ends before."""
+        """Wait for output that matches; AssertionError, with the output, if the program ends before."""
 
         def match() -> re.Match[str] | None:
-            ended = self.process.poll() is not None
+            has_ended = self.process.poll() is not None
             match = re.search(pattern, self.text())
-            assert match or not ended, f"ended without {pattern}:\n{self.text()}"
+            assert match or not has_ended, f"ended without {pattern}:\n{self.text()}"
             return match
 
         return eventually(match, f"{pattern} in {self.log}", seconds)
 
     def end(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
-        """Send a signal and wait for the end; its exit status."""
+        """Send a signal, wait for the end, and return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
 

@@ -49,7 +49,7 @@ def _bare(cell: str) -> str:
 
 
 def targets() -> list[str]:
-    """Where the links and pictures of the page lead."""
+    """The targets of the links and pictures of the page."""
     links = re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>", PROSE)
     return [target or address for target, address in links]
 
@@ -61,6 +61,6 @@ def anchors() -> set[str]:
 
 
 def expanded(pattern: str) -> list[str]:
-    """`a_{b,c}` as `a_b` and `a_c`, as a shell has it."""
+    """`a_{b,c}` as `a_b` and `a_c`, as in a shell."""
     parts = [part.split(",") for part in re.split(r"[{}]", pattern)]
     return ["".join(choice) for choice in itertools.product(*parts)]

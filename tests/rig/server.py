@@ -1,4 +1,4 @@
-"""Servers that fork, with the exporter inside: started, asked and stopped by the tests."""
+"""Servers that fork, with the exporter inside, for tests to start, ask and stop."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ QUIET = ["--no-control-socket"] if version("gunicorn") >= "25.1" else []
 
 
 class Server(Program):
-    """A server's first process. `directory` has the worker files, `port` is 0 until it is known."""
+    """A server's first process. `directory` has the worker files, `port` is 0 at first."""
 
     def __init__(
         self, command: Sequence[str], log: Path, environ: Mapping[str, str], directory: Path
@@ -99,7 +99,7 @@ class Server(Program):
 
 
 def started(command: Sequence[str], directory: Path, source: str = WORKER_IDS, **variables: str) -> Server:
-    """A server of `served:app` with this source, in `directory`. A variable that is empty is not set."""
+    """A server of `served:app` with this source, in `directory`. An empty variable is left out."""
     (directory / "served.py").write_text(source)
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("EXPORTER_", "PROMETHEUS"))
@@ -133,7 +133,7 @@ def serving(
     workers: int = 3,
     **variables: str,
 ) -> Iterator[Server]:
-    """gunicorn with our hooks, ready for requests; at the end it finishes those that it has."""
+    """gunicorn with our hooks, ready for requests; at the end it finishes those in progress."""
     with gunicorn(directory, *options, source=source, config=config, workers=workers, **variables) as server:
         server.port = int(server.await_text(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
         eventually(lambda: server.text().count("Booting worker") >= workers, "all workers")

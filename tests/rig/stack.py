@@ -19,14 +19,14 @@ from tests.rig.places import ROOT
 READY = "Ctrl-C stops everything."
 
 
-def settings(run: Path, **others: str) -> dict[str, str]:
+def settings(run: Path, **variables: str) -> dict[str, str]:
     """Environment for a run of its own in the directory `run`."""
     ports = dict(zip(PORTS.values(), map(str, free_ports(len(PORTS))), strict=True))
-    return {**ports, "RUN_DIR": str(run), **others}
+    return {**ports, "RUN_DIR": str(run), **variables}
 
 
 class Run:
-    """A started stack; `output` is what it has printed up to the end of its table."""
+    """A started stack; `output` is its output up to the end of its table."""
 
     def __init__(self, environ: Mapping[str, str], *arguments: str) -> None:
         self.environ = environ
@@ -67,7 +67,7 @@ class Run:
         return commands
 
     def end(self, number: int = signal.SIGINT) -> tuple[int, str]:
-        """Send a signal; the exit status and what came on standard error."""
+        """Send a signal; return the exit status and the standard error."""
         self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=40)
         return self.process.returncode, errors
@@ -75,11 +75,11 @@ class Run:
 
 def start(environ: Mapping[str, str], *arguments: str) -> "subprocess.Popen[str]":
     """Start the run without waiting for anything."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
     return subprocess.Popen(
         [sys.executable, "-m", "prometheus.run", *arguments],
         cwd=ROOT,
-        env={**inherited, "PYTHONUNBUFFERED": "1", **environ},
+        env={**environment, "PYTHONUNBUFFERED": "1", **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -88,7 +88,7 @@ def start(environ: Mapping[str, str], *arguments: str) -> "subprocess.Popen[str]
 
 @contextlib.contextmanager
 def running(environ: Mapping[str, str], *arguments: str) -> Iterator[Run]:
-    """A run that is ended, if need be by force, with all that it started."""
+    """A run inside the context; at its end all that it started ends, if need be by force."""
     run = Run(environ, *arguments)
     try:
         yield run

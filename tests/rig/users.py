@@ -1,4 +1,4 @@
-"""Another user of this machine, who means no good."""
+"""Another, hostile user of this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has other u
 
 
 def as_child(action: Callable[[], object]) -> None:
-    """Do this in a child process, which may give up its rights; AssertionError if it fails there."""
+    """Run the action in a child process, which may give up its rights; AssertionError if it fails."""
     pid = os.fork()
     if pid:
         assert os.waitpid(pid, 0)[1] == 0

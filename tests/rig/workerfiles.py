@@ -1,4 +1,4 @@
-"""Worker files as processes leave them, written without those processes."""
+"""Worker files of other processes, written without those processes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class _Metrics:
 
 
 def lines(directory: WorkerDirectory) -> list[str]:
-    """What a scrape shows, sorted."""
+    """The lines of a scrape, sorted."""
     metrics = [family.metric(values) for family, values in directory.merge()]
     return sorted(generate_latest(_Metrics(metrics)).decode().splitlines())
 
@@ -81,7 +81,7 @@ def samples(directory: WorkerDirectory) -> dict[str, float]:
 
 
 def their_lines(directory: Path) -> list[str]:
-    """What prometheus_client's own collector shows, sorted."""
+    """The lines of prometheus_client's own collector, sorted."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
     return sorted(generate_latest(registry).decode().splitlines())

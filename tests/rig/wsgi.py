@@ -1,4 +1,4 @@
-"""A WSGI server's part by hand, and what the exporter counted of it."""
+"""The part of a WSGI server by hand, and the counts of the exporter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RULE = "/orders/<int:number>"
 def application(*, wrap: Callable[[Any], Any] | None = None, **options: Any) -> tuple[Flask, FlaskExporter]:
     """An application with one rule and an exporter on a registry of its own.
 
-    `wrap` makes the `wsgi_app` that the exporter finds from the application's own.
+    `wrap` makes the `wsgi_app` for the exporter from the application's own.
     """
     app = Flask("measured", **options.pop("flask", {}))
     if wrap is not None:
@@ -38,13 +38,13 @@ def application(*, wrap: Callable[[Any], Any] | None = None, **options: Any) -> 
 
 
 def environ(path: str, method: str = "GET", variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a server passes to the application, with these variables besides."""
+    """The environ of a request, with these variables besides."""
     return {**create_environ(path, method=method), "REMOTE_ADDR": "127.0.0.1", **(variables or {})}
 
 
 @dataclass(slots=True)
 class Answer:
-    """What a server would have sent; `error` is what left the application, before or in the middle."""
+    """The answer of a server; `error` is the exception that left the application, if any."""
 
     status: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
@@ -60,7 +60,7 @@ def call(
     variables: Mapping[str, Any] | None = None,
     take: int | None = None,
 ) -> Answer:
-    """One request, answered as PEP 3333 has it. With `take` the client goes away after so many chunks."""
+    """One request, answered as in PEP 3333. With `take` the client leaves after so many chunks."""
     answer = Answer()
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
@@ -85,7 +85,7 @@ def call(
 
 
 def exposition() -> str:
-    """The exposition of an application that has met an order, an error and somebody who left."""
+    """The exposition of an application after an order, an error and a client that left."""
     serve_with(8)
     app, exporter = application()
     exporter.health_check("database")(lambda: True)
@@ -109,7 +109,7 @@ def counted(exporter: FlaskExporter, name: str) -> dict[tuple[str, ...], float]:
 
 
 class Counts:
-    """What was counted of the requests, family by family."""
+    """The counts of the requests, family by family."""
 
     def __init__(self, exporter: FlaskExporter) -> None:
         def of(name: str) -> dict[tuple[str, ...], float]:
@@ -137,7 +137,7 @@ class Counts:
 
 
 class Clock:
-    """Stands in for the monotonic clock and the wall clock; moves only when it is told to."""
+    """Stands in for the monotonic clock and the wall clock; moves only in `advance`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -148,13 +148,13 @@ class Clock:
         monkeypatch.setattr("time.monotonic", lambda: self.now)
 
     def advance(self, seconds: float) -> str:
-        """Let time pass; gives an answer, so that it can be a view."""
+        """Let time pass; returns an answer, so that a view may return it."""
         self.now += seconds
         return "done"
 
 
 class Raises:
-    """A fault to put in the place of something: raises when it is called, and counts how often."""
+    """A fault in the place of a function: raises at each call, and counts the calls."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error or RuntimeError("injected")
