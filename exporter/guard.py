@@ -61,7 +61,7 @@ def directory(path: str, *, make: bool = False) -> int:
 
 
 def take_over(descriptor: int, owner: tuple[int, int] | None) -> None:
-    """Make a directory private to `owner` (uid, gid), or to this user where that is None.
+    """Make a directory private to `owner` (uid, gid), or to this user if that is None.
 
     Raises UntrustedError if somebody else has put something into it.
     """
@@ -94,7 +94,7 @@ def regular(name: str, flags: int, at: int | None = None) -> int:
                 errno.EPERM, f"the file belongs to user {status.st_uid}, or has two names", name
             )
         if flags & os.O_EXCL and at is not None and os.geteuid() == 0:
-            # Root has loaded the application for its workers, who must be able to read the file.
+            # Root has loaded the application for its workers, which must be able to read the file.
             os.fchown(descriptor, os.fstat(at).st_uid, -1)
     except BaseException:
         os.close(descriptor)

@@ -31,7 +31,7 @@ class Observation:
     """The status as three digits; "" before there is one."""
     matched: Rule | None = None
     exception: BaseException | None = None
-    """What the application raised and did not handle."""
+    """The exception that the application raised and did not handle."""
     reported = False
     """Whether the application has only signalled the exception; its answer then decides."""
     group = ""

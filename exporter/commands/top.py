@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _complain(reason: str) -> int:
-    # The text of a service may contain what a terminal would take for a command.
+    # The text of a service may contain control sequences of a terminal.
     printable = "".join(character if character.isprintable() else "�" for character in reason)
     sys.stderr.write(f"top: {printable}\n")
     return 1

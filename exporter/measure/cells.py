@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client import Histogram
 
-Doubles = Any  # list[float] | memoryview: what `doubles[index] += amount` works on
+Doubles = Any  # list[float] | memoryview, for `doubles[index] += amount`
 
 
 class Cell:

@@ -34,7 +34,7 @@ class Grouping:
 
     @classmethod
     def of(cls, app: Flask, group_by: str | Callable[..., Any], labels: Any) -> Grouping:
-        """For an application; `group_by` and the default `labels` are those of `PrometheusMetrics`."""
+        """The grouping of an application; `group_by` and `labels` are those of `PrometheusMetrics`."""
         return cls(
             request_of(app),
             None if group_by == "url_rule" else group_of(group_by),

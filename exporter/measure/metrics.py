@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
-# Sizes span from an empty answer to an upload: one bucket a power of ten is what a person asks for.
+# Sizes span from an empty answer to an upload: people ask for powers of ten.
 SIZE_BUCKETS = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
 
 

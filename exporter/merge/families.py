@@ -82,7 +82,7 @@ class Group:
 
 
 class Place(NamedTuple):
-    """Where the lines of a group begin in its family, and the upper bounds of its buckets."""
+    """The first line of a group in its family, and the upper bounds of its buckets."""
 
     line: int
     bounds: list[float]

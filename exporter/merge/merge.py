@@ -19,7 +19,7 @@ _QUIET_NANOSECONDS = 50_000_000
 
 
 class Merge:
-    """Merges one directory again and again, and keeps between scrapes what has not changed."""
+    """Merges one directory again and again, and keeps between scrapes all that has not changed."""
 
     def __init__(self) -> None:
         self._layouts: dict[tuple[int, int], tuple[Layout, int]] = {}
@@ -29,7 +29,7 @@ class Merge:
         self._native_sums = _Sums()
         self._gauges = Gauges()
         self.is_overgrown = False
-        """Whether most of what is kept belongs to series that are gone, so that a new Merge saves memory."""
+        """Whether most entries belong to series that are gone, so that a new Merge saves memory."""
 
     def likely_size(self, stat: os.stat_result) -> int:
         """The likely size of a file's content, in bytes."""

@@ -14,7 +14,7 @@ from exporter.merge.format import CorruptFileError
 
 Labels = tuple[tuple[str, str], ...]
 
-# What an exposition in plain ASCII replaces in the name of a label.
+# The characters that an exposition in plain ASCII replaces in the name of a label.
 _UNWRITABLE = re.compile(r"[^a-zA-Z0-9_]|^[0-9]")
 
 _SUFFIXES = {

@@ -1,1 +1,1 @@
-"""What insiders, balancers and people ask a service."""
+"""The pages for insiders, load balancers and people."""

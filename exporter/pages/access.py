@@ -118,7 +118,7 @@ class _TokenFile:
             except OSError:
                 self._version = _NO_FILE
                 return self._digest
-            # A file that replaces another is whole; a file that is rewritten may be half of what it will be.
+            # A file that replaces another is whole; a file that is being rewritten may be half a token.
             is_unfinished = (
                 status.st_ino == self._version[0] and 0 <= time.time() - status.st_mtime < _QUIET_SECONDS
             )

@@ -114,7 +114,7 @@ def _family(
 ) -> bytes:
     message = b"".join(
         [
-            field(1, _escaped(escape_metric_name, name, escaping)),
+            field(1, _escape(escape_metric_name, name, escaping)),
             field(2, documentation.encode()),
             b"\x18" + varint(_TYPES.get(kind, _UNTYPED)),
             *metrics,
@@ -127,13 +127,13 @@ def _family(
 def _labels(group: Group, escaping: str) -> bytes:
     if escaping not in group.label_messages:
         group.label_messages[escaping] = b"".join(
-            field(1, field(1, _escaped(escape_label_name, name, escaping)) + field(2, value.encode()))
+            field(1, field(1, _escape(escape_label_name, name, escaping)) + field(2, value.encode()))
             for name, value in group.labels
         )
     return group.label_messages[escaping]
 
 
-def _escaped(escape: Callable[[str, str], str], name: str, escaping: str) -> bytes:
+def _escape(escape: Callable[[str, str], str], name: str, escaping: str) -> bytes:
     return (name if escaping == "allow-utf-8" else escape(name, escaping)).encode()
 
 

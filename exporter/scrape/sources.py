@@ -95,7 +95,7 @@ class RegistrySource:
 
 
 class DirectorySource:
-    """The metrics of a worker directory, and of what is computed at a scrape."""
+    """The metrics of a worker directory, and of collectors that compute theirs at a scrape."""
 
     def __init__(
         self, directory: WorkerDirectory, live: Sequence[Collector], on_failure: OnFailure | None = None

@@ -1,1 +1,1 @@
-"""What lies in the worker directory."""
+"""The files of the worker directory."""

@@ -16,7 +16,7 @@ from exporter.merge.plan import Content
 from exporter.merge.series import Labels, Series
 from exporter.store.archive import Archive, add
 
-# The families of requests under any prefix. What users declare themselves is their own affair.
+# The families of requests under any prefix. The families that users declare have no cap.
 _REQUESTS = re.compile(r"(?:\A|(?<=._))http_(?:request|response|client)(?:_.|\Z)", re.DOTALL)
 
 LabelSet = tuple[str, Labels]

@@ -24,7 +24,7 @@ from exporter.store.compaction import Compaction
 from exporter.store.contents import Contents
 from exporter.store.files import ARCHIVE, CORRUPT, PATIENCE, File, Files, LockedError
 
-# How long a master waits for those of an earlier run (s).
+# How long a master waits for the processes of an earlier run (s).
 _START_PATIENCE = 5.0
 
 
@@ -114,7 +114,7 @@ class WorkerDirectory:
         return False
 
     def counts(self) -> dict[str, int]:
-        """How many files are live (of living workers), archive (with those yet to be folded) and corrupt."""
+        """The numbers of files: live (of living workers), archive (with those yet to be folded), corrupt."""
         with self._busy, self._files.enter():
             names = self._files.names()
         dead = [file.dead for file in map(File.of, names) if file is not None]

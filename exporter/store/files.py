@@ -19,7 +19,7 @@ DEAD = "archive-dead-"
 CORRUPT = "archive-corrupt-"
 
 PATIENCE = 1.0
-"""How long a reader or a compactor waits for others (s): a large fold takes a tenth of it."""
+"""The time that a reader or a compactor waits for others (s); a large fold takes a tenth of it."""
 
 
 class LockedError(BlockingIOError):

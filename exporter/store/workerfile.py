@@ -37,7 +37,7 @@ SAME_PID = 10_000_000
 _INITIAL = 1 << 16
 _PAIR = struct.Struct("=dd")
 _EMPTY = HEADER.pack(8, LOCK_MARK)
-# How long (s) a request waits for a reader of its new file, who needs the lock for microseconds.
+# How long (s) a request waits for a reader of its new file, which needs the lock for microseconds.
 _PATIENCE = 0.01
 
 
@@ -207,7 +207,7 @@ def error() -> OSError | None:
 
 
 def renew() -> bool:
-    """Begin anew each file of this process that has been removed, and tell whether there was one."""
+    """Begin a new file for each removed one of this process; True if there was one."""
     return sum(file.renew() for file in list(_files)) > 0  # any() would stop at the first
 
 

@@ -1,1 +1,1 @@
-"""What one worker process keeps."""
+"""The state of one worker process."""

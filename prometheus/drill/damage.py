@@ -1,4 +1,4 @@
-"""How the drill damages services, files and Prometheus, and how it repairs them."""
+"""Damage that the drill does to services, files and Prometheus, and its repair."""
 
 import json
 import os

@@ -9,7 +9,7 @@ BOUNDS = ("0.05", "0.25", "0.5", "5.0", "+Inf")
 
 @dataclass(slots=True)
 class Figures:
-    """What each scrape adds: `requests`, and the shares of them that fail, are slow, or are very slow.
+    """The increments of each scrape: `requests`, and the shares that fail, are slow, or are very slow.
 
     `unusual` is the share that takes up to half a second, `healthy` the value of the health check.
     """

@@ -35,7 +35,7 @@ PATIENCE = 90.0  # seconds until everything answers
 
 
 CLIENT = "127.0.0.2"
-"""The drill's own address: a declared proxy that names nobody may not read, and Prometheus must."""
+"""The address of the drill as a declared proxy; Prometheus has another, because a proxy may not read."""
 
 
 class _Client(urllib.request.HTTPHandler):

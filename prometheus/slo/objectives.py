@@ -122,7 +122,7 @@ class Slo:
         return (objective for objective in self.objectives if self.burst.pace * objective.budget < 1)
 
     def pace(self, burn: Burn) -> float:
-        """How many times faster than sustainable the budget is spent when `burn` is reached."""
+        """The pace at which `burn` is reached, as a multiple of the sustainable pace."""
         return round(burn.budget / 100 * hours(self.period) / hours(burn.long), 6)
 
 

@@ -83,7 +83,7 @@ class Archives:
         return digest.hexdigest()
 
     def _blocks(self, site: str, path: str, limit: int = ARCHIVE_LIMIT) -> Iterator[bytes]:
-        """What the site sends, as long as it sends something, and not without end."""
+        """The blocks that the site sends, within limits of size and time."""
         size = 0
         start = time.monotonic()
         with self._open(site, path) as answer:
