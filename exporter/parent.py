@@ -39,7 +39,7 @@ client.require(
 )
 
 
-class Parent(PrometheusMetrics):  # type: ignore[misc, unused-ignore]
+class Parent(PrometheusMetrics):  # type: ignore[misc]
     """`PrometheusMetrics` with the types of its public methods."""
 
     @staticmethod
