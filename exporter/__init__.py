@@ -17,12 +17,13 @@ Ten words mean the same everywhere in this package:
 - *exchange*: an observation on its way, which is the `start_response` and the body of its answer.
 - *outcome*: the common properties of requests with the same method, rule and status.
 - *recorder*: the function that adds an observation to every family of its label set.
-- *slot*: one second of one group: the count, the errors, the minimum and the maximum.
+- *slot*: one second of one group: the count, the errors, the minimum and the maximum; or one request's place
+  in a ring.
 - *ring*: a numbered file that one worker writes, and that the next worker takes over.
 - *archive*: the file with the counts of all dead workers.
 - *family*: a metric with its name, type and help text, and all its series.
 - *source*: the place where a scrape finds its families: a registry or a worker directory.
-- *sink*: a receiver of each recorded observation: the flight recorder or the request log.
+- *sink*: a receiver of each recorded observation beside the flight recorder: the request log.
 """
 
 from __future__ import annotations

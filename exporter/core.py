@@ -30,7 +30,7 @@ from exporter.worker.facts import Facts
 from exporter.worker.failures import logger
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.peers import Peers
-from exporter.worker.worker import Worker
+from exporter.worker.worker import Worker, capacity
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -66,7 +66,7 @@ class Core:
         self.access = Access(settings)
         path = shared_path()
         self.directory = path and WorkerDirectory(path, settings.max_series, self._fold_failed)
-        self.recorder = FlightRecorder(settings.recent if settings.extended else 0, path)
+        self.recorder = FlightRecorder(settings.recent, path, prefix)
         self.request_log = RequestLog(settings, self._record_lost)
         self.checks = Checks(context)
         self.health = Health(self.checks, Vitals(self.window, self.uptime, draining), self.access, settings)
@@ -83,7 +83,7 @@ class Core:
         path = self.directory.path if self.directory else None
         worker = Worker.of(self._registry, path, workerfile if self.directory else None)
         worker.live.add(self.checks, self._facts)
-        worker.moves.append(self.recorder.after_fork)
+        worker.recorders.add(self.recorder)
         return worker
 
     def renew(self) -> None:
@@ -131,6 +131,11 @@ class Core:
                 self.worker.failures.count("middleware", error)
         elif self._served and not self.directory.is_held():
             logger.warning(UNPREPARED, self.directory.path)
+        if self.settings.extended:
+            try:
+                self.recorder.open(capacity())
+            except OSError as error:
+                self.worker.failures.count("recent", error)
         self.worker.start()
 
     def instruments(
@@ -162,8 +167,6 @@ class Core:
     def sinks(self) -> list[Sink]:
         """What takes each recorded request."""
         sinks: list[Sink] = []
-        if self.settings.extended and self.settings.recent:
-            sinks.append(("recent", self.recorder.record))
         if self.request_log.on:
             sinks.append(("request_log", self.request_log.write))
         return sinks
@@ -194,7 +197,7 @@ class Core:
             first=first,
             natives=natives,
         )
-        self.worker.live.add(instruments.extremes)
+        self.worker.live.add(instruments.extremes, instruments.in_progress)
         return instruments
 
     def _exemplars(self) -> Iterable[Observed]:

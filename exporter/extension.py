@@ -205,7 +205,10 @@ class FlaskExporter(Parent):
         state.exceptions.keys[shape.prefix] = key
         can_prime = group_by == "url_rule" and not shape.extra
         outcomes = Outcomes(
-            instruments, Grouping.of(app, group_by, labels), self.core.sinks() if first else ()
+            instruments,
+            Grouping.of(app, group_by, labels),
+            self.core.recorder if first and self.settings.extended else None,
+            self.core.sinks() if first else (),
         )
 
         def begin(environ: WSGIEnvironment) -> None:

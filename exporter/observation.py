@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.labels import METHODS, OTHER_METHOD, UNMATCHED
 
@@ -24,6 +24,14 @@ class Observation:
     """
 
     environ: WSGIEnvironment
+    started: float
+    """Seconds of the monotonic clock."""
+    slot = 0
+    """The place of the request in this process's ring; 0 for none."""
+    thread: Any = None
+    """The ident of the thread that answers the request, or the greenlet where threads are greenlets."""
+    recorded = False
+    """Whether the request has been counted: all of its answer has been handed to the server."""
     outcome: Outcome | None = None
     """None for a new combination or after a failure; then `code`, `matched` and `status_line` tell."""
     status_line = ""
@@ -47,7 +55,7 @@ class Observation:
     path_info = ""
     """Both as they arrived, in Latin-1 as in WSGI; an application below may rewrite those of the environ."""
     start_time: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch, for the sinks."""
     duration: float
     """Seconds until the body had been handed to the server."""
     error_type = ""

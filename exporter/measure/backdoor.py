@@ -86,9 +86,8 @@ class BackDoor:
         """Whether this is a request to be measured."""
         if not visit.has_begun:
             visit.has_begun = True
-            visit.exchange = self._middleware.enter(environ)
+            visit.exchange = self._middleware.enter(environ, visit.start)
             if visit.exchange is not None:
-                visit.exchange.started = visit.start
                 self._warn()
         return visit.exchange is not None
 
@@ -142,3 +141,4 @@ class _Visit:
         elif self.exchange is not None:  # a test, and no server, wanted the response
             self.exchange.untracked = True
             self.exchange.record()
+            self.exchange.outcomes.flight.leave(self.exchange)

@@ -28,17 +28,14 @@ class ClockError(Exception):
 class Exchange(Observation):
     """One request on its way: the `start_response` and the body of its answer at once.
 
-    The middleware sets the first six attributes: an `__init__` cost 0.3 µs more.
+    The middleware sets the attributes that have no value here: an `__init__` cost 0.3 µs more.
     """
 
     outcomes: Outcomes
     start_response: StartResponse
-    started: float
-    """Seconds of the monotonic clock."""
     body: ClosingIterator
     expected: int | None = None
     """The Content-Length, in bytes."""
-    recorded = False
 
     def start(  # noqa: C901
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
@@ -111,6 +108,7 @@ class Exchange(Observation):
         expected = self.expected
         if expected is None:
             STREAMING.set(self)
+            self.outcomes.flight.lasts(self)
         size = 0
         try:
             for chunk in self.body:
@@ -122,8 +120,7 @@ class Exchange(Observation):
         except (
             GeneratorExit
         ):  # all that a middleware outside shows of a client's leaving, if it is a generator
-            if not self.recorded:
-                self.abandon()
+            self.abandon()
             raise
         except BaseException as error:
             self.fail(error)
@@ -139,19 +136,33 @@ class Exchange(Observation):
         try:
             self.body.close()
         finally:
-            if not self.recorded:
+            if self.recorded:
+                self.outcomes.flight.leave(self)
+            else:
                 self.abandon()
 
     def abandon(self) -> None:
         """Nobody takes the rest of the body."""
-        self.disconnected = True
-        self.forget()
-        self.record()
+        if not self.recorded:
+            self.disconnected = True
+            self.forget()
+            self.record()
+        self.outcomes.flight.leave(self)
 
     def fail(self, error: BaseException) -> None:
-        """The application, or its body half-way, raised; as long as nothing is sent, a server answers 500."""
-        if self.recorded:
-            return
+        """The application, or its body half-way, raised; as long as nothing is sent, a server answers 500.
+
+        The request is over, unless the error may end the process: then it is what that died of.
+        """
+        try:
+            if not self.recorded:
+                self.fall(error)
+        finally:
+            if isinstance(error, Exception):
+                self.outcomes.flight.leave(self)
+
+    def fall(self, error: BaseException) -> None:
+        """Record an exchange that ends with an error."""
         self.forget()
         # So Flask-Sock and Engine.IO tell gunicorn, and Werkzeug, that a connection which they have taken
         # over is at its end.
@@ -205,10 +216,15 @@ class Exchange(Observation):
                 outcome.record(self, now)
         except Exception as error:
             outcomes.failures.count("instruments", error)
-        if outcomes.sinks and not self.untracked:
-            self.start_time = time() - self.duration
+        if outcomes.keeps and not self.untracked:
             if "HTTP_TRACEPARENT" in self.environ and not self.trace_id:
                 self.trace_id = announced(self.environ)
+            try:
+                outcomes.flight.record(self)
+            except Exception as error:
+                outcomes.failures.count("recent", error)
+            if outcomes.sinks:
+                self.start_time = time() - self.duration
             for stage, sink in outcomes.sinks:
                 try:
                     sink(self)
@@ -224,6 +240,7 @@ class Exchange(Observation):
             body.close = _Close(self, body)
         except (AttributeError, TypeError):  # a server's own type that takes no attributes
             self.record()
+            self.outcomes.flight.leave(self)
         return body  # type: ignore[no-any-return]
 
 
@@ -251,3 +268,4 @@ class _Close:
     def __del__(self) -> None:
         if not self._exchange.recorded:
             self._exchange.record()
+        self._exchange.outcomes.flight.leave(self._exchange)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from prometheus_client import Histogram
 
@@ -15,9 +15,10 @@ from exporter.labels import SeriesCap
 from exporter.measure.cells import Cell, Cells, Distribution
 from exporter.measure.metrics import ExtendedMetrics, Metrics
 from exporter.measure.native import Natives
-from exporter.measure.recorder import InProgress, counter_in_progress, extended_recorder, plain_recorder
+from exporter.measure.recorder import extended_recorder, plain_recorder
 from exporter.observation import Observation, Recorder
 from exporter.worker.extremes import Extremes
+from exporter.worker.inflight import InProgress
 from exporter.worker.slots import Slots
 from exporter.worker.worker import Worker
 
@@ -39,8 +40,6 @@ class Instruments:
         self.metrics = metrics
         self.lock = worker.lock
         self.cells = Cells()
-        self.count_in_progress: Callable[[float], None] = lambda change: None  # noqa: ARG005
-        """Notes that a request came in (1.0), or that one ended that is not recorded (-1.0)."""
         self.recorders: dict[LabelSet, Recorder] = {}
         self._folded: dict[LabelSet, Recorder] = {}
         self._building = threading.RLock()
@@ -137,8 +136,7 @@ class ExtendedInstruments(Instruments):
     extended = True
     metrics: ExtendedMetrics
     slots: Slots
-    """Set by `begin`, as is what counts the requests in progress."""
-    _in_progress: InProgress
+    """Set by `begin`."""
 
     def __init__(
         self,
@@ -151,8 +149,8 @@ class ExtendedInstruments(Instruments):
     ) -> None:
         """`natives` takes the native buckets of durations and queue times; None for none.
 
-        Where these are not the `first` families of an application, its requests are in the worker's slots and
-        busy threads already.
+        Where these are not the `first` families of an application, its requests are in the worker's slots
+        already.
         """
         super().__init__(worker, metrics, max_series=max_series)
         shape = metrics.shape
@@ -163,21 +161,15 @@ class ExtendedInstruments(Instruments):
         self._errors: dict[LabelSet, Cell] = {}
         self._errors_cap = SeriesCap(max_series, labels, shape.group)
         self.extremes = Extremes(lambda: worker.slots, f"{shape.prefix}http_request_duration", shape.group)
-        """The collector of minimum and maximum, which the registry holds weakly."""
+        """The collector of minimum and maximum, which the registry holds weakly, as the next one."""
+        self.in_progress = InProgress(worker.tallies, shape.prefix)
 
     def begin(self) -> None:
-        """Claim the slots and the gauges of this process."""
+        """Claim the slots of this process."""
         if self._ready:
             return
         self.slots = self.worker.slots if self._first else Slots(None)
-        self._find_gauges()
         self._ready = True
-
-    def _find_gauges(self) -> None:
-        in_progress = self.cells.single(self.metrics.in_progress)
-        busy = self.cells.single(self.worker.busy) if self._first else Cell(None, [0.0], 0)
-        self._in_progress = InProgress(in_progress.doubles, in_progress.index, busy.doubles, busy.index)
-        self.count_in_progress = counter_in_progress(self.lock, self._in_progress)
 
     def error(self, observation: Observation, group: str) -> None:
         """Count what went wrong with a recorded request: an error, an exception, a client that left."""
@@ -217,8 +209,6 @@ class ExtendedInstruments(Instruments):
         super().move()
         if self.natives is not None:
             self.natives.clear()
-        if self._ready:
-            self._find_gauges()
 
     def after_fork(self) -> None:
         """Forget where the parent process keeps its values."""
@@ -247,7 +237,6 @@ class ExtendedInstruments(Instruments):
             native = self.natives.buckets(self.metrics.duration, dict(zip(names, labels, strict=True)))
         return extended_recorder(
             self.lock,
-            self._in_progress,
             self.slots,
             slot,
             self.worker.tick,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 
 # Sizes span from an empty answer to an upload: people ask for powers of ten.
 SIZE_BUCKETS = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
@@ -87,12 +87,6 @@ class ExtendedMetrics(Metrics):
             f"{prefix}http_request_errors_total",
             "Responses of 400 or more and exceptions, handled or not, by the error's type",
             ("method", group, "status", "error_type", *shape.extra),
-            registry=registry,
-        )
-        self.in_progress = Gauge(
-            f"{prefix}http_requests_in_progress",
-            "Requests that are being answered right now",
-            multiprocess_mode="livesum",
             registry=registry,
         )
         self.request_size = sizes(f"{prefix}http_request_size_bytes", "Size of request bodies")

@@ -70,8 +70,11 @@ class Middleware:
             exchange.fail(error)
             raise
 
-    def enter(self, environ: WSGIEnvironment) -> Exchange | None:
-        """Begin to measure a request; None where it is not to be measured, or is already."""
+    def enter(self, environ: WSGIEnvironment, started: float = 0.0) -> Exchange | None:
+        """Begin to measure a request; None where it is not to be measured, or is already.
+
+        It has `started` now, or at this time of the monotonic clock, in seconds.
+        """
         key = self.key
         path = environ.get("PATH_INFO", "")
         if (
@@ -83,7 +86,7 @@ class Middleware:
             environ[PASSED] = self
             return None
         environ[key] = exchange = Exchange()
-        exchange.started = perf_counter()
+        exchange.started = started or perf_counter()
         exchange.outcomes = self.outcomes
         exchange.environ = environ
         exchange.script_name = environ.get("SCRIPT_NAME", "")
@@ -96,7 +99,10 @@ class Middleware:
             if "HTTP_X_REQUEST_ID" in environ and well_formed(environ["HTTP_X_REQUEST_ID"]):
                 request_id = environ["HTTP_X_REQUEST_ID"]
             environ[REQUEST_ID] = exchange.request_id = request_id
-            self._instruments.count_in_progress(1.0)
+            try:
+                self.outcomes.flight.enter(exchange)
+            except Exception as error:
+                self.outcomes.failures.count("recent", error)
             if self._trusted is not None and "HTTP_X_REQUEST_START" in environ:
                 self._queued(environ)
         return exchange
@@ -118,7 +124,7 @@ class Middleware:
                     self._instruments.begin()
                     self._begin(environ)
                     # OpenTelemetry is set up before the first request, so one check suffices.
-                    outcomes.traced = bool(outcomes.sinks) and is_active()
+                    outcomes.traced = outcomes.keeps and is_active()
                     self._ready = True
                 except Exception as error:
                     outcomes.failures.count("middleware", error)

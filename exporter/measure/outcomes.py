@@ -13,10 +13,12 @@ from exporter.measure.grouping import OWN, Grouping
 from exporter.measure.instruments import Instruments
 from exporter.measure.tracing import active
 from exporter.observation import Observation, Outcome
+from exporter.worker.flightrecorder import FlightRecorder
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+_NOWHERE = FlightRecorder(0)  # nobody opens it
 BODILESS = frozenset(["204", "304"])
 # Outcomes that are remembered, each with 1 KB or so: an application may invent status lines without end.
 LIMIT = 10_000
@@ -28,10 +30,20 @@ Sink = tuple[str, Callable[[Observation], None]]
 class Outcomes:
     """The outcomes of one application's requests under one prefix, and the way to find a new one."""
 
-    def __init__(self, instruments: Instruments, grouping: Grouping, sinks: Sequence[Sink] = ()) -> None:
+    def __init__(
+        self,
+        instruments: Instruments,
+        grouping: Grouping,
+        flight: FlightRecorder | None = None,
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        """`flight` keeps the requests; None where another exporter of the application has one."""
         self.table: dict[tuple[str, str, str, str], Outcome] = {}
         """By method, rule, endpoint and status line."""
+        self.flight = flight or _NOWHERE
         self.sinks = sinks
+        self.keeps = flight is not None or bool(sinks)
+        """Whether anything takes single requests."""
         self.failures = instruments.worker.failures
         self.traced = False
         """Whether OpenTelemetry traces this process."""
@@ -66,26 +78,21 @@ class Outcomes:
         """Record what has no outcome yet, or went wrong; `now` is its end, monotonic seconds."""
         instruments = self.instruments
         if observation.untracked:
-            instruments.count_in_progress(-1.0)
             return
-        try:
-            if not observation.code:
-                # No start_response: a server's connection was taken over, or nothing was answered.
-                observation.code = "101" if "HTTP_UPGRADE" in observation.environ else "500"
-                self.resolve(observation, observation.environ)
-            observation.name()
-            if observation.reported and _answered(observation):
-                observation.exception = None
-            group = observation.group or observation.rule
-            observation.failed = observation.status >= 500 or observation.exception is not None
-            if observation.status >= 400 and not observation.error_type:
-                observation.error_type = error_type_of(observation.status)
-            observation.extra = observation.extra or self._blank
-            key = (observation.method, group, observation.code, *observation.extra)
-            recorder = instruments.recorder(key, observation.own_group)
-        except BaseException:
-            instruments.count_in_progress(-1.0)
-            raise
+        if not observation.code:
+            # No start_response: a server's connection was taken over, or nothing was answered.
+            observation.code = "101" if "HTTP_UPGRADE" in observation.environ else "500"
+            self.resolve(observation, observation.environ)
+        observation.name()
+        if observation.reported and _answered(observation):
+            observation.exception = None
+        group = observation.group or observation.rule
+        observation.failed = observation.status >= 500 or observation.exception is not None
+        if observation.status >= 400 and not observation.error_type:
+            observation.error_type = error_type_of(observation.status)
+        observation.extra = observation.extra or self._blank
+        key = (observation.method, group, observation.code, *observation.extra)
+        recorder = instruments.recorder(key, observation.own_group)
         recorder(observation, now)
         rule, code = observation.matched, observation.code
         if observation.error_type or observation.disconnected:

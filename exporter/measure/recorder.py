@@ -5,23 +5,13 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import NamedTuple
 
 from exporter.buckets import BOUNDS
-from exporter.measure.cells import Cell, Distribution, Doubles
+from exporter.measure.cells import Cell, Distribution
 from exporter.measure.metrics import SIZE_BUCKETS
 from exporter.measure.native import NativeBuckets
 from exporter.observation import Observation, Recorder
 from exporter.worker.slots import SLOT, WINDOW, Slots
-
-
-class InProgress(NamedTuple):
-    """Where this process keeps the number of requests in progress, and that of busy threads."""
-
-    requests: Doubles
-    requests_at: int
-    busy: Doubles
-    busy_at: int
 
 
 def plain_recorder(lock: threading.Lock, duration: Distribution, total: Cell) -> Recorder:
@@ -49,7 +39,6 @@ def plain_recorder(lock: threading.Lock, duration: Distribution, total: Cell) ->
 
 def extended_recorder(  # noqa: C901  two functions
     lock: threading.Lock,
-    in_progress_of: InProgress,
     slots: Slots,
     slot: int,
     tick: Callable[[int], None],
@@ -66,7 +55,6 @@ def extended_recorder(  # noqa: C901  two functions
     acquire, release = lock.acquire, lock.release
     durations, sum_at, buckets_at, bounds = duration
     totals, total_at = total.doubles, total.index
-    in_progress, in_progress_at, busy, busy_at = in_progress_of
     requests, request_at, request_buckets_at, _ = request_size
     responses, response_at, response_buckets_at, _ = response_size
     empty_at = request_buckets_at[0]
@@ -98,8 +86,6 @@ def extended_recorder(  # noqa: C901  two functions
         fresh = now >= until
         acquire()
         try:
-            in_progress[in_progress_at] -= 1.0
-            busy[busy_at] -= 1.0
             durations[sum_at] += amount
             durations[buckets_at[bisect_left(bounds, amount)]] += 1.0
             totals[total_at] += 1.0
@@ -135,19 +121,3 @@ def extended_recorder(  # noqa: C901  two functions
 def announced_size(length: str) -> int:
     """Bytes: the client's word, of which more than a terabyte would only blur the sum; 0 for garbage."""
     return min(int(length[:16]), 1 << 40) if length.isdecimal() else 0
-
-
-def counter_in_progress(lock: threading.Lock, in_progress: InProgress) -> Callable[[float], None]:
-    """What adds to both numbers: 1.0 for a request that came in, -1.0 for one that is not recorded."""
-    acquire, release = lock.acquire, lock.release
-    requests, requests_at, busy, busy_at = in_progress
-
-    def count(change: float) -> None:
-        acquire()
-        try:
-            requests[requests_at] += change
-            busy[busy_at] += change
-        finally:
-            release()
-
-    return count

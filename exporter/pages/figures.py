@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import Metric
 
-from exporter.worker.flightrecorder import Request
+from exporter.worker.requests import Request
 
 _TOP = 10
 _PERCENTILES = (50, 95, 99)

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,9 @@ from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource
 from exporter.settings import Settings
 from exporter.store.directory import WorkerDirectory
+from exporter.worker import inflight
 from exporter.worker.facts import Facts
+from exporter.worker.inflight import Busy, InProgress
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -109,8 +112,9 @@ class _Application:
 
     def __init__(self, settings: Settings, directory: WorkerDirectory) -> None:
         self._path = settings.path or "/metrics"
-        facts = Facts(settings.app_version, directory.counts)
-        self._page = MetricsPage(Exposition(DirectorySource(directory, [facts])), Access(settings))
+        read = partial(inflight.tallies, directory.path)
+        live = [Facts(settings.app_version, directory.counts), Busy(read), InProgress(read)]
+        self._page = MetricsPage(Exposition(DirectorySource(directory, live)), Access(settings))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]

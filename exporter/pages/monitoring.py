@@ -22,7 +22,7 @@ from exporter.pages.access import Access
 from exporter.pages.answers import Answer, Page, arguments_of, as_json
 from exporter.pages.health import Vitals
 from exporter.scrape.sources import Source
-from exporter.worker.flightrecorder import Request
+from exporter.worker.requests import Request
 
 MAX_LIMIT = 10_000
 _DEFAULT_LIMIT = 100

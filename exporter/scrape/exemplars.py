@@ -13,7 +13,7 @@ from typing import NamedTuple
 from prometheus_client.samples import Exemplar
 
 from exporter.merge.families import Family
-from exporter.worker.flightrecorder import Request
+from exporter.worker.requests import Request
 
 
 class Observed(NamedTuple):

@@ -40,12 +40,6 @@ class ProcessMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = weakref.ref(registry)  # weak: the registry leads to the worker, which holds these
         self._threads: Gauge | None = None
-        self.busy = Gauge(
-            "flask_worker_threads_busy",
-            "Threads that serve a request right now",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
         self._memory = Gauge(
             "flask_worker_resident_memory_bytes",
             "Resident memory of the workers",

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from exporter import guard
+from exporter import forks, guard
 from exporter.posix import fcntl
 
 # Something else than a file of ours has the name: a link, a pipe, a directory, the file of another user.
@@ -20,10 +20,10 @@ _STRANGE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EPERM)
 _MOST = 10_000
 
 
-def claim(directory: str | os.PathLike[str], kind: str) -> int:
+def claim(directory: str | os.PathLike[str], kind: str, free: Callable[[int], bool] = lambda _: True) -> int:
     """The descriptor of the first `<kind>_<n>.ring` that no living process holds, open and locked.
 
-    Raises OSError where that is not possible.
+    `free` says of an open one whether it may be had. Raises OSError where that is not possible.
     """
     at = guard.directory(os.fspath(directory))
     try:
@@ -35,7 +35,7 @@ def claim(directory: str | os.PathLike[str], kind: str) -> int:
                     continue
                 raise
             try:
-                if guard.lock(descriptor, fcntl.LOCK_EX):
+                if guard.lock(descriptor, fcntl.LOCK_EX) and free(descriptor):
                     return descriptor
             except BaseException:
                 os.close(descriptor)
@@ -46,26 +46,46 @@ def claim(directory: str | os.PathLike[str], kind: str) -> int:
     raise OSError(errno.EMFILE, f"{_MOST} rings are in use", os.fspath(directory))
 
 
-def contents(directory: str | os.PathLike[str], kind: str, limit: int) -> Iterator[bytes]:
-    """What each ring of this kind contains, of living and dead workers.
+def opened(
+    directory: str | os.PathLike[str], kind: str, flags: int = os.O_RDONLY
+) -> Iterator[tuple[int, int]]:
+    """The number and the descriptor of each ring of this kind; it is open until the next one is asked for.
 
-    What is no regular file of ours, or has more than `limit` bytes, is left out. Raises OSError where the
-    directory cannot be read.
+    What is no regular file of ours is left out. Raises OSError where the directory cannot be read.
     """
     at = guard.directory(os.fspath(directory))
     try:
         for name in sorted(os.listdir(at)):
-            if re.fullmatch(kind + r"_\d{1,5}\.ring", name):
-                with suppress(OSError):
-                    yield _content(name, at, limit)
+            if match := re.fullmatch(kind + r"_(\d{1,5})\.ring", name):
+                with suppress(OSError), forks.held(guard.regular(name, flags, at)) as descriptor:
+                    yield int(match[1]), descriptor
     finally:
         os.close(at)
 
 
-def _content(name: str, at: int, limit: int) -> bytes:
-    descriptor = guard.regular(name, os.O_RDONLY, at)
-    try:
+def contents(directory: str | os.PathLike[str], kind: str, limit: int) -> Iterator[bytes]:
+    """What each ring of this kind contains, of living and dead workers; raises OSError as `opened`.
+
+    What has more than `limit` bytes is left out.
+    """
+    for _, descriptor in opened(directory, kind):
         size = os.fstat(descriptor).st_size
-        return guard.content(descriptor, size) if size <= limit else b""
-    finally:
-        os.close(descriptor)
+        if size <= limit:
+            yield guard.content(descriptor, size)
+
+
+def is_held(descriptor: int, owner: int) -> bool:
+    """Whether the process `owner` still holds this open ring, which may be in a container of its own.
+
+    The lock is not asked first: who asks holds it for a moment, and another worker would take the ring for
+    somebody's.
+    """
+    try:
+        os.kill(owner, 0)
+    except (ProcessLookupError, OverflowError):
+        if guard.lock(descriptor, fcntl.LOCK_SH):
+            guard.lock(descriptor, fcntl.LOCK_UN)
+            return False
+    except PermissionError:
+        pass
+    return True

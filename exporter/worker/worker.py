@@ -16,9 +16,11 @@ from typing import Any, Protocol, cast
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from exporter import forks
-from exporter.worker import logcounter
+from exporter.worker import inflight, logcounter
 from exporter.worker.declared import Declared
 from exporter.worker.failures import Failures
+from exporter.worker.flightrecorder import FlightRecorder
+from exporter.worker.inflight import Busy, Tally
 from exporter.worker.live import Live
 from exporter.worker.process import ProcessMetrics
 from exporter.worker.slots import Slots
@@ -33,6 +35,11 @@ def serve_with(threads: int) -> None:
     """Tell in how many threads this process, and each that it forks, can serve requests."""
     global _threads
     _threads = threads
+
+
+def capacity() -> int:
+    """In how many threads this process can serve requests; 0 where nobody has told it."""
+    return _threads
 
 
 def serve(threads: int) -> None:
@@ -83,6 +90,10 @@ class Worker:
             "flask_exporter_scrape_seconds", "Time to merge and write one exposition", registry=registry
         )
         self._process = ProcessMetrics(registry)
+        self.recorders: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()
+        """Who keeps the requests of this process, one for each exporter on the registry."""
+        self._busy = Busy(self.tallies)
+        self.live.add(self._busy)
         self._directory = directory
         self._files = files
         self._refused_counted = files.refused() if files else 0
@@ -107,10 +118,13 @@ class Worker:
             worker = _by_registry[registry] = Worker(registry, directory, files)
         return worker
 
-    @property
-    def busy(self) -> Any:
-        """The gauge of the threads that serve a request right now."""
-        return self._process.busy
+    def tallies(self) -> list[Tally]:
+        """What each worker of the service is answering right now."""
+        tallies = [tally for recorder in self.recorders if (tally := recorder.tally()) is not None]
+        if self._directory is not None:
+            with suppress(OSError):  # where there is no directory, there is nobody else
+                tallies += inflight.tallies(self._directory)
+        return tallies
 
     @property
     def slots(self) -> Slots:
@@ -173,16 +187,23 @@ class Worker:
 
         The lock keeps recorders from writing what is about to be copied.
         """
-        if self._directory is None or self._files is None:
-            return
+        removed = False
+        if self._directory is not None and self._files is not None:
+            removed = self._settle_files(self._directory, self._files)
+        for recorder in list(self.recorders):
+            recorder.settle(removed)
+
+    def _settle_files(self, directory: str, files: WorkerFiles) -> bool:
+        """Whether some of them had been removed."""
         with self.lock:
-            removed = self._files.renew()
+            removed = files.renew()
             if self._slots is not None and (removed or not self._slots.shared):
                 with suppress(OSError):
-                    self._slots.move(self._directory)
+                    self._slots.move(directory)
             if removed:
                 for move in self.moves:
                     move()
+        return removed
 
     def after_fork(self) -> None:
         """Forget what belongs to the parent process; its files go on without us."""

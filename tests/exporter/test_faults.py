@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from prometheus_client import CollectorRegistry
 from exporter import FlaskExporter
 from exporter.measure.instruments import ExtendedInstruments, Instruments
 from exporter.worker.failures import STAGES, Failures
-from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.slots import Slots
 from tests.rig.host import BARE, PATHS, REQUEST_ID, REQUESTS, answers, counted_text, measured
 from tests.rig.wsgi import Clock, Raises, call, counted
@@ -106,15 +106,17 @@ def test_slots_that_cannot_grow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "target", "stage"), [(FlightRecorder, "record", "recent"), (None, "write", "request_log")]
+    ("target", "stage"),
+    [
+        ("exporter.worker.requests.head.pack_into", "recent"),
+        ("exporter.worker.requests.tail.pack_into", "recent"),
+        ("exporter.log.requestlog.RequestLog.write", "request_log"),
+    ],
 )
-def test_a_sink_that_fails(
-    owner: Any, target: str, stage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_what_takes_requests_fails(
+    target: str, stage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from exporter.log.requestlog import RequestLog
-
-    fault = Raises()
-    monkeypatch.setattr(owner or RequestLog, target, fault)
+    fault = break_into(target, monkeypatch)
     app, exporter = measured(request_log=str(tmp_path / "requests.log"))
 
     assert answers(app) == BARE
@@ -122,6 +124,17 @@ def test_a_sink_that_fails(
     assert fault.calls == REQUESTS
     assert sum(counted(exporter, "flask_http_request_total").values()) == REQUESTS
     exporter.core.request_log.close()
+
+
+def break_into(target: str, monkeypatch: pytest.MonkeyPatch) -> Raises:
+    """Put a fault in the place of this method, whose object may be one that takes no attributes."""
+    fault = Raises()
+    owner, _, method = target.rpartition(".")
+    if method == "pack_into":
+        monkeypatch.setattr(owner, SimpleNamespace(pack_into=fault))
+    else:
+        monkeypatch.setattr(target, fault)
+    return fault
 
 
 def test_a_clock_that_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +244,7 @@ def test_a_failure_is_logged_once_a_minute_for_each_stage(
 
 def test_a_broken_log_handler_does_not_reach_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("exporter"), "error", Raises())
-    monkeypatch.setattr(FlightRecorder, "record", Raises())
+    break_into("exporter.worker.requests.tail.pack_into", monkeypatch)
     app, exporter = measured()
 
     assert answers(app) == BARE

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from ipaddress import ip_network
 
@@ -22,7 +24,7 @@ from exporter.pages.monitoring import Filter
 from exporter.scrape.encoding import Format, family_text
 from exporter.settings import DEFAULT_MASK, PREFIX, Settings, SettingsError
 from exporter.store import archive, workerfile
-from exporter.worker import flightrecorder, slots
+from exporter.worker import inflight, requests, slots
 
 STEMS = ("counter", "histogram", "summary", "gauge_all", "gauge_livesum", "gauge_mostrecent", "gauge_min")
 _PROXIES = (ip_network("127.0.0.0/8"),)
@@ -75,12 +77,16 @@ def slots_file(data: bytes) -> None:
 
 
 def flight_recorder(data: bytes) -> None:
-    """A ring of the flight recorder, up to the figures that are made of it."""
-    content = data[: len(data) - (len(data) - 64) % 640] if len(data) >= 64 else data
-    if len(content) >= 64:
-        flightrecorder._valid(content)
-        requests = [request for _, request in flightrecorder._requests(content)]
-        stats(Totals(), requests, 1.0, 1)
+    """A ring of requests, up to the figures that are made of it."""
+    header = requests.Header.of(data)
+    if header is None or header.records > 1000:
+        return
+    content = requests.Content.of(data[: header.length].ljust(header.length, b"\0"))
+    assert content is not None
+    stats(Totals(), list(requests.finished(content, content)), 1.0, 1)
+    for request in requests.in_flight(content):
+        json.dumps(asdict(request))
+    inflight.count(header, data[requests.HEADER : header.first], lambda at: data[at : at + 8])
 
 
 def _text(data: bytes) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.measure.exchange import Exchange
+from exporter.worker.flightrecorder import FlightRecorder
 
 
 def exchange(**changes: Any) -> Exchange:
     """A finished request for an order, with these changes."""
     fields: dict[str, Any] = {
         "path_info": "/orders/7",
-        "environ": {"QUERY_STRING": "", "REMOTE_ADDR": "192.0.2.7"},
+        "environ": {"REQUEST_METHOD": "GET", "QUERY_STRING": "", "REMOTE_ADDR": "192.0.2.7"},
+        "started": 1.0,
         "start_time": 1_767_225_600.25,
         "duration": 0.0125,
         "method": "GET",
@@ -34,3 +36,19 @@ def exchange(**changes: Any) -> Exchange:
     for name, value in {**fields, **changes}.items():
         setattr(request, name, value)
     return request
+
+
+def keep(recorder: FlightRecorder, **changes: Any) -> Exchange:
+    """Let the recorder have such a request, from its beginning to its end."""
+    request = exchange(**changes)
+    recorder.enter(request)
+    recorder.record(request)
+    recorder.leave(request)
+    return request
+
+
+def opened(recent: int, directory: str | None = None, threads: int = 0) -> FlightRecorder:
+    """A flight recorder that is ready for requests."""
+    recorder = FlightRecorder(recent, directory)
+    recorder.open(threads)
+    return recorder

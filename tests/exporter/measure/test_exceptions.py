@@ -11,7 +11,7 @@ from flask import request as flask_request
 from werkzeug.exceptions import Conflict, InternalServerError, NotFound, ServiceUnavailable
 from werkzeug.routing import RequestRedirect
 
-from tests.rig.wsgi import RULE, Clock, Counts, application, call
+from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted
 
 
 @pytest.fixture
@@ -168,6 +168,9 @@ def test_an_exit_out_of_a_view_is_counted_with_its_rule(error: BaseException) ->
         raise error
 
     assert call(app, "/boom").error is error
+    # A request that its process dies of stays in progress, for as long as the exception is under way.
+    assert counted(exporter, "flask_http_requests_in_progress") == {(): 1}
+    error.__traceback__ = None
     Counts(exporter).are("GET", "/boom", "500", type(error).__name__, exceptions=1)
 
 

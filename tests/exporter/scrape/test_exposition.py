@@ -23,7 +23,7 @@ from exporter.scrape.exemplars import Observed, of_requests
 from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource, RegistrySource
 from exporter.store.directory import WorkerDirectory
-from exporter.worker.flightrecorder import Request
+from exporter.worker.requests import Request
 from tests.rig.deadline import eventually
 from tests.rig.workerfiles import NOBODY, dead, histogram, living, their_lines, total
 from tests.rig.wsgi import Raises, application, call, counted
