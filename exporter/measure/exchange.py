@@ -239,7 +239,8 @@ class Exchange(Observation):
         try:
             body.close = _Close(self, body)
         except (AttributeError, TypeError):  # a server's own type that takes no attributes
-            self.record()
+            if not self.recorded:  # in CPython the end of what has no place has done so
+                self.record()
             self.outcomes.flight.leave(self)
         return body  # type: ignore[no-any-return]
 

@@ -363,12 +363,11 @@ def _starts(memory: mmap.mmap, header: Header) -> memoryview[float]:
 
 def _current() -> tuple[Callable[[], Any], bool]:
     """What tells the thread of a request, or its greenlet; and whether threads are greenlets."""
-    for patcher, patched in (
-        ("gevent.monkey", "is_module_patched"),
-        ("eventlet.patcher", "is_monkey_patched"),
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if (gevent and gevent.is_module_patched("threading")) or (
+        eventlet and eventlet.is_monkey_patched("thread")
     ):
-        if patcher in sys.modules and getattr(sys.modules[patcher], patched)("thread"):
-            return sys.modules["greenlet"].getcurrent, True
+        return sys.modules["greenlet"].getcurrent, True
     return get_ident, False
 
 

@@ -6,13 +6,14 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import flask
 import pytest
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, request, send_file
 from prometheus_client import CollectorRegistry
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -20,7 +21,7 @@ from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from exporter import FlaskExporter
-from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted
+from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted, environ
 
 
 @pytest.fixture
@@ -332,23 +333,174 @@ def test_the_request_log_has_the_path_of_the_client_too(tmp_path: Path) -> None:
 # In progress, sizes, queue
 
 
-def test_a_request_is_in_progress_until_its_body_has_been_handed_over() -> None:
-    app, exporter = application()
-    seen = []
+class Sendfile:
+    """A server's own body for files."""
 
-    @app.get("/stream")
+    def __init__(self, file: Any, size: int = 8192) -> None:
+        self.file, self.size = file, size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.file.read(self.size), b"")
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class FixedSendfile:
+    """One that takes no attributes, and so tells nobody when it is closed."""
+
+    __slots__ = ("file",)
+
+    def __init__(self, file: Any, *_: int) -> None:
+        self.file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.file.read(8192), b"")
+
+
+def ignore(*_: Any) -> Any:
+    """A server's `start_response`."""
+
+
+def views(app: Flask, during: Callable[[], None]) -> None:
+    """Views that answer in every way; each calls `during` while it does."""
+
+    @app.route("/plain")
+    def plain() -> str:
+        during()
+        return "x"
+
+    @app.route("/stream")
     def stream() -> Response:
         def chunks() -> Iterator[bytes]:
-            seen.append(counted(exporter, "flask_http_requests_in_progress"))
+            during()
             yield b"x"
+            yield b"y"
 
         return Response(chunks())
 
-    call(app, "/stream")
+    @app.route("/empty")
+    def empty() -> tuple[str, int]:
+        during()
+        return "", 204
 
-    assert seen == [{(): 1}]
+    @app.route("/file")
+    def file() -> Response:
+        during()
+        return send_file(BytesIO(b"xyz"), "text/plain")
+
+    @app.route("/boom")
+    def boom() -> str:
+        during()
+        raise ValueError("bad")
+
+    @app.route("/break")
+    def broken() -> Response:
+        def chunks() -> Iterator[bytes]:
+            during()
+            yield b"x"
+            raise ValueError("bad")
+
+        return Response(chunks())
+
+    @app.route("/untracked")
+    def untracked() -> str:
+        during()
+        request.prom_do_not_track = True  # type: ignore[attr-defined]
+        return "x"
+
+
+@pytest.mark.parametrize("take", [None, 0, 1])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["plain", "stream", "empty", "file", "boom", "break", "untracked", "none"])
+@pytest.mark.parametrize(
+    ("propagate", "wrapper"), [(False, Sendfile), (True, Sendfile), (False, FixedSendfile)]
+)
+def test_a_request_is_in_progress_from_its_beginning_to_its_close(
+    path: str, method: str, take: int | None, propagate: bool, wrapper: type
+) -> None:
+    """Whatever becomes of it, and however much of it is taken."""
+    app, exporter = application()
+    app.config["PROPAGATE_EXCEPTIONS"] = propagate
+    seen: list[dict[tuple[str, ...], float]] = []
+    views(app, lambda: seen.append(counted(exporter, "flask_http_requests_in_progress")))
+
+    call(app, f"/{path}", method, take=take, variables={"wsgi.file_wrapper": wrapper})
+
+    assert seen in ([{(): 1}], [])
+    assert seen or path == "none" or take == 0 or method == "HEAD"
+    for family in ("flask_http_requests_in_progress", "flask_worker_threads_busy"):
+        assert counted(exporter, family) == {}
+    assert counted(exporter, "flask_exporter_failures_total") == {}
+    assert set(exporter.core.recorder.live) == {None}
+
+
+def test_a_sent_request_is_in_progress_until_the_server_closes_it() -> None:
+    """All of the body is handed over, and a slow client has not got it yet."""
+    app, exporter = application()
+    body: Any = app(environ("/orders/7"), ignore)
+    chunks = list(body)
+
+    assert (chunks, len(exporter.core.recorder.read())) == ([b"xxxxxxx"], 1)
+    assert counted(exporter, "flask_http_requests_in_progress") == {(): 1}
+    assert counted(exporter, "flask_worker_threads_busy") == {(): 1}
+    body.close()
     assert counted(exporter, "flask_http_requests_in_progress") == {}
-    assert counted(exporter, "flask_worker_threads_busy") == {}
+
+
+def test_a_server_that_never_closes_leaves_nothing_behind() -> None:
+    app, exporter = application()
+    for _ in range(3):
+        assert list(app(environ("/orders/7"), ignore)) == [b"xxxxxxx"]
+
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
+    assert set(exporter.core.recorder.live) == {None}
+
+
+def test_two_exporters_of_one_application_count_a_request_once() -> None:
+    """Both families tell it; the thread is busy once."""
+    app, exporter = application()
+    exporter.export_defaults(prefix="other", app=app)
+    seen: list[dict[tuple[str, ...], float]] = []
+
+    @app.get("/seen")
+    def view() -> str:
+        names = (
+            "flask_http_requests_in_progress",
+            "other_http_requests_in_progress",
+            "flask_worker_threads_busy",
+        )
+        seen.extend(counted(exporter, name) for name in names)
+        return "x"
+
+    call(app, "/seen")
+
+    assert seen == [{(): 1}] * 3
+    assert counted(exporter, "other_http_requests_in_progress") == {}
+
+
+def test_a_mounted_application_has_one_place() -> None:
+    """Both are measured by one exporter; a view that asks its own application has two."""
+    inner, exporter = application()
+    outer = Flask("outer")
+    exporter.init_app(outer)
+    outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/inner": inner})  # type: ignore[method-assign]
+    seen: list[dict[tuple[str, ...], float]] = []
+
+    @inner.get("/seen")
+    def view() -> str:
+        seen.append(counted(exporter, "flask_http_requests_in_progress"))
+        return "x"
+
+    @outer.get("/asks")
+    def asks() -> str:
+        return call(inner, "/seen").body.decode()
+
+    call(outer, "/inner/seen")
+    call(outer, "/asks")
+
+    assert seen == [{(): 1}, {(): 2}]
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
 
 
 @pytest.mark.parametrize("size", [0, 100, 101, 1_000_000])
