@@ -14,6 +14,7 @@ from exporter.measure.instruments import ExtendedInstruments, Instruments
 from exporter.measure.metrics import ExtendedMetrics, Metrics, Shape
 from exporter.measure.native import Natives
 from exporter.measure.outcomes import Sink
+from exporter.measure.routes import Routes
 from exporter.pages.access import Access
 from exporter.pages.checks import Checks, Context
 from exporter.pages.drain import draining
@@ -26,6 +27,8 @@ from exporter.scrape.sources import DirectorySource, NativeCounts, RegistrySourc
 from exporter.settings import Settings
 from exporter.store import workerfile
 from exporter.store.directory import WorkerDirectory, shared_path
+from exporter.worker import deaths
+from exporter.worker.deaths import Death
 from exporter.worker.facts import Facts
 from exporter.worker.failures import logger
 from exporter.worker.flightrecorder import FlightRecorder
@@ -67,6 +70,7 @@ class Core:
         path = shared_path()
         self.directory = path and WorkerDirectory(path, settings.max_series, self._fold_failed)
         self.recorder = FlightRecorder(settings.recent, path, prefix)
+        self.routes = Routes()
         self.request_log = RequestLog(settings, self._record_lost)
         self.checks = Checks(context)
         self.health = Health(self.checks, Vitals(self.window, self.uptime, draining), self.access, settings)
@@ -84,6 +88,7 @@ class Core:
         worker = Worker.of(self._registry, path, workerfile if self.directory else None)
         worker.live.add(self.checks, self._facts)
         worker.recorders.add(self.recorder)
+        worker.losses.rules.add(self.routes)
         return worker
 
     def renew(self) -> None:
@@ -114,7 +119,9 @@ class Core:
     def monitoring(self) -> Monitoring:
         """The figures for people."""
         return Monitoring(
-            self.recorder.read,
+            self.recorder,
+            self.routes,
+            self._kept_deaths,
             self.source,
             self.health.vitals,
             self.access,
@@ -188,6 +195,7 @@ class Core:
         registry = cast("CollectorRegistry", self.worker.declared)
         if not self.settings.extended:
             return Instruments(self.worker, Metrics(registry, shape), max_series=max_series)
+        self.worker.losses.declare(registry)
         path = self.directory.path if self.directory else None
         natives = Natives(path, self.worker.failures) if self.settings.native_histograms else None
         instruments = ExtendedInstruments(
@@ -222,6 +230,9 @@ class Core:
             return any(sample.value for family in starts for sample in family.samples)
         except OSError:  # its reader says so
             return False
+
+    def _kept_deaths(self) -> list[Death]:
+        return deaths.kept(self.directory.path) if self.directory else []
 
     def _native_counts(self, family: str) -> NativeCounts:
         counts: NativeCounts = {}

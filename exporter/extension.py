@@ -135,6 +135,7 @@ class FlaskExporter(Parent):
                 "init_app once for each application"
             )
         state.exporter = self
+        self.core.routes.add(app.url_map)
         self.core.renew()
         self.core.checks.next_application()
         if self.path:

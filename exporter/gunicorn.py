@@ -11,6 +11,7 @@ A configuration that has a hook of its own calls ours from it:
         ...
 
 The worker directory is prepared before the first worker starts, and a worker's files are folded when it ends.
+What a worker was answering when it died is logged, and kept for `/monitoring/deaths`.
 At SIGTERM readiness turns to 503 while requests are accepted for `EXPORTER_DRAIN` more seconds; a second
 SIGTERM ends the wait. With `EXPORTER_LISTEN` a child of the master serves the metrics.
 """
@@ -20,13 +21,14 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from exporter import prefork
+from exporter import guard, prefork
 from exporter.pages import drain
 from exporter.settings import DIRECTORY, Settings, SettingsError
 
@@ -50,6 +52,8 @@ __all__ = [
 _LISTENER_PAUSE = 0.5
 # How long the master waits for the listener after each of the two signals that end it (s).
 _LISTENER_END = 2.0
+# How long it waits for the system to give up the locks of a dead worker (s).
+_BURIAL = 2.0
 
 
 class _Master:
@@ -60,6 +64,9 @@ class _Master:
         self.directory: WorkerDirectory | None = None
         self.listener: Listener | None = None
         self.listener_pid = 0
+        self.owner: tuple[int, int] | None = None
+        self.causes: dict[int, str] = {}
+        """Of what each worker died, as the system has told it before gunicorn was told."""
 
 
 _master = _Master()
@@ -86,6 +93,7 @@ def when_ready(server: Any) -> None:
         # Collections in a worker would write into every inherited object, and so copy the master's pages.
         gc.freeze()
     server.handle_term = partial(_drain, server, server.handle_term)
+    server.reap_workers = partial(_reap_workers, server, server.reap_workers)
     if _master.listener is not None:
         _start_listener(server)
         old, new = server.handle_chld, partial(_reap, server, server.handle_chld)
@@ -117,16 +125,66 @@ def child_exit(server: Any, worker: Any) -> None:
             _master.directory.fold(worker.pid)
         except Exception:  # the master must live on; the next scrape tries again
             server.log.exception("The metrics of worker %s are not folded yet", worker.pid)
+        cause = _master.causes.pop(worker.pid, None) or _cause_above()
+        _bury(server, worker.pid, "timeout" if worker.aborted else cause)
 
 
-def on_exit(server: Any) -> None:  # noqa: ARG001  gunicorn's signature
-    """Stop the listener, whose last scrapes saw the drain."""
+def on_exit(server: Any) -> None:
+    """Stop the listener, whose last scrapes saw the drain; tell of workers that gunicorn did not wait for."""
     listener, _master.listener_pid = _master.listener_pid, 0
     if listener:
         _end(listener)
     if _master.directory is not None:
         with suppress(OSError):  # there, one worker's end can interrupt the folding of another
             _master.directory.sweep()
+        for pid in {*server.WORKERS, *_master.causes}:
+            _bury(server, pid, _master.causes.pop(pid, None) or "graceful timeout")
+
+
+def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
+    """Look of what workers have died: gunicorn's own reaping leaves no trace of it."""
+    for pid in list(server.WORKERS):
+        with suppress(OSError, AttributeError):  # macOS has no waitid
+            end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if end is not None:
+                exited = end.si_code == os.CLD_EXITED
+                _master.causes[pid] = f"exit {end.si_status}" if exited else _signal(end.si_status)
+    reap()
+
+
+def _cause_above() -> str | None:
+    """The cause where a worker died between our look and gunicorn's reaping: that has it in a variable."""
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "reap_workers":
+        frame = frame.f_back  # type: ignore[assignment]
+    status = frame.f_locals.get("status") if frame is not None else None
+    if not isinstance(status, int):
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit {code}" if code >= 0 else _signal(-code)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _bury(server: Any, pid: int, cause: str | None) -> None:
+    """Tell what a worker was answering when it died; the workers count it."""
+    if _master.directory is None:
+        return
+    from exporter.worker import deaths
+
+    try:
+        with guard.acting_as(_master.owner):
+            death = deaths.bury(_master.directory.path, pid, cause or deaths.UNKNOWN, wait=_BURIAL)
+    except Exception:  # the master must live on
+        server.log.exception("What worker %s was answering is not read yet", pid)
+        return
+    if death is not None:
+        server.log.error("%s", death)
 
 
 def _end(pid: int) -> None:
@@ -154,7 +212,7 @@ def _prepare(server: Any, workers: int) -> None:
     directory = prefork.start(workers, keep=upgrade, owner=owner, max_series=settings.max_series)
     if settings.listen:
         _master.listener = _listener(settings, directory, owner, bind=not upgrade)
-    _master.settings, _master.directory = settings, directory
+    _master.settings, _master.directory, _master.owner = settings, directory, owner
 
 
 def _listener(

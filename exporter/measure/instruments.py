@@ -162,7 +162,7 @@ class ExtendedInstruments(Instruments):
         self._errors_cap = SeriesCap(max_series, labels, shape.group)
         self.extremes = Extremes(lambda: worker.slots, f"{shape.prefix}http_request_duration", shape.group)
         """The collector of minimum and maximum, which the registry holds weakly, as the next one."""
-        self.in_progress = InProgress(worker.tallies, shape.prefix)
+        self.in_progress = InProgress(worker.tallies, shape.prefix, rule=worker.losses.rule)
 
     def begin(self) -> None:
         """Claim the slots of this process."""

@@ -1,5 +1,7 @@
 """EXPORTER_LISTEN: metrics on an address of their own, from a process that serves nothing else.
 
+It also tells what is in progress, where no worker can answer any more, and what the dead were answering.
+
 It is a child of the server's master, so that no worker pays for a scrape; a thread in the master would be
 unsafe, because the master forks. It reads the worker files, so what only a worker's memory knows is not
 there: `flask_health_check_up` and the extremes of the last minute.
@@ -21,13 +23,16 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from exporter import guard
 from exporter.pages.access import Access
-from exporter.pages.answers import as_text
+from exporter.pages.answers import Page, as_json, as_text
+from exporter.pages.deaths import deaths
+from exporter.pages.inflight import inflight as shown
 from exporter.pages.metrics import MetricsPage
 from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource
 from exporter.settings import Settings
 from exporter.store.directory import WorkerDirectory
 from exporter.worker import inflight
+from exporter.worker.deaths import kept
 from exporter.worker.facts import Facts
 from exporter.worker.inflight import Busy, InProgress
 
@@ -40,6 +45,8 @@ _ACCEPT_PAUSE = 0.1
 # Scrapers are few and take less than a second: slower clients, and crowds of them, are no scrapers.
 _CONNECTIONS = 32
 _CONNECTION_SECONDS = 10
+# Records of a ring that are read.
+_RECORDS = 10_001
 
 
 class Listener:
@@ -112,18 +119,29 @@ class _Application:
 
     def __init__(self, settings: Settings, directory: WorkerDirectory) -> None:
         self._path = settings.path or "/metrics"
+        self._access = Access(settings)
         read = partial(inflight.tallies, directory.path)
         live = [Facts(settings.app_version, directory.counts), Busy(read), InProgress(read)]
-        self._page = MetricsPage(Exposition(DirectorySource(directory, live)), Access(settings))
+        page = MetricsPage(Exposition(DirectorySource(directory, live)), self._access)
+        self._pages: dict[str, Page] = {self._path: page.answer}
+        if settings.monitoring_path:
+            path, most = directory.path, max(settings.recent, _RECORDS)
+            self._pages |= {
+                f"{settings.monitoring_path}/inflight": lambda _: as_json(
+                    shown(inflight.running(path, most))
+                ),
+                f"{settings.monitoring_path}/deaths": lambda _: as_json(deaths(kept(path))),
+            }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        method = environ["REQUEST_METHOD"]
+        method, page = environ["REQUEST_METHOD"], self._pages.get(environ["PATH_INFO"])
         if method not in ("GET", "HEAD"):
             status, headers, body = as_text("Metrics are read with GET", 405, [("Allow", "GET, HEAD")])
-        elif environ["PATH_INFO"] == self._path:
-            status, headers, body = self._page.answer(environ)
-        else:
+        elif page is None:
             status, headers, body = as_text(f"Metrics are at {self._path}", 404)
+        else:
+            refusal = self._access.refusal(environ)
+            status, headers, body = page(environ) if refusal is None else refusal.answer()
         length = ("Content-Length", str(len(body)))
         start_response(f"{status} {HTTPStatus(status).phrase}", [*headers, length])
         return [] if method == "HEAD" else [body]

@@ -1,4 +1,4 @@
-"""`/monitoring/stats`, `/requests` and `/endpoints`: the service's own figures as JSON, for insiders.
+"""`/monitoring/stats`, `/requests`, `/endpoints` and others: the service's own figures as JSON, for insiders.
 
 The same answer whichever worker is asked: totals come from the merged counters, times from the rings of all
 workers. `openapi.json` beside this module describes it and is served as `/monitoring/openapi.json`.
@@ -17,11 +17,16 @@ from importlib.resources import files
 from typing import Any
 
 from exporter.addresses import Environ
+from exporter.measure.routes import Routes
 from exporter.pages import figures
 from exporter.pages.access import Access
 from exporter.pages.answers import Answer, Page, arguments_of, as_json
+from exporter.pages.deaths import deaths
 from exporter.pages.health import Vitals
+from exporter.pages.inflight import inflight
 from exporter.scrape.sources import Source
+from exporter.worker.deaths import Death
+from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.requests import Request
 
 MAX_LIMIT = 10_000
@@ -68,7 +73,9 @@ class Monitoring:
 
     def __init__(
         self,
-        recorded: Callable[[], list[Request]],
+        recorder: FlightRecorder,
+        routes: Routes,
+        kept: Callable[[], list[Death]],
         source: Source,
         vitals: Vitals,
         access: Access,
@@ -76,8 +83,10 @@ class Monitoring:
         prefix: str = "flask_",
         group: str = "url_rule",
     ) -> None:
-        """`recorded` gives the recorded requests of all workers, newest first."""
-        self._recorded = recorded
+        self._recorder = recorder
+        self._recorded = recorder.read
+        self._routes = routes
+        self._deaths = kept
         self._source = source
         self._vitals = vitals
         self._access = access
@@ -90,6 +99,8 @@ class Monitoring:
             "/stats": partial(self._insiders_only, self.stats),
             "/requests": partial(self._insiders_only, self.requests),
             "/endpoints": partial(self._insiders_only, self.endpoints),
+            "/inflight": partial(self._insiders_only, self.inflight),
+            "/deaths": partial(self._insiders_only, self.deaths),
             "/openapi.json": partial(self._insiders_only, self.openapi),
         }
 
@@ -110,6 +121,14 @@ class Monitoring:
     def endpoints(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """The figures of each endpoint, the busiest first."""
         return as_json(figures.endpoints(self._totals(), self._recorded(), self._group))
+
+    def inflight(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
+        """The requests that are being answered, the oldest first."""
+        return as_json(inflight(self._recorder.running(), self._routes.rule))
+
+    def deaths(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
+        """The latest deaths of workers, the last one first."""
+        return as_json(deaths(self._deaths(), self._routes.rule))
 
     def openapi(self, environ: Environ) -> Answer:
         """The description of the pages in OpenAPI 3.1, with the address under which they are served."""

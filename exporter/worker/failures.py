@@ -14,6 +14,7 @@ STAGES = (
     "instruments",
     "slots",
     "recent",
+    "deaths",
     "worker_file",
     "request_log",
     "scrape",

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter import forks, posix
 from exporter.observation import Observation
-from exporter.worker import inflight, requests, ring
-from exporter.worker.inflight import Tally
+from exporter.worker import crash, inflight, requests, ring
+from exporter.worker.inflight import Running, Tally
 from exporter.worker.requests import (
     HEAD_AT,
     HEADER,
@@ -86,6 +86,7 @@ class FlightRecorder:
         self._directory = directory
         self._prefix = prefix
         self._born = monotonic()
+        self._most = max(recent + 1, _READ_LIMIT)
         self.after_fork()
         forks.forget(self)
 
@@ -143,7 +144,26 @@ class FlightRecorder:
         if memory is None or self._shared:
             return None
         self._tidy(memory)
-        return inflight.count(self._header, memory[HEADER:first], lambda at: memory[at : at + 8])
+        return inflight.count(0, self._header, memory[HEADER:first], lambda at, size: memory[at : at + size])
+
+    def running(self) -> list[Running]:
+        """The requests in progress of all living workers; those of this one with their threads."""
+        memory, live, running = self._memory, self.live, list[Running]()
+        if memory is not None and not self._shared:
+            content = Content(self._header, memory[:])
+            running += [Running(0, os.getpid(), request) for request in requests.in_flight(content)]
+        if self._directory is not None:
+            with suppress(OSError):
+                running += inflight.running(self._directory, self._most)
+        return [
+            one._replace(thread=exchange.thread)
+            if one.pid == os.getpid()
+            and one.request.slot < len(live)
+            and (exchange := live[one.request.slot]) is not None
+            and exchange.started == one.request.started
+            else one
+            for one in running
+        ]
 
     def started(self) -> float:
         """When the service started (monotonic seconds), as the oldest ring or this process knows it."""
@@ -175,7 +195,7 @@ class FlightRecorder:
             yield content, content
         if self._directory is not None:
             with suppress(OSError):
-                for _, first, second in requests.read(self._directory, max(self._recent + 1, _READ_LIMIT)):
+                for _, first, second in requests.read(self._directory, self._most):
                     yield first, second
 
     def _move(self, directory: str, *, new: bool = False) -> None:
@@ -185,7 +205,7 @@ class FlightRecorder:
         """
         header, old = self._header, self._memory
         assert old is not None  # noqa: S101  the callers have opened it
-        descriptor = ring.claim(directory, KIND, requests.is_free)
+        number, descriptor = ring.claim(directory, KIND, requests.is_free)
         try:
             former = Content.of(os.pread(descriptor, header.length + 1, 0))
             if former is not None and former.header.records != header.records:
@@ -211,6 +231,7 @@ class FlightRecorder:
         self._memory, self._shared = memory, True
         self._turn(memory)
         memory[: len(header.packed())] = header.packed()
+        crash.watch(directory, number)
 
     def _tidy(self, memory: mmap.mmap) -> None:
         """Free the places of requests that were answered, and that no server will ever close.

@@ -27,6 +27,8 @@ from exporter.worker import ring
 KIND = "requests"
 RECORD = 608
 HEADER = 64
+OWNER_AT = 24
+"""Where in the header the owner's process id lies."""
 HEAD_AT = 248
 """Where in a record the duration lies, and with it the head begins."""
 
@@ -90,6 +92,38 @@ class InFlight:
     thread: int
     sending: bool
     answered: bool
+
+    @classmethod
+    def of(cls, slot: int, start: float, data: bytes) -> InFlight | None:
+        """The request that came in at `start`; None if the head of its record is not its own."""
+        if len(data) != head.size:
+            return None
+        answered, request_id, method, script, path, thread, lead, started = head.unpack(data)
+        if started != start or not 0 <= start + lead < 1e11:
+            return None
+        text = _text(method)
+        return cls(
+            slot=slot,
+            started=start,
+            start_time=start + lead,
+            request_id=_text(request_id),
+            method=text if text in METHODS else OTHER_METHOD,
+            script_name=_text(path[:script]),
+            path=_text(path),
+            thread=thread,
+            sending=answered != 0.0,
+            answered=answered > 0.0,
+        )
+
+    @property
+    def route(self) -> tuple[str, str]:
+        """The method, and the path as the application routes it."""
+        return self.method, self.path.removeprefix(self.script_name)
+
+    @property
+    def state(self) -> str:
+        """`running`, or `sending` once the answer has begun."""
+        return "sending" if self.sending else "running"
 
 
 class Header(NamedTuple):
@@ -177,22 +211,10 @@ def in_flight(content: Content) -> Iterator[InFlight]:
     header, data = content
     for slot, start in enumerate(content.starts()):
         if slot and 0 < start < 1e11:
-            fields = head.unpack_from(data, header.first + RECORD * slot + HEAD_AT)
-            answered, request_id, method, script, path, thread, lead, started = fields
-            if started == start:
-                text = _text(method)
-                yield InFlight(
-                    slot=slot,
-                    started=start,
-                    start_time=start + lead,
-                    request_id=_text(request_id),
-                    method=text if text in METHODS else OTHER_METHOD,
-                    script_name=_text(path[:script]),
-                    path=_text(path),
-                    thread=thread,
-                    sending=answered != 0.0,
-                    answered=answered > 0.0,
-                )
+            at = header.first + RECORD * slot + HEAD_AT
+            request = InFlight.of(slot, start, data[at : at + head.size])
+            if request is not None:
+                yield request
 
 
 def _finished(data: bytes, at: int) -> Request | None:
@@ -240,9 +262,14 @@ def read(directory: str, most: int) -> Iterator[tuple[int, Content, Content]]:
     What has more than `most` records, or is no ring of ours, is left out.
     """
     for number, descriptor in ring.opened(directory, KIND):
-        header = Header.of(os.pread(descriptor, HEADER, 0))
-        if header is None or header.records > most or os.fstat(descriptor).st_size != header.length:
-            continue
-        first, second = (Content.of(guard.content(descriptor, header.length)) for _ in range(2))
+        first, second = content(descriptor, most), content(descriptor, most)
         if first is not None and second is not None and first.header.records == second.header.records:
             yield number, first, second
+
+
+def content(descriptor: int, most: int) -> Content | None:
+    """What an open ring contains; None where it has more than `most` records, or is none of ours."""
+    header = Header.of(os.pread(descriptor, HEADER, 0))
+    if header is None or header.records > most or os.fstat(descriptor).st_size != header.length:
+        return None
+    return Content.of(guard.content(descriptor, header.length))

@@ -20,8 +20,10 @@ _STRANGE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EPERM)
 _MOST = 10_000
 
 
-def claim(directory: str | os.PathLike[str], kind: str, free: Callable[[int], bool] = lambda _: True) -> int:
-    """The descriptor of the first `<kind>_<n>.ring` that no living process holds, open and locked.
+def claim(
+    directory: str | os.PathLike[str], kind: str, free: Callable[[int], bool] = lambda _: True
+) -> tuple[int, int]:
+    """The number and descriptor of the first `<kind>_<n>.ring` that no living process holds, open and locked.
 
     `free` says of an open one whether it may be had. Raises OSError where that is not possible.
     """
@@ -36,7 +38,7 @@ def claim(directory: str | os.PathLike[str], kind: str, free: Callable[[int], bo
                 raise
             try:
                 if guard.lock(descriptor, fcntl.LOCK_EX) and free(descriptor):
-                    return descriptor
+                    return number, descriptor
             except BaseException:
                 os.close(descriptor)
                 raise

@@ -62,7 +62,7 @@ class Slots:
         Of the worker that had the file before, the groups of the last minute are taken over. Where there are
         groups already, they keep their places.
         """
-        descriptor = ring.claim(directory, "slots")
+        _, descriptor = ring.claim(directory, "slots")
         try:
             content = self._map[: self._used]
             if not self._entries:

@@ -22,6 +22,7 @@ from exporter.worker.failures import Failures
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.inflight import Busy, Tally
 from exporter.worker.live import Live
+from exporter.worker.losses import Losses
 from exporter.worker.process import ProcessMetrics
 from exporter.worker.slots import Slots
 
@@ -94,6 +95,7 @@ class Worker:
         """Who keeps the requests of this process, one for each exporter on the registry."""
         self._busy = Busy(self.tallies)
         self.live.add(self._busy)
+        self.losses = Losses(registry, directory)
         self._directory = directory
         self._files = files
         self._refused_counted = files.refused() if files else 0
@@ -158,6 +160,10 @@ class Worker:
             self.count_noted()
         except Exception as error:
             self.failures.count("instruments", error)
+        try:
+            self.losses.refresh()
+        except Exception as error:
+            self.failures.count("deaths", error)
 
     def count_log(self, level: str) -> None:
         """Note a log record; it is counted at the next tick or scrape, because this may take no lock."""

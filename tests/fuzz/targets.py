@@ -86,7 +86,7 @@ def flight_recorder(data: bytes) -> None:
     stats(Totals(), list(requests.finished(content, content)), 1.0, 1)
     for request in requests.in_flight(content):
         json.dumps(asdict(request))
-    inflight.count(header, data[requests.HEADER : header.first], lambda at: data[at : at + 8])
+    inflight.count(0, header, data[requests.HEADER : header.first], lambda at, size: data[at : at + size])
 
 
 def _text(data: bytes) -> str:

@@ -27,6 +27,8 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "flask_http_request_exceptions_total": ("counter", {"method", "status"}),
     "flask_http_request_errors_total": ("counter", REQUEST | {"error_type"}),
     "flask_http_requests_in_progress": ("gauge", set()),
+    "flask_http_request_oldest_seconds": ("gauge", {"url_rule", "worker"}),
+    "flask_http_requests_lost_total": ("counter", {"url_rule", "cause"}),
     "flask_http_request_duration_max_seconds": ("gauge", {"url_rule"}),
     "flask_http_request_duration_min_seconds": ("gauge", {"url_rule"}),
     "flask_http_request_size_bytes": ("histogram", {"method", "url_rule"}),
@@ -41,6 +43,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "flask_worker_cpu_seconds_total": ("counter", set()),
     "flask_worker_gc_seconds_total": ("counter", set()),
     "flask_worker_starts_total": ("counter", set()),
+    "flask_worker_deaths_total": ("counter", {"cause"}),
     "flask_app_info": ("gauge", {"version"}),
     "flask_exporter_info": ("gauge", {"version"}),
     "flask_exporter_mode": ("gauge", {"mode"}),
@@ -51,8 +54,8 @@ TABLE: dict[str, tuple[str, set[str]]] = {
 }
 LABELS = ("method", "url_rule", "status", "stage", "level", "state")
 STAGES = {
-    "middleware", "labels", "instruments", "slots", "recent", "worker_file", "request_log", "scrape", "fold",
-    "health",
+    "middleware", "labels", "instruments", "slots", "recent", "deaths", "worker_file", "request_log",
+    "scrape", "fold", "health",
 }  # fmt: skip
 
 

@@ -120,7 +120,15 @@ class TestStats:
         assert stats["average_response_time_ms"] is None
 
     def test_looking_at_it_is_no_traffic(self, client: FlaskClient) -> None:
-        for page in ("stats", "requests", "endpoints", "openapi.json", "requests?limit=0"):
+        for page in (
+            "stats",
+            "requests",
+            "endpoints",
+            "inflight",
+            "deaths",
+            "openapi.json",
+            "requests?limit=0",
+        ):
             client.get(f"/monitoring/{page}")
         client.get("/metrics")
         client.get("/health")
@@ -316,7 +324,7 @@ class TestRequests:
 
 class TestWhere:
     def test_outsiders_are_refused_everywhere(self, busy: FlaskClient) -> None:
-        for page in ("stats", "requests", "endpoints", "openapi.json"):
+        for page in ("stats", "requests", "endpoints", "inflight", "deaths", "openapi.json"):
             answer = busy.get(f"/monitoring/{page}", environ_base=OTHER_ADDRESS)
 
             assert (answer.status_code, answer.json) == (

@@ -95,6 +95,14 @@ def _write_until_told(directory: str, offset: int, stop: Any) -> None:
         number += 4
 
 
+def told(directory: Path) -> list[tuple[str, int, float | None]]:
+    """What each living worker is answering: the prefix, the number, and when the oldest came in."""
+    return [
+        (tally.prefix, tally.requests, tally.oldest and tally.oldest.started)  # type: ignore[misc]
+        for tally in tallies(str(directory))
+    ]
+
+
 def _running(directory: Path) -> list[str]:
     """The paths of the requests in progress, as any process reads them."""
     contents = [content for _, content, _ in requests.read(str(directory), 1001)]
@@ -244,7 +252,7 @@ class TestInProgress:
         if streamed:
             recorder.lasts(request)
 
-        assert tallies(str(tmp_path)) == [("flask_", 1, 5.0 if oldest else None)]
+        assert told(tmp_path) == [("flask_", 1, 5.0 if oldest else None)]
 
     def test_a_running_request_is_never_overwritten(self, directory: str | None) -> None:
         """And then it is the last one to be."""
@@ -326,7 +334,7 @@ class TestInProgress:
         _run(_die_answering, str(tmp_path))
         opened(10, str(tmp_path))
 
-        assert tallies(str(tmp_path)) == [("flask_", 0, None)]
+        assert told(tmp_path) == [("flask_", 0, None)]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["requests_0.ring", "requests_1.ring"]
 
     def test_a_directory_that_vanishes_takes_no_request_with_it(self, tmp_path: Path) -> None:
@@ -338,7 +346,11 @@ class TestInProgress:
         recorder.enter(request)
         shutil.rmtree(place)
         recorder.settle(removed=True)
-        assert (recorder.shared, recorder.tally()) == (False, ("flask_", 1, 3.0))
+        tally = recorder.tally()
+        assert (recorder.shared, tally and (tally.requests, tally.oldest and tally.oldest.started)) == (
+            False,
+            (1, 3.0),
+        )
 
         place.mkdir(mode=0o700)
         keep(recorder, **_numbered(3))
@@ -570,7 +582,7 @@ class TestHostileFiles:
         keep(recorder)
 
         assert len(recorder.read()) == 1
-        assert tallies(str(tmp_path)) == [("flask_", 0, None)]
+        assert told(tmp_path) == [("flask_", 0, None)]
 
     @pytest.mark.parametrize("size", [1 << 40, 64 + 616 * 1_000_000])
     def test_a_file_that_is_too_large_is_left_out(self, size: int, tmp_path: Path) -> None:
@@ -619,7 +631,7 @@ class TestHostileFiles:
             file.seek(64)
             file.write(struct.pack("<3d", start, 5.0, start))
 
-        assert tallies(str(tmp_path)) == [("flask_", 1, 5.0)]
+        assert told(tmp_path) == [("flask_", 1, 5.0)]
         assert _running(tmp_path) == ["/orders/7"]
 
 

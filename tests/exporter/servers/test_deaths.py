@@ -1,0 +1,333 @@
+"""Last words: what a worker was answering when it died is named, with the cause, whatever that was."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import os
+import re
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig.deadline import eventually
+from tests.rig.network import free_ports
+from tests.rig.server import Server, serving
+
+SERVICE = """
+import ctypes, os, signal, sys, time
+from flask import Flask
+from exporter import FlaskExporter
+
+app = Flask("mortal")
+exporter = FlaskExporter(app)
+
+def note(word, number):
+    descriptor = os.open("ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, f"{word} {number} {os.getpid()}\\n".encode())
+    os.close(descriptor)
+
+@app.get("/pid")
+def pid():
+    return str(os.getpid())
+
+@app.get("/wait/<int:number>")
+def wait(number):
+    note("begun", number)
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    return "done"
+
+@app.get("/work/<int:number>")
+def work(number):
+    note("begun", number)
+    time.sleep(number % 7 / 1000)
+    note("ended", number)
+    return "done"
+
+@app.get("/die/<kind>/<int:number>")
+def die(kind, number):
+    note("begun", number)
+    if kind == "SIGKILL":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "SIGSEGV":
+        ctypes.string_at(0)
+    elif kind == "SIGABRT":
+        os.abort()
+    elif kind == "SIGBUS":
+        os.kill(os.getpid(), signal.SIGBUS)
+    elif kind.startswith("exit"):
+        os._exit(int(kind[5:]))
+    time.sleep(60)
+"""
+THREADS = ("--worker-class", "gthread", "--threads", "8")
+
+
+@contextmanager
+def waiting(server: Server, count: int) -> Iterator[None]:
+    """Clients that wait for an answer meanwhile."""
+    connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(count)]
+    for number, connection in enumerate(connections):
+        connection.request("GET", f"/wait/{number}")
+    eventually(lambda: ledger(server)["begun"] >= count, "requests in progress")
+    try:
+        yield
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def ledger(server: Server) -> Counter[str]:
+    path = server.directory.parent / "ledger"
+    return Counter(line.split()[0] for line in path.read_text().splitlines()) if path.exists() else Counter()
+
+
+def deaths(server: Server) -> list[dict[str, Any]]:
+    with suppress(OSError, http.client.HTTPException):  # a worker may be dying
+        answer = server.get("/monitoring/deaths")
+        return list(answer.json) if answer.status == 200 else []
+    return []
+
+
+def provoke(server: Server, path: str) -> None:
+    """Ask for what kills the worker that answers."""
+    with pytest.raises((OSError, http.client.HTTPException)):
+        server.get(path)
+
+
+def lost(server: Server) -> dict[tuple[str, str], float]:
+    """Lost requests by rule and cause."""
+    pattern = re.compile(r'flask_http_requests_lost_total\{cause="(.*)",url_rule="(.*)"\}')
+    with suppress(OSError, http.client.HTTPException, AssertionError):
+        matches = ((pattern.fullmatch(name), value) for name, value in server.samples().items())
+        return {(match[2], match[1]): value for match, value in matches if match}
+    return {}
+
+
+@pytest.mark.parametrize("kind", ["SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "exit 7", "exit 0"])
+def test_a_death_names_the_cause_and_all_that_was_in_progress(kind: str, tmp_path: Path) -> None:
+    """In the log, on the page and in the counters; a crash with its Python stack."""
+    with serving(tmp_path, *THREADS, source=SERVICE, workers=1) as server:
+        with waiting(server, 3):
+            provoke(server, f"/die/{kind.replace(' ', '%20')}/99")
+            (death,) = eventually(lambda: deaths(server), "a death")
+
+        assert death["cause"] == kind
+        assert sorted(one["path"] for one in death["requests"]) == [
+            f"/die/{kind}/99",
+            *(f"/wait/{n}" for n in range(3)),
+        ]
+        assert {one["url_rule"] for one in death["requests"]} == {
+            "/die/<kind>/<int:number>",
+            "/wait/<int:number>",
+        }
+        assert {one["state"] for one in death["requests"]} == {"running"}
+        assert all(0 <= one["age_seconds"] < 60 and len(one["request_id"]) == 24 for one in death["requests"])
+        crashed = kind.startswith("SIG") and kind != "SIGKILL"
+        assert any("served.py" in line and "in die" in line for line in death["stack"]) == crashed
+        assert f"worker {death['pid']} died: {kind}" in server.text()
+        assert '"/wait/2"' in server.text()
+        expected = {("/die/<kind>/<int:number>", kind): 1.0, ("/wait/<int:number>", kind): 3.0}
+        eventually(lambda: lost(server) == expected, "lost requests")
+        assert server.samples()[f'flask_worker_deaths_total{{cause="{kind}"}}'] == 1.0
+
+
+@pytest.mark.parametrize("code", [3, 4])
+def test_an_exit_that_halts_gunicorn_is_told_in_its_log(code: int, tmp_path: Path) -> None:
+    """It calls no hook for that worker; those that are stopped with it have the time that they are given."""
+    options = (*THREADS, "--graceful-timeout", "1")
+    with serving(tmp_path, *options, source=SERVICE, workers=1) as server, waiting(server, 2):
+        provoke(server, f"/die/exit%20{code}/99")
+        assert server.process.wait(60) == code
+
+        (line,) = re.findall(r".*worker \d+ died.*", server.text())
+        assert f"died: exit {code}; it was answering " in line
+        assert {f'"/die/exit {code}/99"', '"/wait/0"', '"/wait/1"'} <= set(re.findall(r'"[^"]+"', line))
+
+
+@pytest.mark.parametrize("kind", [("sync",), ("gthread", "--threads", "4")], ids=lambda kind: kind[0])
+def test_what_is_cut_off_at_the_end_of_the_graceful_timeout_is_told(
+    kind: tuple[str, ...], tmp_path: Path
+) -> None:
+    options = ("--worker-class", *kind, "--graceful-timeout", "1")
+    with serving(tmp_path, *options, source=SERVICE, workers=1) as server, waiting(server, 1):
+        assert server.end() == 0
+
+        (line,) = re.findall(r".*worker \d+ died.*", server.text())
+        assert re.search(r'died: graceful timeout; it was answering GET "/wait/0" \(', line)
+
+
+HELD = f"""{SERVICE}
+@app.get("/held/<int:number>")
+def held(number):
+    note("begun", number)
+    ctypes.PyDLL(None).sleep(60)  # with the interpreter's lock
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "state"),
+    [("sync", "/wait/9", "sending"), ("gthread", "/held/9", "running")],
+)
+def test_a_timeout_names_its_request(kind: str, path: str, state: str, tmp_path: Path) -> None:
+    """A sync worker answers 500 to what it is killed for, so that one is answered and not lost."""
+    options = ("--worker-class", kind, "--timeout", "3")
+    with serving(tmp_path, *options, source=HELD, workers=1) as server:
+        with suppress(OSError, http.client.HTTPException):
+            server.get(path)
+        (death,) = eventually(lambda: deaths(server), "a death", 60)
+
+        assert death["cause"] == "timeout"
+        assert [(one["path"], one["state"]) for one in death["requests"]] == [(path, state)]
+        rule = path.replace("9", "<int:number>")
+        expected = {} if state == "sending" else {(rule, "timeout"): 1.0}
+        eventually(lambda: server.samples()['flask_worker_deaths_total{cause="timeout"}'] == 1.0, "the count")
+        assert lost(server) == expected
+        assert any("served.py" in line for line in death["stack"])
+
+
+def test_workers_that_are_told_to_end_do_not_die(tmp_path: Path) -> None:
+    """Neither those that are recycled, nor those that are replaced."""
+    with serving(tmp_path, *THREADS, "--max-requests", "5", source=SERVICE, workers=2) as server:
+        pids = {server.get("/pid").text for _ in range(40)}
+        assert len(pids) > 4
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: server.get("/pid").text not in pids, "a reload")
+
+        assert deaths(server) == []
+        assert {value for name, value in server.samples().items() if "deaths_total" in name} == {0.0}
+
+
+def test_a_hook_of_ones_own_that_calls_ours_has_the_cause(tmp_path: Path) -> None:
+    """Also where nobody looks before gunicorn reaps."""
+    (tmp_path / "conf.py").write_text(
+        "from exporter import gunicorn as hooks\n"
+        "from exporter.gunicorn import nworkers_changed, on_starting, post_worker_init\n"
+        "def child_exit(server, worker):\n    hooks.child_exit(server, worker)\n"
+    )
+    with serving(tmp_path, *THREADS, source=SERVICE, config="conf.py", workers=1) as server:
+        provoke(server, "/die/SIGKILL/9")
+        (death,) = eventually(lambda: deaths(server), "a death")
+
+        assert (death["cause"], [one["path"] for one in death["requests"]]) == ("SIGKILL", ["/die/SIGKILL/9"])
+
+
+def test_the_process_for_metrics_tells_what_no_worker_can(tmp_path: Path) -> None:
+    """All threads are stuck, one of them with the interpreter's lock."""
+    (port,) = free_ports(1)
+    options = ("--worker-class", "gthread", "--threads", "3")
+    with (
+        serving(tmp_path, *options, source=HELD, workers=1, EXPORTER_LISTEN=f"127.0.0.1:{port}") as server,
+        waiting(server, 2),
+    ):
+        holder = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        holder.request("GET", "/held/2")
+        eventually(lambda: ledger(server)["begun"] == 3, "three stuck threads")
+
+        stuck = server.get("/monitoring/inflight", port=port).json
+        assert [one["path"] for one in stuck] == ["/wait/0", "/wait/1", "/held/2"]
+        assert {(one["state"], one["url_rule"], one["stack"]) for one in stuck} == {("running", None, None)}
+        samples = server.samples(port)
+        assert samples["flask_worker_threads_busy"] == 3.0
+        ages = [
+            value for name, value in samples.items() if name.startswith("flask_http_request_oldest_seconds")
+        ]
+        assert len(ages) == 1
+        assert 0 < ages[0] < 60
+        holder.close()
+        os.kill(stuck[0]["pid"], signal.SIGKILL)
+        (death,) = eventually(lambda: server.get("/monitoring/deaths", port=port).json, "a death")
+        assert [one["path"] for one in death["requests"]] == ["/wait/0", "/wait/1", "/held/2"]
+
+
+def violence(directory: Path, number_of_deaths: int) -> None:
+    """Let workers die in six ways under load, and compare what is told with what the application noted.
+
+    Every request that was begun and has not ended is named, and no other; answered and lost add up to it.
+    """
+    kinds = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "exit 7", "kill")
+    variables = {"EXPORTER_RECENT": "100"}
+    with serving(directory, *THREADS, source=SERVICE, workers=3, **variables) as server:
+        done = threading.Event()
+        answered: Counter[str] = Counter()
+        numbers = itertools.count()
+
+        def load() -> None:
+            while not done.is_set():
+                number = next(numbers)
+                with suppress(OSError, http.client.HTTPException):
+                    answered[str(server.get(f"/work/{number}").status)] += 1
+
+        clients = [threading.Thread(target=load) for _ in range(4)]
+        for client in clients:
+            client.start()
+        told = 0
+        try:
+            for victim in range(number_of_deaths):
+                kind = kinds[victim % len(kinds)]
+                if kind == "kill":
+                    os.kill(int(eventually(lambda: pid_of(server), "a worker")), signal.SIGKILL)
+                else:
+                    with suppress(OSError, http.client.HTTPException):
+                        server.get(f"/die/{kind.replace(' ', '%20')}/{10_000_000 + victim}")
+                told += 1
+                eventually(lambda told=told: server.text().count(" died: ") >= told, "the news", 60)  # type: ignore[misc]
+        finally:
+            done.set()
+            for client in clients:
+                client.join(60)
+        assert server.text().count(" died: ") == told
+        eventually(lambda: counted(server) == told, "all deaths in the counters", 60)
+        named = re.findall(
+            r'GET "/(?:work|die/[^/"]+)/(\d+)" \([0-9a-f]{24}, [\d.]+ s, (\w+)\)', server.text()
+        )
+        begun, ended = notes(server, "begun"), notes(server, "ended")
+        lost_here = {number for number, state in named if state == "running"}
+
+        assert len(named) == len({number for number, _ in named})
+        assert begun - ended <= {number for number, _ in named}
+        assert lost_here <= begun | {str(number) for number in range(next(numbers))}
+        samples = server.samples()
+        total = sum(
+            value for name, value in samples.items() if name.startswith("flask_http_requests_lost_total")
+        )
+        assert total == len(lost_here)
+        assert answered["200"] >= samples[WORK] - len(named)
+
+
+WORK = 'flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/work/<int:number>"}'
+
+
+def pid_of(server: Server) -> str:
+    with suppress(OSError, http.client.HTTPException):
+        return server.get("/pid").text
+    return ""
+
+
+def counted(server: Server) -> float:
+    """How many deaths the counters have."""
+    with suppress(OSError, http.client.HTTPException, AssertionError):
+        return sum(
+            value for name, value in server.samples().items() if name.startswith("flask_worker_deaths_total")
+        )
+    return -1.0
+
+
+def notes(server: Server, word: str) -> set[str]:
+    lines = (server.directory.parent / "ledger").read_text().splitlines()
+    return {line.split()[1] for line in lines if line.startswith(f"{word} ")}
+
+
+def test_twelve_violent_deaths_under_load(tmp_path: Path) -> None:
+    violence(tmp_path, 12)
+
+
+@pytest.mark.soak
+def test_five_hundred_violent_deaths_under_load(tmp_path: Path) -> None:
+    violence(tmp_path, int(os.environ.get("DEATHS", "500")))

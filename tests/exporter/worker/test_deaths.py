@@ -1,0 +1,246 @@
+"""The file of deaths: whoever reads a dead worker's ring keeps what was in it, and it is counted once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from exporter.labels import UNMATCHED
+from exporter.worker import deaths
+from exporter.worker.deaths import Death
+from exporter.worker.losses import Losses
+from tests.rig.exchanges import exchange, keep, opened
+
+_processes = multiprocessing.get_context("fork")
+
+
+def die(directory: Path, running: int = 1, sending: int = 0, how: int = signal.SIGKILL) -> int:
+    """Let a worker die that is answering so many requests; its process id."""
+
+    def work() -> None:
+        recorder = opened(10, str(directory))
+        keep(recorder, path="/done")
+        requests = [exchange(path=f"/orders/{number}") for number in range(running + sending)]
+        for request in requests:
+            recorder.enter(request)
+        for request in requests[:sending]:
+            recorder.record(request)
+        os.kill(os.getpid(), how)
+
+    process = _processes.Process(target=work)
+    process.start()
+    process.join(60)
+    assert (process.pid, process.exitcode) == (process.pid, -how)
+    assert process.pid is not None
+    return process.pid
+
+
+def rule(method: str, path: str) -> str:
+    return f"{method} {path[:8]}<id>"
+
+
+def test_what_a_worker_was_answering_is_told_once(tmp_path: Path) -> None:
+    pid = die(tmp_path, running=2, sending=1)
+    assert deaths.dead(str(tmp_path)) == {pid}
+    death = deaths.bury(str(tmp_path), pid, "SIGKILL")
+
+    assert death is not None
+    assert (death.pid, death.cause, death.stack) == (pid, "SIGKILL", ())
+    assert [(one.path, one.state, one.answered) for one in death.requests] == [
+        ("/orders/0", "sending", True),
+        ("/orders/1", "running", False),
+        ("/orders/2", "running", False),
+    ]
+    assert deaths.kept(str(tmp_path)) == [death]
+    assert deaths.dead(str(tmp_path)) == set()
+    again = deaths.bury(str(tmp_path), pid, "exit 0")
+    assert again is None
+
+
+@pytest.mark.parametrize("cause", ["exit 0", "SIGTERM", "SIGINT", "SIGQUIT"])
+def test_a_worker_that_is_told_to_end_and_had_nothing_to_do_is_no_death(cause: str, tmp_path: Path) -> None:
+    pid = die(tmp_path, running=0)
+
+    assert deaths.bury(str(tmp_path), pid, cause) is None
+    assert deaths.kept(str(tmp_path)) == []
+
+
+def test_its_last_requests_stay_for_the_next_worker(tmp_path: Path) -> None:
+    pid = die(tmp_path)
+    deaths.bury(str(tmp_path), pid, "SIGKILL")
+    recorder = opened(10, str(tmp_path))
+
+    assert [path.name for path in tmp_path.glob("requests_*")] == ["requests_0.ring"]
+    assert [request.path for request in recorder.read()] == ["/done"]
+
+
+def test_a_living_worker_is_not_buried(tmp_path: Path) -> None:
+    recorder = opened(10, str(tmp_path))
+    recorder.enter(exchange())
+
+    assert deaths.dead(str(tmp_path)) == set()
+    death = deaths.bury(str(tmp_path), os.getpid(), "SIGKILL")
+    assert death is not None
+    assert death.requests == ()
+    assert len(recorder.running()) == 1
+
+
+def test_deaths_are_counted_once_with_the_rules_of_their_requests(tmp_path: Path) -> None:
+    """In whichever worker comes first; what was answered is not lost."""
+    for cause in ("SIGKILL", "exit 3"):
+        deaths.bury(str(tmp_path), die(tmp_path, running=2, sending=1), cause)
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    workers = [Losses(registry, str(tmp_path)) for registry in registries]
+    for worker, registry in zip(workers, registries, strict=True):
+        worker.declare(registry)
+    routes = Routing()
+    for worker in workers:
+        worker.rules.add(routes)
+        worker.refresh()
+        worker.refresh()
+
+    def value(name: str, **labels: str) -> list[float]:
+        return [registry.get_sample_value(name, labels) or 0.0 for registry in registries]
+
+    assert value("flask_worker_deaths_total", cause="SIGKILL") == [1.0, 0.0]
+    assert value("flask_worker_deaths_total", cause="exit 3") == [1.0, 0.0]
+    assert value("flask_http_requests_lost_total", url_rule="GET /orders/<id>", cause="SIGKILL") == [2.0, 0.0]
+    assert [one.url_rule for one in deaths.kept(str(tmp_path))[0].requests] == ["GET /orders/<id>"] * 3
+
+
+class Routing:
+    def rule(self, method: str, path: str) -> str:
+        return rule(method, path)
+
+
+def test_where_nobody_knows_the_cause_the_others_tell_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a while in which somebody may know it; without the rules it is unmatched."""
+    pid = die(tmp_path)
+    registry = CollectorRegistry()
+    worker = Losses(registry, str(tmp_path))
+    worker.declare(registry)
+    worker.refresh()
+    assert deaths.kept(str(tmp_path)) == []
+
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 6.0)
+    worker.refresh()
+    (death,) = deaths.kept(str(tmp_path))
+
+    assert (death.pid, death.cause, [one.path for one in death.requests]) == (pid, "unknown", ["/orders/0"])
+    assert registry.get_sample_value("flask_worker_deaths_total", {"cause": "unknown"}) == 1.0
+    labels = {"url_rule": UNMATCHED, "cause": "unknown"}
+    assert registry.get_sample_value("flask_http_requests_lost_total", labels) == 1.0
+    assert [record.getMessage() for record in caplog.records] == [str(death)]
+
+
+def test_the_line_of_the_log_cannot_be_forged() -> None:
+    lost = deaths.Lost("5f2b", "GET", '/a"\n2026 ERROR \x1b[31m', "", 1.25, "running", answered=False)
+    death = Death(1.7e9, 7, "SIGKILL", (lost,) * 12)
+
+    assert str(death) == (
+        "worker 7 died: SIGKILL, perhaps for want of memory; it was answering "
+        + ", ".join(['GET "/a\\"\\n2026 ERROR \\u001b[31m" (5f2b, 1.2 s, running)'] * 10)
+        + " and 2 more"
+    )
+
+
+def line(**changes: object) -> bytes:
+    death = {"timestamp": 1.7e9, "pid": 7, "cause": "SIGKILL", "requests": [], "stack": [], "counted": True}
+    return json.dumps({**death, **changes}).encode() + b"\n"
+
+
+LOST = {
+    "request_id": "a",
+    "method": "GET",
+    "path": "/",
+    "script_name": "",
+    "age_seconds": 1.0,
+    "state": "running",
+    "answered": False,
+    "url_rule": None,
+}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"garbage\n",
+        b"[]\n",
+        b"{}\n",
+        b"\xff\n",
+        line()[:40] + b"\n",
+        line(timestamp="now"),
+        line(timestamp=1e300),
+        line(timestamp=float("nan")),
+        line(cause=None),
+        line(requests=None),
+        line(requests=[LOST | {"path": 7}]),
+        line(requests=[LOST | {"age_seconds": -1}]),
+        line(stack="x"),
+        line(more=1),
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_a_line_that_is_none_of_ours_costs_itself(bad: bytes, tmp_path: Path) -> None:
+    (tmp_path / deaths.FILE).write_bytes(line(pid=1) + bad + line(pid=2, requests=[LOST]))
+
+    assert [death.pid for death in deaths.kept(str(tmp_path))] == [2, 1]
+
+
+def test_the_file_keeps_a_hundred_and_those_that_nobody_has_counted(tmp_path: Path) -> None:
+    (tmp_path / deaths.FILE).write_bytes(
+        b"".join(line(pid=pid) for pid in range(150))
+        + b"".join(line(pid=pid, counted=False) for pid in (1, 2))
+    )
+    deaths.bury(str(tmp_path), 999, "SIGKILL")
+
+    assert [death.pid for death in deaths.kept(str(tmp_path))] == [999, 2, 1, *range(149, 49, -1)]
+    assert len(deaths.count(str(tmp_path), rule)) == 3
+    assert len(deaths.count(str(tmp_path), rule)) == 0
+    assert len(deaths.kept(str(tmp_path))) == 100
+
+
+def test_a_file_that_is_too_large_is_begun_anew(tmp_path: Path) -> None:
+    with (tmp_path / deaths.FILE).open("wb") as file:
+        file.truncate(1 << 40)
+    deaths.bury(str(tmp_path), 999, "SIGKILL")
+
+    assert [death.pid for death in deaths.kept(str(tmp_path))] == [999]
+
+
+def test_a_death_that_cannot_be_kept_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody holds the file for longer than anybody needs it."""
+    pid = die(tmp_path)
+    monkeypatch.setattr(deaths, "_PATIENCE", 0.01)
+    with (tmp_path / deaths.FILE).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match="another process has locked the deaths"):
+            deaths.bury(str(tmp_path), pid, "SIGKILL")
+    death = deaths.bury(str(tmp_path), pid, "SIGKILL")
+
+    assert death is not None
+    assert len(death.requests) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 70_000, b"\xff\xfe\n" * 200])
+def test_whatever_stands_in_the_file_of_a_crash_is_shown_within_bounds(
+    content: bytes, tmp_path: Path
+) -> None:
+    pid = die(tmp_path)
+    (tmp_path / "stack_0.ring").write_bytes(content)
+    death = deaths.bury(str(tmp_path), pid, "SIGSEGV")
+
+    assert death is not None
+    assert len(death.stack) <= 100
+    assert all(len(text) <= 200 for text in death.stack)
