@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from flask import Blueprint, Response, abort, request
 from app.errors import InvalidField
 
 SLOWEST = 10.0  # seconds
+STUCK = 120.0  # seconds: twice what FlaskRequestStuck takes for long
+LONGEST = 3600.0  # seconds
 CHUNKS = 10
 CHUNK_PAUSE = 0.1  # seconds
 
@@ -27,7 +30,7 @@ def normal() -> dict[str, str]:
 @blueprint.get("/slow")
 def slow() -> dict[str, float]:
     """Answers after 1 to 3 seconds, or as seconds= in the query says."""
-    seconds = _seconds(request.args.get("seconds"))
+    seconds = _seconds(random.uniform(1, 3), SLOWEST)  # noqa: S311 -- nobody gains by guessing it
     time.sleep(seconds)
     return {"seconds": seconds}
 
@@ -56,15 +59,32 @@ def stream() -> Response:
     return Response(_chunks(), mimetype="text/plain")
 
 
-def _seconds(text: str | None) -> float:
+@blueprint.get("/stuck")
+def stuck() -> dict[str, float]:
+    """Gives no answer for 2 minutes, or as long as seconds= in the query says."""
+    seconds = _seconds(STUCK, LONGEST)
+    time.sleep(seconds)
+    return {"seconds": seconds}
+
+
+@blueprint.get("/crash")
+def crash() -> NoReturn:
+    """Ends its worker with a segmentation fault; another one takes its place."""
+    ctypes.string_at(0)
+    raise AssertionError("address 0 can be read")
+
+
+def _seconds(default: float, limit: float) -> float:
+    """What seconds= in the query says."""
+    text = request.args.get("seconds")
     if text is None:
-        return random.uniform(1, 3)  # noqa: S311 -- nobody gains by guessing it
+        return default
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds <= SLOWEST:  # NaN too
-        raise InvalidField("seconds", f"must be a number from 0 to {SLOWEST:g}, not {text[:20]!r}")
+    if not 0 <= seconds <= limit:  # NaN too
+        raise InvalidField("seconds", f"must be a number from 0 to {limit:g}, not {text[:20]!r}")
     return seconds
 
 

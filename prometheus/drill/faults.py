@@ -89,6 +89,7 @@ def faults() -> list[Fault]:
     errors = Load("errors", ["/test/error", "/orders"], rate=20)
     flaky = Load("flaky", [*["/test/normal"] * 13, "/test/server-error"])
     slow = Load("slow", ["/test/slow?seconds=0.7"], rate=1000, threads=7, queue=0.5)
+    stuck = Load("stuck", ["/test/stuck?seconds=8"], rate=1)
     calm = Load("calm", ["/test/normal"], rate=10)
     loop = damage.Killer("loop")
     return [
@@ -130,6 +131,12 @@ def faults() -> list[Fault]:
             ),
             slow.start,
             slow.stop,
+        ),
+        Fault(
+            "a request has no answer for 8 seconds (a minute is one here)",
+            (_service("FlaskRequestStuck", "stuck", "warning"),),
+            stuck.start,
+            stuck.stop,
         ),
         *(_budget_fault(*pace) for pace in PACES),
         _player_fault(

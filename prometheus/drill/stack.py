@@ -61,6 +61,7 @@ SERVICES = (
     Service("down"),
     Service("pair"),
     Service("calm"),
+    Service("stuck"),
     Service("sick"),
     Service("loop", workers=4),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +72,29 @@ def test_slow_refuses_other_values(client: FlaskClient, clock: Clock, wish: str)
     assert answer.get_json()["field"] == "seconds"
     assert answer.get_json()["message"] == f"seconds must be a number from 0 to 10, not {wish!r}"
     assert clock.slept == []
+
+
+@pytest.mark.parametrize(("query", "seconds"), [("", 120), ("?seconds=0.5", 0.5), ("?seconds=3600", 3600)])
+def test_stuck_gives_no_answer_for_a_while(
+    client: FlaskClient, clock: Clock, query: str, seconds: float
+) -> None:
+    """Two minutes unless the query says otherwise, an hour at most."""
+    answer = client.get(f"/test/stuck{query}")
+
+    assert (answer.status_code, answer.get_json(), clock.slept) == (200, {"seconds": seconds}, [seconds])
+    refused = client.get("/test/stuck?seconds=3601")
+    assert refused.get_json()["message"] == "seconds must be a number from 0 to 3600, not '3601'"
+
+
+def test_crash_ends_its_process(client: FlaskClient) -> None:
+    """With a segmentation fault, and without an answer."""
+    child = os.fork()
+    if child == 0:
+        faulthandler.disable()  # pytest's would print the stack
+        client.get("/test/crash")
+        os._exit(0)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGSEGV
 
 
 def test_error_raises(client: FlaskClient) -> None:
