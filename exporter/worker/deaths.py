@@ -28,11 +28,10 @@ HARMLESS = ("exit 0", "SIGTERM", "SIGINT", "SIGQUIT")
 """How a worker ends that was told to; it has lost what it was answering, and else nothing has happened."""
 
 _KEPT = 100
-_UNCOUNTED = 1000
 _BYTES = 1 << 22
 _PATIENCE = 1.0  # how long others may hold the file (s)
 _NAMED = 10
-_RECORDS = 100_001
+_RECORDS = 1_000_001
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +225,21 @@ def _read(descriptor: int) -> list[Death]:
 
 
 def _write(descriptor: int, deaths: list[Death]) -> None:
-    """The latest ones, and those that are still to be counted; raises OSError where there is no room."""
+    """The latest ones, and before them those that are still to be counted, for as many as there is room.
+
+    Raises OSError where the disk is full.
+    """
     counted = [death for death in deaths if death.counted][-_KEPT:]
-    uncounted = [death for death in deaths if not death.counted][-_UNCOUNTED:]
-    content = b"".join(json.dumps(asdict(death)).encode() + b"\n" for death in counted + uncounted)
+    uncounted = [death for death in deaths if not death.counted]
+    lines: list[bytes] = []
+    size = 0
+    for death in reversed(counted + uncounted):
+        line = json.dumps(asdict(death)).encode() + b"\n"
+        size += len(line)
+        if size > _BYTES:
+            break
+        lines.insert(0, line)
+    content = b"".join(lines)
     if os.pwrite(descriptor, content, 0) != len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), FILE)
     os.ftruncate(descriptor, len(content))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,3 +106,40 @@ def test_uwsgi_without_a_directory_does_not_start(tmp_path: Path) -> None:
             "exporter.uwsgi: 3 workers each count for themselves: set PROMETHEUS_MULTIPROC_DIR"
             in server.text()
         )
+
+
+MORTAL = """
+import os, signal, time
+from flask import Flask
+from exporter import FlaskExporter
+
+app = Flask("mortal")
+exporter = FlaskExporter(app)
+
+@app.get("/die/<int:number>")
+def die(number):
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+@app.get("/")
+def index():
+    return "hi"
+"""
+
+
+def test_what_a_worker_of_uwsgi_was_answering_is_told_by_the_others(tmp_path: Path) -> None:
+    """Nobody in its master knows: after a while the next worker that is asked reads it, without the cause."""
+    with started(uwsgi("--threads", "2"), tmp_path, MORTAL) as server:
+        master = ready(server)
+        with suppress(OSError, http.client.HTTPException):
+            master.get(f"/die/{int(signal.SIGKILL)}")
+
+        def deaths() -> Any:
+            master.get("/metrics")
+            return master.get("/monitoring/deaths").json
+
+        (death,) = eventually(deaths, "a death", 60)
+        assert (death["cause"], [one["path"] for one in death["requests"]]) == ("unknown", ["/die/9"])
+        lost = 'flask_http_requests_lost_total{cause="unknown",url_rule="/die/<int:number>"}'
+        assert eventually(lambda: master.samples().get(lost), "the lost request") == 1.0
+        assert f"worker {death['pid']} died: unknown; it was answering GET" in master.text()

@@ -211,6 +211,17 @@ def test_the_file_keeps_a_hundred_and_those_that_nobody_has_counted(tmp_path: Pa
     assert len(deaths.kept(str(tmp_path))) == 100
 
 
+def test_the_file_keeps_what_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest ones."""
+    monkeypatch.setattr(deaths, "_BYTES", 2000)
+    for pid in range(1, 101):
+        deaths.bury(str(tmp_path), pid, "SIGKILL")
+
+    kept = [death.pid for death in deaths.kept(str(tmp_path))]
+    assert 1800 < (tmp_path / deaths.FILE).stat().st_size <= 2000
+    assert kept == list(range(100, 100 - len(kept), -1))
+
+
 def test_a_file_that_is_too_large_is_begun_anew(tmp_path: Path) -> None:
     with (tmp_path / deaths.FILE).open("wb") as file:
         file.truncate(1 << 40)
