@@ -26,11 +26,7 @@ def watch(directory: str, number: int) -> None:
     global _file
     if faulthandler.is_enabled() and _file is None:
         return
-    at = guard.directory(directory)
-    try:
-        descriptor = guard.regular(_name(number), os.O_WRONLY | os.O_CREAT, at)
-    finally:
-        os.close(at)
+    descriptor = _opened(directory, number, os.O_WRONLY | os.O_CREAT)
     os.ftruncate(descriptor, 0)
     former, _file = _file, os.fdopen(descriptor, "wb", buffering=0)
     faulthandler.enable(_file, all_threads=True)
@@ -40,19 +36,21 @@ def watch(directory: str, number: int) -> None:
 
 def lines(directory: str, number: int) -> list[str]:
     """What a crash has written for the ring of this number, line by line."""
-    with suppress(OSError):
-        at = guard.directory(directory)
-        try:
-            descriptor = guard.regular(_name(number), os.O_RDONLY, at)
-        finally:
-            os.close(at)
-        try:
-            text = os.pread(descriptor, _BYTES, 0).decode("utf-8", "replace")
-        finally:
-            os.close(descriptor)
+    with suppress(OSError), os.fdopen(_opened(directory, number, os.O_RDONLY), "rb") as file:
+        text = file.read(_BYTES).decode("utf-8", "replace")
         return [line[:200] for line in text.splitlines()[:_LINES]]
     return []
 
 
-def _name(number: int) -> str:
-    return f"stack_{number}.ring"
+def clear(directory: str, number: int) -> None:
+    """Let the next owner of the ring begin without it."""
+    with suppress(OSError), os.fdopen(_opened(directory, number, os.O_WRONLY), "wb") as file:
+        file.truncate(0)
+
+
+def _opened(directory: str, number: int, flags: int) -> int:
+    at = guard.directory(directory)
+    try:
+        return guard.regular(f"stack_{number}.ring", flags, at)
+    finally:
+        os.close(at)

@@ -139,7 +139,8 @@ def bury(directory: str, pid: int, cause: str, *, wait: float = 0.0) -> Death | 
         if lost or cause not in HARMLESS:
             death = Death(time.time(), pid, cause, tuple(lost), tuple(stack))
             _write(file, [*_read(file), death])
-        for _, descriptor in _owned(directory, pid, wait):
+        for number, descriptor in _owned(directory, pid, wait):
+            crash.clear(directory, number)
             os.pwrite(descriptor, bytes(8), OWNER_AT)
     return death
 

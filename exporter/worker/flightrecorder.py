@@ -8,35 +8,20 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import sys
 import threading
-from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from operator import attrgetter
-from time import monotonic, perf_counter, time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from time import monotonic, perf_counter
 
 from exporter import forks, posix
 from exporter.observation import Observation
 from exporter.worker import crash, inflight, requests, ring
 from exporter.worker.inflight import Running, Tally
-from exporter.worker.requests import (
-    HEAD_AT,
-    HEADER,
-    KIND,
-    LASTING,
-    NAMES_LIMIT,
-    RECORD,
-    Content,
-    Header,
-    Request,
-)
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+from exporter.worker.requests import HEADER, KIND, Content, Header, Request
+from exporter.worker.writers import ignore, writers
 
 # Places for requests in progress where nobody has told the number of threads.
 _THREADS = 64
@@ -45,14 +30,8 @@ _READ_LIMIT = 10_001
 # A request that was answered an hour ago has a server that forgot to close it.
 _FORGOTTEN_SECONDS = 3600.0
 
-_NO_TIME = 1e-9  # a duration of 0.0 means that there is none yet
-_duration = struct.Struct("<d")
 _start = attrgetter("start_time")
 _holders = getattr(sys, "getrefcount", lambda _: 4)  # PyPy counts no references
-
-
-class CrowdedError(Exception):
-    """More requests are in progress than there are places for them."""
 
 
 class FlightRecorder:
@@ -109,7 +88,7 @@ class FlightRecorder:
             memory[: len(header.packed())] = header.packed()
             self.live = [None] * records
             self._places = deque(range(1, records))
-            self.enter, self.lasts, self.record, self.leave, self._turn = _writers(
+            self.enter, self.lasts, self.record, self.leave, self._turn = writers(
                 header, memory, self.live, self._places, self._surplus
             )
             if self._directory is not None:
@@ -185,8 +164,8 @@ class FlightRecorder:
         self.live = [None]
         self._places = deque()
         self._surplus = set()
-        self.enter = self.lasts = self.record = self.leave = _ignore
-        self._turn = _ignore
+        self.enter = self.lasts = self.record = self.leave = ignore
+        self._turn = ignore
 
     def _contents(self) -> Iterator[tuple[Content, Content]]:
         if self._memory is not None and not self._shared:
@@ -252,153 +231,3 @@ class FlightRecorder:
         for exchange in list(self._surplus):
             if exchange.recorded and exchange.started < oldest:
                 self.leave(exchange)
-
-
-class _Writers(NamedTuple):
-    enter: Callable[[Observation], None]
-    lasts: Callable[[Observation], None]
-    record: Callable[[Observation], None]
-    leave: Callable[[Observation], None]
-    turn: Callable[[mmap.mmap], None]
-
-
-def _writers(  # noqa: C901  five functions
-    header: Header,
-    memory: mmap.mmap,
-    live: list[Observation | None],
-    places: deque[int],
-    surplus: set[Observation],
-) -> _Writers:
-    """What writes into a ring: closures, which cost less than methods.
-
-    Places are taken in the order in which they were freed, so a record is overwritten when all others are
-    younger, and never while its request is in progress. To take the latest would save 0.5 µs.
-    """
-    take, give = places.popleft, places.append
-    pack_head, pack_tail, pack_duration = (
-        requests.head.pack_into,
-        requests.tail.pack_into,
-        _duration.pack_into,
-    )
-    records_at, heads_at = header.first, header.first + HEAD_AT
-    current, has_greenlets = _current()
-    starts = _starts(memory, header)
-    lead = time() - perf_counter()
-    crowd = threading.Lock()
-
-    def enter(exchange: Observation) -> None:
-        try:
-            slot = take()
-        except IndexError:
-            exchange.thread = current()
-            with crowd:
-                surplus.add(exchange)
-                starts[0] = len(surplus)
-            return
-        exchange.slot = slot
-        exchange.thread = thread = current()
-        live[slot] = exchange
-        environ, path, script = exchange.environ, exchange.path_info, exchange.script_name
-        if script:
-            path = script + path
-        pack_head(
-            memory,
-            slot * RECORD + heads_at,
-            LASTING if "HTTP_UPGRADE" in environ and _is_websocket(environ) else 0.0,
-            exchange.request_id.encode(),
-            environ["REQUEST_METHOD"].encode(),
-            len(script),
-            path.encode("latin-1", "replace"),
-            id(thread) if has_greenlets else thread,
-            lead,
-            exchange.started,
-        )
-        starts[slot] = exchange.started
-
-    def lasts(exchange: Observation) -> None:
-        slot = exchange.slot
-        if live[slot] is exchange and not exchange.recorded:
-            pack_duration(memory, slot * RECORD + heads_at, LASTING)
-
-    def record(exchange: Observation) -> None:
-        slot = exchange.slot
-        if live[slot] is not exchange:
-            if exchange in surplus:
-                raise CrowdedError(
-                    f"more than {len(live) - 1} requests are in progress: set EXPORTER_RECENT to as many as "
-                    "there can be, or some are not listed and not recorded"
-                )
-            return
-        outcome = exchange.outcome
-        names = b"" if outcome is None else outcome.packed
-        if not names:
-            names = _names(exchange)
-            if outcome is not None:
-                outcome.packed = names
-        pack_tail(
-            memory,
-            slot * RECORD + records_at,
-            exchange.trace_id.encode(),
-            names,
-            exchange.request_size,
-            exchange.response_size,
-            exchange.duration or _NO_TIME,
-        )
-
-    def leave(exchange: Observation) -> None:
-        slot = exchange.slot
-        if live[slot] is exchange:
-            starts[slot] = 0.0
-            live[slot] = None
-            give(slot)
-        elif exchange in surplus:
-            with crowd:
-                surplus.discard(exchange)
-                starts[0] = len(surplus)
-
-    def turn(other: mmap.mmap) -> None:
-        """Write into this memory, which has been copied; the wall clock may have been set."""
-        nonlocal memory, starts, lead
-        lead = time() - perf_counter()
-        if other is memory:
-            return
-        former, memory, starts = memory, other, _starts(other, header)
-        for slot, exchange in enumerate(live):  # what came or went while it was copied
-            if exchange is not None:
-                at = records_at + slot * RECORD
-                other[at : at + RECORD] = former[at : at + RECORD]
-                starts[slot] = exchange.started
-            elif slot:
-                starts[slot] = 0.0
-
-    return _Writers(enter, lasts, record, leave, turn)
-
-
-def _ignore(_: Any) -> None:
-    """Stands for the writers where there is no ring yet."""
-
-
-def _starts(memory: mmap.mmap, header: Header) -> memoryview[float]:
-    return memoryview(memory)[HEADER : header.first].cast("d")
-
-
-def _current() -> tuple[Callable[[], Any], bool]:
-    """What tells the thread of a request, or its greenlet; and whether threads are greenlets."""
-    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
-    if (gevent and gevent.is_module_patched("threading")) or (
-        eventlet and eventlet.is_monkey_patched("thread")
-    ):
-        return sys.modules["greenlet"].getcurrent, True
-    return get_ident, False
-
-
-def _is_websocket(environ: WSGIEnvironment) -> bool:
-    return str(environ["HTTP_UPGRADE"]).lower() == "websocket"  # and not h2c, which clients offer
-
-
-def _names(observation: Observation) -> bytes:
-    """The part of a record that is the same for all requests of a rule with the same outcome."""
-    observation.name()
-    flags = f"{observation.failed:d}{observation.disconnected:d}"
-    names = (observation.method, observation.error_type, observation.endpoint, observation.rule)
-    return (f"{observation.status:03d}{flags}" + "\0".join(names)).encode("utf-8", "replace")[:NAMES_LIMIT]

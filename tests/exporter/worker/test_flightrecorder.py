@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
-from exporter.worker import flightrecorder, requests
-from exporter.worker.flightrecorder import CrowdedError, FlightRecorder
+from exporter.worker import requests, writers
+from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.inflight import tallies
 from exporter.worker.requests import HEAD_AT, RECORD, Header, Request
+from exporter.worker.writers import CrowdedError
 from tests.rig.deadline import eventually
 from tests.rig.exchanges import exchange, keep, opened
 
@@ -641,7 +642,7 @@ def test_uptime_is_of_a_clock_that_nobody_sets(tmp_path: Path, monkeypatch: pyte
     keep(recorder)
     started = time.monotonic()
     for jump in (-86_400.0, 3600.0):
-        monkeypatch.setattr(flightrecorder, "time", lambda jump=jump: 1.8e9 + jump)
+        monkeypatch.setattr(writers, "time", lambda jump=jump: 1.8e9 + jump)
         recorder.settle()
         assert 0.0 <= started - recorder.started() < 60.0
 
@@ -654,7 +655,7 @@ def test_a_wall_clock_that_is_set_holds_for_what_begins_afterwards(monkeypatch: 
     recorder = opened(10)
     keep(recorder, started=5.0)
     now = time.time()
-    monkeypatch.setattr(flightrecorder, "time", lambda: now + 7200.0)
+    monkeypatch.setattr(writers, "time", lambda: now + 7200.0)
     recorder.settle()
     keep(recorder, started=5.0)
 
