@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from prometheus_client import CollectorRegistry
 
 from exporter.log.requestlog import RequestLog
+from exporter.measure.fingerprints import Fingerprints
 from exporter.measure.instruments import ExtendedInstruments, Instruments
 from exporter.measure.metrics import ExtendedMetrics, Metrics, Shape
 from exporter.measure.native import Natives
@@ -21,6 +22,7 @@ from exporter.pages.drain import draining
 from exporter.pages.health import Health, Vitals
 from exporter.pages.metrics import MetricsPage
 from exporter.pages.monitoring import Monitoring
+from exporter.places import Places
 from exporter.scrape.exemplars import Observed, of_requests
 from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource, NativeCounts, RegistrySource, Source
@@ -29,6 +31,7 @@ from exporter.store import workerfile
 from exporter.store.directory import WorkerDirectory, shared_path
 from exporter.worker import deaths
 from exporter.worker.deaths import Death
+from exporter.worker.errorgroups import ErrorGroups
 from exporter.worker.facts import Facts
 from exporter.worker.failures import logger
 from exporter.worker.flightrecorder import FlightRecorder
@@ -71,6 +74,8 @@ class Core:
         self.directory = path and WorkerDirectory(path, settings.max_series, self._fold_failed)
         self.recorder = FlightRecorder(settings.recent, path, prefix)
         self.routes = Routes()
+        self.places = Places()
+        self.errors = ErrorGroups(path, settings.app_version, self._uncounted)
         self.request_log = RequestLog(settings, self._record_lost)
         self.checks = Checks(context)
         self.health = Health(self.checks, Vitals(self.window, self.uptime, draining), self.access, settings)
@@ -89,6 +94,7 @@ class Core:
         worker.live.add(self.checks, self._facts)
         worker.recorders.add(self.recorder)
         worker.losses.rules.add(self.routes)
+        worker.moves.append(self.errors.move)
         return worker
 
     def renew(self) -> None:
@@ -122,6 +128,7 @@ class Core:
             self.recorder,
             self.routes,
             self._kept_deaths,
+            self.errors.read,
             self.source,
             self.health.vitals,
             self.access,
@@ -178,6 +185,10 @@ class Core:
             sinks.append(("request_log", self.request_log.write))
         return sinks
 
+    def fingerprints(self) -> Fingerprints | None:
+        """What tells the groups of exceptions; None where they are not counted."""
+        return Fingerprints(self.places, self.errors) if self.settings.extended else None
+
     def window(self) -> tuple[int, int]:
         """Requests and errors of the last 60 s, over all workers."""
         try:
@@ -203,6 +214,7 @@ class Core:
             ExtendedMetrics(registry, shape),
             max_series=max_series,
             first=first,
+            groups=self.errors,
             natives=natives,
         )
         self.worker.live.add(instruments.extremes, instruments.in_progress)
@@ -249,6 +261,9 @@ class Core:
         except OSError as error:
             self.worker.failures.count("scrape", error)
             return ""
+
+    def _uncounted(self, error: BaseException) -> None:
+        self.worker.failures.count("error_groups", error)
 
     def _record_lost(self, error: BaseException) -> None:
         self.worker.note("request_log", error)

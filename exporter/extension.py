@@ -137,6 +137,7 @@ class FlaskExporter(Parent):
         state.exporter = self
         self.core.routes.add(app.url_map)
         self.core.renew()
+        self.core.places.add(app.import_name, app.root_path)
         self.core.checks.next_application()
         if self.path:
             self.register_endpoint(self.path, app)
@@ -210,6 +211,7 @@ class FlaskExporter(Parent):
             Grouping.of(app, group_by, labels),
             self.core.recorder if first and self.settings.extended else None,
             self.core.sinks() if first else (),
+            self.core.fingerprints(),
         )
 
         def begin(environ: WSGIEnvironment) -> None:

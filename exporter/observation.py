@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.labels import METHODS, OTHER_METHOD, UNMATCHED
 
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 EXCHANGE = "exporter.exchange"
 """The key of the observation in the environ of its request."""
+
+
+class Fingerprint(NamedTuple):
+    """What errors of one group share: they are the same over workers, restarts and deploys."""
+
+    error_group: str
+    """Twelve hex digits that stand for it."""
+    error_type: str
+    """The class of what was raised last."""
+    where: str
+    """The application's own function, or template, that it comes from."""
 
 
 class Observation:
@@ -60,6 +71,10 @@ class Observation:
     """Seconds until the body had been handed to the server."""
     error_type = ""
     """The class of the exception or HTTP error; "" where there was none."""
+    fingerprint: Fingerprint | None = None
+    """Of the exception; None where there was none, or an HTTP error that the application answers."""
+    traceback = ""
+    """The exception's, without its message, where nobody has one of its group yet."""
     request_id = ""
     response_size = 0
     """Bytes that were handed to the server."""

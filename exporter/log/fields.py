@@ -59,6 +59,11 @@ def request_fields() -> dict[str, str]:
     }
 
 
+def error_group_of(observation: Observation) -> str:
+    """The group of the request's exception; "" for none."""
+    return observation.fingerprint.error_group if observation.fingerprint else ""
+
+
 def path_of(observation: Observation) -> str:
     """The path of a request as text, of limited length."""
     path = observation.path

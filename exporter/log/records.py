@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from exporter.log.destinations import Destination
-from exporter.log.fields import TEXT_LIMIT, Clock, current_request, plain, request_fields
+from exporter.log.fields import TEXT_LIMIT, Clock, current_request, error_group_of, plain, request_fields
 from exporter.log.masking import Mask
 
 LOG_MARK = "exporter.logged"
@@ -69,7 +69,10 @@ class JsonHandler(logging.Handler):
             **request_fields(),
         }
         if record.exc_info and record.exc_info[0] is not None:
-            fields["error_type"] = record.exc_info[0].__name__
+            fields["error_type"] = name = record.exc_info[0].__name__
+            observation = current_request()
+            if observation is not None and observation.error_type == name:
+                fields["error_group"] = error_group_of(observation)
             trace = logging.Formatter().formatException(record.exc_info)
             fields["traceback"] = self._mask.text(trace)[-TEXT_LIMIT:]  # the error is at its end
         if record.stack_info:

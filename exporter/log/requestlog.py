@@ -17,7 +17,7 @@ from flask.logging import default_handler
 
 from exporter.addresses import client_address, plain_networks
 from exporter.log.destinations import destination
-from exporter.log.fields import PATH_LIMIT, Clock, path_of
+from exporter.log.fields import PATH_LIMIT, Clock, error_group_of, path_of
 from exporter.log.masking import Mask
 from exporter.log.records import LOG_MARK, JsonHandler
 from exporter.observation import Observation
@@ -63,6 +63,7 @@ class RequestLog:
             return
         environ = observation.environ
         query = ""
+        error = _error_of(observation) if observation.error_type else '"error_type":"","error_group":""'
         if self._with_query:
             query = f'"query":{quote(self._mask.query(environ.get("QUERY_STRING", "")[:PATH_LIMIT]))},'
         line = (
@@ -74,7 +75,7 @@ class RequestLog:
             f'"url_rule":{quote(observation.rule)},"endpoint":{quote(observation.endpoint)},"status":{status},'
             f'"duration_seconds":{observation.duration:.6f},"request_bytes":{observation.request_size},'
             f'"response_bytes":{observation.response_size},"remote_addr":{quote(self._remote(environ))},'
-            f'"error_type":{quote(observation.error_type)}}}\n'
+            f"{error}}}\n"
         )
         self._destination.write(line.encode("ascii"), severity)
         if observation.exception is not None and LOG_MARK not in environ:
@@ -122,6 +123,7 @@ class RequestLog:
                 "path": path,
                 "url_rule": observation.rule,
                 "endpoint": observation.endpoint,
+                "error_group": error_group_of(observation),
             }
         )
         if self._handler is not None:
@@ -130,3 +132,8 @@ class RequestLog:
     def _remote(self, environ: dict[str, Any]) -> str:
         sender = str(environ.get("REMOTE_ADDR") or "")
         return str(client_address(environ, self._proxies) or sender) if self._proxies else sender
+
+
+def _error_of(observation: Observation) -> str:
+    error_group = error_group_of(observation)
+    return f'"error_type":{quote(observation.error_type)},"error_group":{quote(error_group)}'

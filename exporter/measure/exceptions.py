@@ -25,10 +25,14 @@ class ErrorWatch:
 
     def handled(self, error: Exception) -> Any:
         """An exception that the application may handle."""
+        exchanges = self._exchanges()
         if not _redirects(error):
-            for exchange in self._exchanges():
-                exchange.error_type = type(error).__name__
-        return self._handle(error)
+            for exchange in exchanges:
+                exchange.classify(error, answered=isinstance(error, HTTPException))
+        answer = self._handle(error)
+        for exchange in exchanges:
+            exchange.classified = None  # it holds the values of the view's variables
+        return answer
 
     def unhandled(self, error: Exception) -> Any:
         """An exception that becomes a 500, or leaves the application."""

@@ -8,6 +8,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
+from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import ClosingIterator
 
 from exporter.measure.outcomes import BODILESS, Outcomes
@@ -36,6 +37,8 @@ class Exchange(Observation):
     body: ClosingIterator
     expected: int | None = None
     """The Content-Length, in bytes."""
+    classified: BaseException | None = None
+    """The exception that the fingerprint is of, until the application answers it."""
 
     def start(  # noqa: C901
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
@@ -179,7 +182,7 @@ class Exchange(Observation):
             return
         self.reported = False
         self.exception = error
-        self.error_type = type(error).__name__
+        self.classify(error)
         self.forget()
         if not self.code:
             self.code = "500"
@@ -191,8 +194,24 @@ class Exchange(Observation):
             return
         self.reported = True
         self.exception = error
-        self.error_type = type(error).__name__
+        self.classify(error, answered=isinstance(error, HTTPException))
         self.forget()
+
+    def classify(self, error: BaseException, *, answered: bool = False) -> None:
+        """Note what kind of error this is, while its traceback is whole.
+
+        An HTTP error that is to be `answered` belongs to no group: it is no fault of the code.
+        """
+        if error is self.classified:  # Flask asks for a handler of it, and then gives up
+            return
+        self.error_type = type(error).__name__
+        self.fingerprint = self.classified = None
+        if self.outcomes.fingerprints is not None and not answered:
+            try:
+                self.outcomes.fingerprints.note(self, error)
+                self.classified = error
+            except Exception as failure:
+                self.outcomes.failures.count("error_groups", failure)
 
     def forget(self) -> None:
         """Something went wrong: what is known of its outcome does not hold for this exchange."""

@@ -7,7 +7,7 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 
 from exporter import forks
 from exporter.buckets import BOUNDS
@@ -16,7 +16,8 @@ from exporter.measure.cells import Cell, Cells, Distribution
 from exporter.measure.metrics import ExtendedMetrics, Metrics
 from exporter.measure.native import Natives
 from exporter.measure.recorder import extended_recorder, plain_recorder
-from exporter.observation import Observation, Recorder
+from exporter.observation import Fingerprint, Observation, Recorder
+from exporter.worker.errorgroups import ErrorGroups
 from exporter.worker.extremes import Extremes
 from exporter.worker.inflight import InProgress
 from exporter.worker.slots import Slots
@@ -145,9 +146,10 @@ class ExtendedInstruments(Instruments):
         *,
         max_series: int,
         first: bool,
+        groups: ErrorGroups,
         natives: Natives | None = None,
     ) -> None:
-        """`natives` takes the native buckets of durations and queue times; None for none.
+        """`groups` takes the errors; `natives` native buckets of durations and queue times; None for none.
 
         Where these are not the `first` families of an application, its requests are in the worker's slots
         already.
@@ -159,6 +161,8 @@ class ExtendedInstruments(Instruments):
         self._first = first
         self._ready = False
         self._errors: dict[LabelSet, Cell] = {}
+        self._groups = groups
+        self._groups_cap = SeriesCap(max_series, Fingerprint._fields)
         self._errors_cap = SeriesCap(max_series, labels, shape.group)
         self.extremes = Extremes(lambda: worker.slots, f"{shape.prefix}http_request_duration", shape.group)
         """The collector of minimum and maximum, which the registry holds weakly, as the next one."""
@@ -173,15 +177,22 @@ class ExtendedInstruments(Instruments):
 
     def error(self, observation: Observation, group: str) -> None:
         """Count what went wrong with a recorded request: an error, an exception, a client that left."""
+        fingerprint = observation.fingerprint
+        if fingerprint is not None:
+            # The worker counts a request once, however many prefixes it has families for.
+            if self._first:
+                fingerprint = self._groups.count(observation, fingerprint)
+            else:
+                fingerprint = self._groups.admit(fingerprint)
         super().error(observation, group)
         labels = observation.method, group, observation.code, *observation.extra
         if observation.disconnected:
             self.metrics.disconnects.labels(self._cap.admit(labels, observation.own_group)[1]).inc()
         if observation.error_type:
             key = *labels[:3], observation.error_type, *labels[3:]
-            cell = self._errors.get(key) or self._error_cell(key, observation.own_group)
-            with self.lock:
-                cell.doubles[cell.index] += 1.0
+            self._count(key, self._errors_cap, self.metrics.errors, observation.own_group)
+        if fingerprint is not None:
+            self._count(fingerprint, self._groups_cap, self.metrics.error_groups, own=False)
 
     def queued(self, seconds: float) -> None:
         """Observe the time that a request waited in front of the application."""
@@ -201,6 +212,7 @@ class ExtendedInstruments(Instruments):
         """As for the others."""
         super().begin_anew()
         self._errors_cap.clear()
+        self._groups_cap.clear()
         if self.natives is not None:
             self.natives.clear()
 
@@ -215,14 +227,20 @@ class ExtendedInstruments(Instruments):
         self._ready = False
         super().after_fork()
 
-    def _error_cell(self, key: LabelSet, own: bool) -> Cell:
+    def _count(self, key: LabelSet, cap: SeriesCap, family: Counter, own: bool) -> None:
+        """Count an error into a family; the label sets of the two families have different lengths."""
+        cell = self._errors.get(key) or self._error_cell(key, cap, family, own)
+        with self.lock:
+            cell.doubles[cell.index] += 1.0
+
+    def _error_cell(self, key: LabelSet, cap: SeriesCap, family: Counter, own: bool) -> Cell:
         with self._building:
-            labels = self._errors_cap.admit(key, own)
+            labels = cap.admit(key, own)
             if labels != key:
                 self.worker.dropped.inc()
             cell = self._errors.get(labels)
             if cell is None:
-                cell = self._errors[labels] = self.cells.single(self.metrics.errors.labels(*labels))
+                cell = self._errors[labels] = self.cells.single(family.labels(*labels))
             return cell
 
     def _build(self, labels: LabelSet) -> Recorder:

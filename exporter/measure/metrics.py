@@ -9,6 +9,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 
+from exporter.observation import Fingerprint
+
 # Sizes span from an empty answer to an upload: people ask for powers of ten.
 SIZE_BUCKETS = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
 
@@ -87,6 +89,12 @@ class ExtendedMetrics(Metrics):
             f"{prefix}http_request_errors_total",
             "Responses of 400 or more and exceptions, handled or not, by the error's type",
             ("method", group, "status", "error_type", *shape.extra),
+            registry=registry,
+        )
+        self.error_groups = Counter(
+            f"{prefix}http_request_error_group_total",
+            "Requests in which the application's code failed, by the group of the exception",
+            Fingerprint._fields,
             registry=registry,
         )
         self.request_size = sizes(f"{prefix}http_request_size_bytes", "Size of request bodies")

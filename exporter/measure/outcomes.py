@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from exporter import forks
 from exporter.labels import error_type_of
+from exporter.measure.fingerprints import Fingerprints
 from exporter.measure.grouping import OWN, Grouping
 from exporter.measure.instruments import Instruments
 from exporter.measure.tracing import active
@@ -36,6 +37,7 @@ class Outcomes:
         grouping: Grouping,
         flight: FlightRecorder | None = None,
         sinks: Sequence[Sink] = (),
+        fingerprints: Fingerprints | None = None,
     ) -> None:
         """`flight` keeps the requests; None where another exporter of the application has one."""
         self.table: dict[tuple[str, str, str, str], Outcome] = {}
@@ -44,6 +46,8 @@ class Outcomes:
         self.sinks = sinks
         self.keeps = flight is not None or bool(sinks)
         """Whether anything takes single requests."""
+        self.fingerprints = fingerprints
+        """Tells the groups of exceptions; None where they are not counted."""
         self.failures = instruments.worker.failures
         self.traced = False
         """Whether OpenTelemetry traces this process."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from exporter.addresses import Environ
 from exporter.measure.routes import Routes
-from exporter.pages import figures
+from exporter.pages import errors, figures
 from exporter.pages.access import Access
 from exporter.pages.answers import Answer, Page, arguments_of, as_json
 from exporter.pages.deaths import deaths
@@ -26,6 +26,7 @@ from exporter.pages.health import Vitals
 from exporter.pages.inflight import inflight
 from exporter.scrape.sources import Source
 from exporter.worker.deaths import Death
+from exporter.worker.errorslots import Group
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.requests import Request
 
@@ -76,6 +77,7 @@ class Monitoring:
         recorder: FlightRecorder,
         routes: Routes,
         kept: Callable[[], list[Death]],
+        error_groups: Callable[[], list[Group]],
         source: Source,
         vitals: Vitals,
         access: Access,
@@ -87,6 +89,7 @@ class Monitoring:
         self._recorded = recorder.read
         self._routes = routes
         self._deaths = kept
+        self._error_groups = error_groups
         self._source = source
         self._vitals = vitals
         self._access = access
@@ -101,6 +104,7 @@ class Monitoring:
             "/endpoints": partial(self._insiders_only, self.endpoints),
             "/inflight": partial(self._insiders_only, self.inflight),
             "/deaths": partial(self._insiders_only, self.deaths),
+            "/errors": partial(self._insiders_only, self.errors),
             "/openapi.json": partial(self._insiders_only, self.openapi),
         }
 
@@ -129,6 +133,14 @@ class Monitoring:
     def deaths(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """The latest deaths of workers, the last one first."""
         return as_json(deaths(self._deaths(), self._routes.rule))
+
+    def errors(self, environ: Environ) -> Answer:
+        """The error groups, the latest first."""
+        try:
+            group = errors.asked(arguments_of(environ))
+        except ValueError as error:
+            return as_json({"error": str(error)}, 400)
+        return as_json(errors.shown(self._error_groups(), group))
 
     def openapi(self, environ: Environ) -> Answer:
         """The description of the pages in OpenAPI 3.1, with the address under which they are served."""

@@ -75,7 +75,7 @@ def release(files: Files) -> None:
 
 
 def _remove_earlier_run(files: Files) -> None:
-    """Remove the files whose writer is dead, and the archive."""
+    """Remove the files whose writer is dead, and the archive; the groups of errors outlive a deploy."""
     for file in files.worker_files():
         with forks.hold(files.descriptor(file.name)) as descriptor:
             # A file of this process (an application loaded before the fork) is not of that run.

@@ -16,6 +16,7 @@ STAGES = (
     "recent",
     "deaths",
     "worker_file",
+    "error_groups",
     "request_log",
     "scrape",
     "fold",

@@ -21,9 +21,13 @@ _MOST = 10_000
 
 
 def claim(
-    directory: str | os.PathLike[str], kind: str, free: Callable[[int], bool] = lambda _: True
+    directory: str | os.PathLike[str],
+    kind: str,
+    free: Callable[[int], bool] = lambda _: True,
+    *,
+    ending: str = "ring",
 ) -> tuple[int, int]:
-    """The number and descriptor of the first `<kind>_<n>.ring` that no living process holds, open and locked.
+    """The number and descriptor of the first `<kind>_<n>.<ending>` that nobody alive holds, open and locked.
 
     `free` says of an open one whether it may be had. Raises OSError where that is not possible.
     """
@@ -31,7 +35,7 @@ def claim(
     try:
         for number in range(_MOST):
             try:
-                descriptor = guard.regular(f"{kind}_{number}.ring", os.O_RDWR | os.O_CREAT, at)
+                descriptor = guard.regular(f"{kind}_{number}.{ending}", os.O_RDWR | os.O_CREAT, at)
             except OSError as error:
                 if error.errno in _STRANGE:
                     continue
@@ -49,7 +53,7 @@ def claim(
 
 
 def opened(
-    directory: str | os.PathLike[str], kind: str, flags: int = os.O_RDONLY
+    directory: str | os.PathLike[str], kind: str, flags: int = os.O_RDONLY, *, ending: str = "ring"
 ) -> Iterator[tuple[int, int]]:
     """The number and the descriptor of each ring of this kind; it is open until the next one is asked for.
 
@@ -58,19 +62,21 @@ def opened(
     at = guard.directory(os.fspath(directory))
     try:
         for name in sorted(os.listdir(at)):
-            if match := re.fullmatch(kind + r"_(\d{1,5})\.ring", name):
+            if match := re.fullmatch(rf"{kind}_(\d{{1,5}})\.{ending}", name):
                 with suppress(OSError), forks.held(guard.regular(name, flags, at)) as descriptor:
                     yield int(match[1]), descriptor
     finally:
         os.close(at)
 
 
-def contents(directory: str | os.PathLike[str], kind: str, limit: int) -> Iterator[bytes]:
+def contents(
+    directory: str | os.PathLike[str], kind: str, limit: int, *, ending: str = "ring"
+) -> Iterator[bytes]:
     """What each ring of this kind contains, of living and dead workers; raises OSError as `opened`.
 
     What has more than `limit` bytes is left out.
     """
-    for _, descriptor in opened(directory, kind):
+    for _, descriptor in opened(directory, kind, ending=ending):
         size = os.fstat(descriptor).st_size
         if size <= limit:
             yield guard.content(descriptor, size)

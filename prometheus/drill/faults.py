@@ -110,7 +110,9 @@ def faults() -> list[Fault]:
             "every second request raises an exception",
             (
                 _service("FlaskErrorRatioCritical", "errors", "critical"),
-                _service("FlaskNewErrorType", "errors", "info", error_type="ValueError"),
+                _service(
+                    "FlaskNewErrorType", "errors", "info", error_type="ValueError", where="app.faults:error"
+                ),
                 _service("FlaskLogErrorBurst", "errors", "warning"),
             ),
             errors.start,

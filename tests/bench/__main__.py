@@ -21,6 +21,7 @@ BENCHMARKS = (
     "requestlog",
     "logging_throughput",
     "flightrecorder",
+    "errors",
     "scrape",
     "dashboards",
 )

@@ -313,7 +313,7 @@ print(json.dumps([[same, grown, after, mended], [stage for stage in STAGES if co
 @pytest.mark.parametrize(
     ("kind", "when", "stages"),
     [
-        ("read-only", "from the beginning", ["slots", "recent", "worker_file"]),
+        ("read-only", "from the beginning", ["slots", "recent", "worker_file", "error_groups"]),
         ("read-only", "later", []),  # what is open stays writable
         ("full", "from the beginning", ["instruments", "slots", "recent", "worker_file"]),
         ("full", "later", ["instruments", "worker_file"]),

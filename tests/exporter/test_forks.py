@@ -35,6 +35,8 @@ def test_everything_that_belongs_to_one_process_is_registered() -> None:
     assert names[before:] == [
         "FlightRecorder",
         "Lock",
+        "ErrorGroups",
+        "Lock",
         "Checks",
         "Peers",
         "Worker",

@@ -18,13 +18,14 @@ from exporter.measure.requestid import well_formed
 from exporter.measure.tracing import announced
 from exporter.merge.format import CorruptFileError
 from exporter.merge.merge import Merge
-from exporter.pages.answers import arguments_of
+from exporter.pages import errors
+from exporter.pages.answers import arguments_of, as_json
 from exporter.pages.figures import Totals, stats
 from exporter.pages.monitoring import Filter
 from exporter.scrape.encoding import Format, family_text
 from exporter.settings import DEFAULT_MASK, PREFIX, Settings, SettingsError
 from exporter.store import archive, workerfile
-from exporter.worker import inflight, requests, slots
+from exporter.worker import errorslots, inflight, requests, slots
 
 STEMS = ("counter", "histogram", "summary", "gauge_all", "gauge_livesum", "gauge_mostrecent", "gauge_min")
 _PROXIES = (ip_network("127.0.0.0/8"),)
@@ -89,6 +90,16 @@ def flight_recorder(data: bytes) -> None:
     inflight.count(0, header, data[requests.HEADER : header.first], lambda at, size: data[at : at + size])
 
 
+def errors_file(data: bytes) -> None:
+    """A file of error groups, with or without its header, up to the page that shows them."""
+    content = data if data.startswith(errorslots.START) else errorslots.START + data
+    groups = [group for _, group in errorslots.unpack(content.ljust(errorslots.SIZE, b"\0"))]
+    as_json(errors.shown(map(errorslots.together, zip(groups, reversed(groups), strict=True)), None))
+    for group in groups:
+        assert len(errorslots.pack(group)) == errorslots.SLOT
+        as_json(errors.shown(groups, group.fingerprint.error_group))
+
+
 def _text(data: bytes) -> str:
     """As a server hands a header over."""
     return data.decode("latin-1")
@@ -136,6 +147,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         the_archive,
         slots_file,
         flight_recorder,
+        errors_file,
         forwarding_headers,
         request_headers,
         query,

@@ -15,7 +15,7 @@ FLOORS = """
     scrape measure
     worker | store
     merge
-    observation labels addresses settings parsers forks buckets posix client guard
+    observation labels addresses settings parsers forks buckets posix client guard places
     commands
 """.strip().splitlines()
 PRODUCT = ("exporter", "prometheus", "grafana")

@@ -92,6 +92,7 @@ class TestLine:
             "response_bytes": 512,
             "remote_addr": "192.0.2.7",
             "error_type": "",
+            "error_group": "",
         }
         assert [expected] == _lines(path)
         assert list(expected) == list(_lines(path)[0])

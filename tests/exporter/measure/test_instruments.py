@@ -26,6 +26,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "flask_http_request_total": ("counter", {"method", "status"}),
     "flask_http_request_exceptions_total": ("counter", {"method", "status"}),
     "flask_http_request_errors_total": ("counter", REQUEST | {"error_type"}),
+    "flask_http_request_error_group_total": ("counter", {"error_group", "error_type", "where"}),
     "flask_http_requests_in_progress": ("gauge", set()),
     "flask_http_request_oldest_seconds": ("gauge", {"url_rule", "worker"}),
     "flask_http_requests_lost_total": ("counter", {"url_rule", "cause"}),
@@ -54,8 +55,8 @@ TABLE: dict[str, tuple[str, set[str]]] = {
 }
 LABELS = ("method", "url_rule", "status", "stage", "level", "state")
 STAGES = {
-    "middleware", "labels", "instruments", "slots", "recent", "deaths", "worker_file", "request_log",
-    "scrape", "fold", "health",
+    "middleware", "labels", "instruments", "slots", "recent", "deaths", "worker_file", "error_groups",
+    "request_log", "scrape", "fold", "health",
 }  # fmt: skip
 
 

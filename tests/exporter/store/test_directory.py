@@ -343,7 +343,7 @@ def test_prepare_makes_a_private_directory(tmp_path: Path) -> None:
 
 
 def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directory: WorkerDirectory) -> None:
-    """Files of the dead, rings that nobody holds and the archive go; the living and strangers stay."""
+    """Files of the dead, free rings and the archive go; the living, error groups and strangers stay."""
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     directory.sweep()
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
@@ -351,6 +351,7 @@ def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directo
     file = living(tmp_path, "counter", NOBODY + 1, {total(): 1.0})
     (tmp_path / "precious.db").touch()
     (tmp_path / "recent_0.ring").touch()
+    (tmp_path / "errors_0.groups").touch()
     directory.prepare()
     seen = samples(directory)
     file.close()
@@ -361,6 +362,7 @@ def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directo
         "archive.lock",
         "archive.master",
         f"counter_{NOBODY + 1}.db",
+        "errors_0.groups",
         "precious.db",
     ]
 
