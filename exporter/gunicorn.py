@@ -178,7 +178,7 @@ def _bury(server: Any, pid: int, cause: str | None) -> None:
     from exporter.worker import deaths
 
     try:
-        with guard.acting_as(_master.owner):
+        with guard.rights_of(_master.owner):
             death = deaths.bury(_master.directory.path, pid, cause or deaths.UNKNOWN, wait=_BURIAL)
     except Exception:  # the master must live on
         server.log.exception("What worker %s was answering is not read yet", pid)

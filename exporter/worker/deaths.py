@@ -209,7 +209,7 @@ def _locked(directory: str) -> Iterator[int]:
         descriptor = guard.regular(FILE, os.O_RDWR | os.O_CREAT, at)
     finally:
         os.close(at)
-    with forks.held(descriptor):
+    with forks.hold(descriptor):
         if not guard.lock(descriptor, fcntl.LOCK_EX, _PATIENCE):
             raise OSError(errno.EAGAIN, "another process has locked the deaths", directory)
         yield descriptor

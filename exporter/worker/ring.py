@@ -63,7 +63,7 @@ def opened(
     try:
         for name in sorted(os.listdir(at)):
             if match := re.fullmatch(rf"{kind}_(\d{{1,5}})\.{ending}", name):
-                with suppress(OSError), forks.held(guard.regular(name, flags, at)) as descriptor:
+                with suppress(OSError), forks.hold(guard.regular(name, flags, at)) as descriptor:
                     yield int(match[1]), descriptor
     finally:
         os.close(at)
