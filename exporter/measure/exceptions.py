@@ -29,9 +29,10 @@ class ErrorWatch:
         if not _redirects(error):
             for exchange in exchanges:
                 exchange.classify(error, answered=isinstance(error, HTTPException))
+                exchange.unanswered = error
         answer = self._handle(error)
         for exchange in exchanges:
-            exchange.classified = None  # it holds the values of the view's variables
+            exchange.unanswered = None  # its frames hold the values of all variables
         return answer
 
     def unhandled(self, error: Exception) -> Any:

@@ -37,8 +37,8 @@ class Exchange(Observation):
     body: ClosingIterator
     expected: int | None = None
     """The Content-Length, in bytes."""
-    classified: BaseException | None = None
-    """The exception that the fingerprint is of, until the application answers it."""
+    unanswered: BaseException | None = None
+    """The exception for which Flask looks for a handler: if there is none, it comes a second time."""
 
     def start(  # noqa: C901
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
@@ -183,6 +183,7 @@ class Exchange(Observation):
         self.reported = False
         self.exception = error
         self.classify(error)
+        self.unanswered = None
         self.forget()
         if not self.code:
             self.code = "500"
@@ -202,14 +203,13 @@ class Exchange(Observation):
 
         An HTTP error that is to be `answered` belongs to no group: it is no fault of the code.
         """
-        if error is self.classified:  # Flask asks for a handler of it, and then gives up
+        if error is self.unanswered and self.fingerprint is not None:
             return
         self.error_type = type(error).__name__
-        self.fingerprint = self.classified = None
+        self.fingerprint = None
         if self.outcomes.fingerprints is not None and not answered:
             try:
                 self.outcomes.fingerprints.note(self, error)
-                self.classified = error
             except Exception as failure:
                 self.outcomes.failures.count("error_groups", failure)
 

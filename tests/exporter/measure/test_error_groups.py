@@ -16,6 +16,7 @@ from werkzeug.exceptions import Conflict, NotFound
 
 from exporter import FlaskExporter
 from exporter.measure.fingerprints import Fingerprints, traceback_of
+from exporter.observation import Observation
 from exporter.places import Places
 from exporter.worker.errorgroups import ErrorGroups
 from tests.rig.wsgi import Raises, application, call, counted
@@ -178,6 +179,30 @@ def test_a_failure_in_finding_the_group_changes_no_answer(name: str, monkeypatch
     assert call(app, "/view").status[:3] == "404"
     assert counted(exporter, "flask_exporter_failures_total") == {("error_groups",): 1}
     assert len(counted(exporter, "flask_http_request_errors_total")) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError(), NoSuchOrder()], ids=["unhandled", "an HTTP error that is trapped"]
+)
+def test_an_exception_that_nobody_handles_is_looked_at_once(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though Flask asks for a handler first, and then gives up."""
+    app, exporter = application()
+    app.config["TRAP_HTTP_EXCEPTIONS"] = True
+    app.add_url_rule("/view", "view", lambda: fail(error))
+    notes: list[BaseException] = []
+    note = Fingerprints.note
+
+    def watched(self: Fingerprints, observation: Observation, error: BaseException) -> None:
+        notes.append(error)
+        note(self, observation, error)
+
+    monkeypatch.setattr(Fingerprints, "note", watched)
+
+    assert call(app, "/view").status[:3] == "500"
+    assert notes == [error]
+    assert groups(exporter) == {(type(error).__name__, "fail"): 1}
 
 
 def test_an_exception_that_was_answered_is_not_kept() -> None:
