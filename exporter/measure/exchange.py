@@ -163,6 +163,8 @@ class Exchange(Observation):
         finally:
             if isinstance(error, Exception):
                 self.outcomes.flight.leave(self)
+            else:
+                self.slot = 0  # what the server closes on its way out stays in its place
 
     def fall(self, error: BaseException) -> None:
         """Record an exchange that ends with an error."""

@@ -227,6 +227,7 @@ class FlightRecorder:
                 continue
             # The table, `exchange` and the argument are three.
             if _holders(live[slot]) <= 3 or exchange.started < oldest:
+                exchange.slot = slot
                 self.leave(exchange)
         for exchange in list(self._surplus):
             if exchange.recorded and exchange.started < oldest:

@@ -22,7 +22,7 @@ from tests.rig.server import Server, serving
 
 SERVICE = """
 import ctypes, os, signal, sys, time
-from flask import Flask
+from flask import Flask, Response
 from exporter import FlaskExporter
 
 app = Flask("mortal")
@@ -106,7 +106,7 @@ def lost(server: Server) -> dict[tuple[str, str], float]:
     pattern = re.compile(r'flask_http_requests_lost_total\{cause="(.*)",url_rule="(.*)"\}')
     with suppress(OSError, http.client.HTTPException, AssertionError):
         matches = ((pattern.fullmatch(name), value) for name, value in server.samples().items())
-        return {(match[2], match[1]): value for match, value in matches if match}
+        return {(match[2], match[1]): value for match, value in matches if match and value}
     return {}
 
 
@@ -164,6 +164,14 @@ def test_what_is_cut_off_at_the_end_of_the_graceful_timeout_is_told(
 
 
 HELD = f"""{SERVICE}
+@app.get("/stream/<int:number>")
+def stream(number):
+    def chunks():
+        yield "begun"
+        while True:
+            time.sleep(0.02)
+    return Response(chunks())
+
 @app.get("/held/<int:number>")
 def held(number):
     note("begun", number)
@@ -173,7 +181,7 @@ def held(number):
 
 @pytest.mark.parametrize(
     ("kind", "path", "state"),
-    [("sync", "/wait/9", "sending"), ("gthread", "/held/9", "running")],
+    [("sync", "/wait/9", "sending"), ("sync", "/stream/9", "sending"), ("gthread", "/held/9", "running")],
 )
 def test_a_timeout_names_its_request(kind: str, path: str, state: str, tmp_path: Path) -> None:
     """A sync worker answers 500 to what it is killed for, so that one is answered and not lost."""
