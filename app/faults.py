@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import random
+import socket
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from threading import Lock
 from typing import NoReturn
 
 from flask import Blueprint, Response, abort, request
@@ -28,11 +32,12 @@ def normal() -> dict[str, str]:
 
 
 @blueprint.get("/slow")
-def slow() -> dict[str, float]:
-    """Answers after 1 to 3 seconds, or as seconds= in the query says."""
+def slow() -> dict[str, float | str]:
+    """Answers after 1 to 3 seconds, or as seconds= in the query says; on= says what it waits for."""
     seconds = _seconds(random.uniform(1, 3), SLOWEST)  # noqa: S311 -- nobody gains by guessing it
-    time.sleep(seconds)
-    return {"seconds": seconds}
+    cause = _cause(request.args.get("on"))
+    WAITS[cause](seconds)
+    return {"seconds": seconds, "on": cause}
 
 
 @blueprint.get("/error")
@@ -72,6 +77,43 @@ def crash() -> NoReturn:
     """Ends its worker with a segmentation fault; another one takes its place."""
     ctypes.string_at(0)
     raise AssertionError("address 0 can be read")
+
+
+def run_report(seconds: float) -> None:
+    """A query for which the database needs so long."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.create_function("report", 1, time.sleep)
+        connection.execute("SELECT report(?)", (seconds,))
+
+
+def refresh_prices(seconds: float) -> None:
+    """A lock that another thread has and does not give back."""
+    lock = Lock()
+    with lock:
+        lock.acquire(timeout=seconds)
+
+
+def ask_warehouse(seconds: float) -> None:
+    """A call to a service that does not answer in time."""
+    connection, other = socket.socketpair()
+    with connection, other, suppress(TimeoutError, BlockingIOError):
+        connection.settimeout(seconds)
+        connection.recv(1)
+
+
+WAITS: dict[str, Callable[[float], None]] = {
+    "query": run_report,
+    "lock": refresh_prices,
+    "call": ask_warehouse,
+}
+
+
+def _cause(text: str | None) -> str:
+    if text is None:
+        return random.choice(list(WAITS))  # noqa: S311 -- nor this
+    if text not in WAITS:
+        raise InvalidField("on", f"must be one of {', '.join(WAITS)}, not {text[:20]!r}")
+    return text
 
 
 def _seconds(default: float, limit: float) -> float:

@@ -16,6 +16,7 @@ from exporter.measure.metrics import ExtendedMetrics, Metrics, Shape
 from exporter.measure.native import Natives
 from exporter.measure.outcomes import Sink
 from exporter.measure.routes import Routes
+from exporter.measure.slow import SlowRequests
 from exporter.pages.access import Access
 from exporter.pages.checks import Checks, Context
 from exporter.pages.drain import draining
@@ -76,6 +77,13 @@ class Core:
         self.routes = Routes()
         self.places = Places()
         self.errors = ErrorGroups(path, settings.app_version, self._uncounted)
+        self.slow = SlowRequests(
+            settings.slow if settings.extended else 0.0,
+            self.places,
+            lambda: self.recorder.live,
+            path,
+            lambda error: self.worker.note("slow", error),
+        )
         self.request_log = RequestLog(settings, self._record_lost)
         self.checks = Checks(context)
         self.health = Health(self.checks, Vitals(self.window, self.uptime, draining), self.access, settings)
@@ -94,7 +102,7 @@ class Core:
         worker.live.add(self.checks, self._facts)
         worker.recorders.add(self.recorder)
         worker.losses.rules.add(self.routes)
-        worker.moves.append(self.errors.move)
+        worker.moves += [self.errors.move, self.slow.slowest.after_fork]
         return worker
 
     def renew(self) -> None:
@@ -129,6 +137,7 @@ class Core:
             self.routes,
             self._kept_deaths,
             self.errors.read,
+            self.slow.slowest.read,
             self.source,
             self.health.vitals,
             self.access,
@@ -151,6 +160,7 @@ class Core:
             except OSError as error:
                 self.worker.failures.count("recent", error)
         self.worker.start()
+        self.slow.start()
 
     def instruments(
         self, shape: Shape, *, first: bool, announce: Callable[[str], bool]

@@ -213,6 +213,8 @@ class FlaskExporter(Parent):
             self.core.sinks() if first else (),
             self.core.fingerprints(),
         )
+        if first:
+            self.core.slow.watch(app, outcomes)
 
         def begin(environ: WSGIEnvironment) -> None:
             self._begin(app, environ)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +27,22 @@ class Fingerprint(NamedTuple):
     """The application's own function, or template, that it comes from."""
 
 
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """The place at which a slow request has spent most of its time."""
+
+    where: str
+    """A place of the application's own: `module:function`, or the path of a template."""
+    line: int
+    """0 where it is not known."""
+    library: str
+    """The function of a library that was called there; "" for none."""
+    call: str
+    """The call that was waited for, without its arguments; "" where it is not known."""
+    shares: Mapping[str, float]
+    """The largest parts of the time by place, the first of which is `where`."""
+
+
 class Observation:
     """One request and its answer.
 
@@ -41,6 +57,8 @@ class Observation:
     """The place of the request in this process's ring; 0 for none."""
     thread: Any = None
     """The ident of the thread that answers the request, or the greenlet where threads are greenlets."""
+    samples: Any = None
+    """The samples of where it stood; None as long as it is fast."""
     recorded = False
     """Whether the request has been counted: all of its answer has been handed to the server."""
     outcome: Outcome | None = None
@@ -84,6 +102,8 @@ class Observation:
     """32 hex digits or ""."""
     disconnected = False
     """Whether the body was closed before all of it had been handed over."""
+    delay: Delay | None = None
+    """Set for slow requests alone."""
     failed = False
     """An error for health and error ratios: a status of 500 or more, or an unhandled exception."""
 

@@ -98,6 +98,11 @@ class Settings:
         parse.whole(0, 1_000_000, "requests"),
         "requests that each worker keeps for `/monitoring`; 0 for none",
     )
+    slow: float = setting(
+        0.5,
+        parse.number(0, 3600, "seconds"),
+        "seconds from which on a request is slow and it is told where it waited; 0 for never",
+    )
     allow: tuple[Network, ...] | None = setting(
         None,
         parse.optional_networks,
@@ -203,6 +208,7 @@ class SettingsArguments(TypedDict, total=False):
     native_histograms: bool
     max_series: int
     recent: int
+    slow: float
     allow: str | Iterable[str | Network] | None
     token_file: str | None
     trusted_proxies: str | Iterable[str | Network]

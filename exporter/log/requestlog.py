@@ -20,7 +20,7 @@ from exporter.log.destinations import destination
 from exporter.log.fields import PATH_LIMIT, Clock, error_group_of, path_of
 from exporter.log.masking import Mask
 from exporter.log.records import LOG_MARK, JsonHandler
-from exporter.observation import Observation
+from exporter.observation import Delay, Observation
 from exporter.settings import Settings
 
 
@@ -75,7 +75,7 @@ class RequestLog:
             f'"url_rule":{quote(observation.rule)},"endpoint":{quote(observation.endpoint)},"status":{status},'
             f'"duration_seconds":{observation.duration:.6f},"request_bytes":{observation.request_size},'
             f'"response_bytes":{observation.response_size},"remote_addr":{quote(self._remote(environ))},'
-            f"{error}}}\n"
+            f"{error}{_delay(observation.delay)}}}\n"
         )
         self._destination.write(line.encode("ascii"), severity)
         if observation.exception is not None and LOG_MARK not in environ:
@@ -137,3 +137,14 @@ class RequestLog:
 def _error_of(observation: Observation) -> str:
     error_group = error_group_of(observation)
     return f'"error_type":{quote(observation.error_type)},"error_group":{quote(error_group)}'
+
+
+def _delay(delay: Delay | None) -> str:
+    """The fields of slow requests alone."""
+    if delay is None:
+        return ""
+    shares = ",".join(f"{quote(where)}:{share:g}" for where, share in delay.shares.items())
+    return (
+        f',"where":{quote(delay.where)},"line":{delay.line},"library":{quote(delay.library)},'
+        f'"call":{quote(delay.call)},"shares":{{{shares}}}'
+    )

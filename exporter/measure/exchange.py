@@ -220,7 +220,7 @@ class Exchange(Observation):
         if self.outcome is not None:
             self.code, self.matched, self.outcome = self.outcome.code, self.outcome.matched, None
 
-    def record(self) -> None:
+    def record(self) -> None:  # noqa: C901  all in one place, as in `start`
         """Record the exchange; the caller has seen that it is not recorded yet."""
         self.recorded = True
         now = perf_counter()
@@ -240,6 +240,8 @@ class Exchange(Observation):
         if outcomes.keeps and not self.untracked:
             if "HTTP_TRACEPARENT" in self.environ and not self.trace_id:
                 self.trace_id = announced(self.environ)
+            if duration >= outcomes.slow:  # for all others 0.02 µs
+                outcomes.explain(self)
             try:
                 outcomes.flight.record(self)
             except Exception as error:

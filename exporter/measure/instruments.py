@@ -11,12 +11,12 @@ from prometheus_client import Counter, Histogram
 
 from exporter import forks
 from exporter.buckets import BOUNDS
-from exporter.labels import SeriesCap
+from exporter.labels import OTHER, SeriesCap
 from exporter.measure.cells import Cell, Cells, Distribution
 from exporter.measure.metrics import ExtendedMetrics, Metrics
 from exporter.measure.native import Natives
 from exporter.measure.recorder import extended_recorder, plain_recorder
-from exporter.observation import Fingerprint, Observation, Recorder
+from exporter.observation import Delay, Fingerprint, Observation, Recorder
 from exporter.worker.errorgroups import ErrorGroups
 from exporter.worker.extremes import Extremes
 from exporter.worker.inflight import InProgress
@@ -27,6 +27,12 @@ LabelSet = tuple[str, ...]
 
 PRIMED = 100
 """Label sets that exist at 0 before the first request: two a rule, with the default buckets 3,000 series."""
+
+PLACES = 100
+"""Label sets of slow requests: a slow endpoint waits in one to three places."""
+
+ALONE = 0.7
+"""The share of a slow request's time from which on its first place has all of it."""
 
 
 class Instruments:
@@ -83,6 +89,9 @@ class Instruments:
 
     def queued(self, seconds: float) -> None:
         """Observe the time that a request waited in front of the application."""
+
+    def slow(self, observation: Observation, delay: Delay) -> None:
+        """Count the seconds of a slow request by where it waited."""
 
     def prime(self, rules: Iterable[tuple[str, str]]) -> None:
         """Let the series of these (method, rule) exist at 0, so that `increase()` sees a first burst.
@@ -164,6 +173,7 @@ class ExtendedInstruments(Instruments):
         self._groups = groups
         self._groups_cap = SeriesCap(max_series, Fingerprint._fields)
         self._errors_cap = SeriesCap(max_series, labels, shape.group)
+        self._slow_cap = SeriesCap(min(PLACES, max_series), (shape.group, "where"), shape.group)
         self.extremes = Extremes(lambda: worker.slots, f"{shape.prefix}http_request_duration", shape.group)
         """The collector of minimum and maximum, which the registry holds weakly, as the next one."""
         self.in_progress = InProgress(worker.tallies, shape.prefix, rule=worker.losses.rule)
@@ -194,6 +204,17 @@ class ExtendedInstruments(Instruments):
         if fingerprint is not None:
             self._count(fingerprint, self._groups_cap, self.metrics.error_groups, own=False)
 
+    def slow(self, observation: Observation, delay: Delay) -> None:
+        """Count the seconds of a slow request by where it waited; all places but the first are one."""
+        group, share = observation.group or observation.rule, delay.shares[delay.where]
+        first = observation.duration * (1.0 if share >= ALONE else share)
+        for where, seconds in (delay.where, first), (OTHER, observation.duration - first):
+            if seconds:
+                labels = self._slow_cap.admit((group, where), observation.own_group)
+                if labels != (group, where):
+                    self.worker.dropped.inc()
+                self.metrics.slow.labels(*labels).inc(seconds)
+
     def queued(self, seconds: float) -> None:
         """Observe the time that a request waited in front of the application."""
         self.metrics.queue.observe(seconds)
@@ -213,6 +234,7 @@ class ExtendedInstruments(Instruments):
         super().begin_anew()
         self._errors_cap.clear()
         self._groups_cap.clear()
+        self._slow_cap.clear()
         if self.natives is not None:
             self.natives.clear()
 

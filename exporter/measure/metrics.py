@@ -105,6 +105,12 @@ class ExtendedMetrics(Metrics):
             buckets=shape.buckets,
             registry=registry,
         )
+        self.slow = Counter(
+            f"{prefix}http_request_slow_seconds_total",
+            "Seconds of slow requests, by the place in the application's own code where they waited",
+            (group, "where"),
+            registry=registry,
+        )
         self.disconnects = Counter(
             f"{prefix}http_client_disconnects_total",
             "Responses that the client or server gave up before the body had been handed over",

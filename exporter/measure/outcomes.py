@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
@@ -49,6 +50,10 @@ class Outcomes:
         self.fingerprints = fingerprints
         """Tells the groups of exceptions; None where they are not counted."""
         self.failures = instruments.worker.failures
+        self.slow = inf
+        """Seconds from which on a request is slow."""
+        self.explain: Callable[[Observation], None] = lambda observation: None  # noqa: ARG005
+        """Told of each slow request when it has been counted; never raises."""
         self.traced = False
         """Whether OpenTelemetry traces this process."""
         self.instruments = instruments

@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import Metric
 
 from exporter.worker.requests import Request
+from exporter.worker.slowest import SlowRequest
 
 _TOP = 10
 _PERCENTILES = (50, 95, 99)
@@ -115,10 +116,7 @@ def endpoints(totals: Totals, requests: Sequence[Request], group: str) -> dict[s
 def shown(request: Request) -> dict[str, Any]:
     """One element of the body of `/monitoring/requests`."""
     return {
-        "timestamp": request.start_time,
-        "datetime": datetime.fromtimestamp(request.start_time, timezone.utc).isoformat(
-            timespec="microseconds"
-        ),
+        **_moment(request.start_time),
         "path": request.path,
         "method": request.method,
         "url_rule": request.url_rule,
@@ -135,6 +133,25 @@ def shown(request: Request) -> dict[str, Any]:
     }
 
 
+def shown_slow(request: SlowRequest) -> dict[str, Any]:
+    """One element of a list in the body of `/monitoring/slow`."""
+    return {
+        **_moment(request.start_time),
+        "path": request.path,
+        "method": request.method,
+        "endpoint": request.endpoint or None,
+        "status_code": request.status,
+        "duration_ms": request.duration * 1000,
+        "where": request.where,
+        "line": request.line or None,
+        "library": request.library or None,
+        "call": request.call or None,
+        "shares": dict(request.shares),
+        "request_id": request.request_id,
+        "trace_id": request.trace_id or None,
+    }
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Interpolate between the closest ranks of ascending values, as numpy.percentile, to the last bit.
 
@@ -146,6 +163,11 @@ def percentile(values: Sequence[float], percent: float) -> float:
     weight = rank - low
     # From the nearer end, as numpy does: exact at both.
     return below + (above - below) * weight if weight < 0.5 else above - (above - below) * (1 - weight)
+
+
+def _moment(seconds: float) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return {"timestamp": seconds, "datetime": moment.isoformat(timespec="microseconds")}
 
 
 def _times(requests: Sequence[Request]) -> dict[str, Any]:

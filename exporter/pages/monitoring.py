@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -29,6 +29,7 @@ from exporter.worker.deaths import Death
 from exporter.worker.errorslots import Group
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.requests import Request
+from exporter.worker.slowest import SlowRequest
 
 MAX_LIMIT = 10_000
 _DEFAULT_LIMIT = 100
@@ -78,6 +79,7 @@ class Monitoring:
         routes: Routes,
         kept: Callable[[], list[Death]],
         error_groups: Callable[[], list[Group]],
+        slowest: Callable[[], Mapping[str, list[SlowRequest]]],
         source: Source,
         vitals: Vitals,
         access: Access,
@@ -85,11 +87,13 @@ class Monitoring:
         prefix: str = "flask_",
         group: str = "url_rule",
     ) -> None:
+        """`kept` gives the deaths of workers, `slowest` the slowest requests by rule."""
         self._recorder = recorder
         self._recorded = recorder.read
         self._routes = routes
         self._deaths = kept
         self._error_groups = error_groups
+        self._slowest = slowest
         self._source = source
         self._vitals = vitals
         self._access = access
@@ -102,6 +106,7 @@ class Monitoring:
             "/stats": partial(self._insiders_only, self.stats),
             "/requests": partial(self._insiders_only, self.requests),
             "/endpoints": partial(self._insiders_only, self.endpoints),
+            "/slow": partial(self._insiders_only, self.slow),
             "/inflight": partial(self._insiders_only, self.inflight),
             "/deaths": partial(self._insiders_only, self.deaths),
             "/errors": partial(self._insiders_only, self.errors),
@@ -125,6 +130,11 @@ class Monitoring:
     def endpoints(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """The figures of each endpoint, the busiest first."""
         return as_json(figures.endpoints(self._totals(), self._recorded(), self._group))
+
+    def slow(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
+        """The slowest requests of each rule within the last hour, and where they waited."""
+        rules = self._slowest()
+        return as_json({rule: [figures.shown_slow(slow) for slow in rules[rule]] for rule in rules})
 
     def inflight(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """The requests that are being answered, the oldest first."""

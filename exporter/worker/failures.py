@@ -15,6 +15,7 @@ STAGES = (
     "slots",
     "recent",
     "deaths",
+    "slow",
     "worker_file",
     "error_groups",
     "request_log",

@@ -28,10 +28,18 @@ class _Collections:
             self._start = time.perf_counter()
         else:
             self.seconds += time.perf_counter() - self._start
+            self._start = 0.0
+
+    def under_way(self) -> float:
+        """How long the collection under way has taken, in seconds; 0.0 if it begins only now, or is over."""
+        return time.perf_counter() - self._start if self._start else 0.0
 
 
-_collections = _Collections()
-getattr(gc, "callbacks", []).append(_collections)  # PyPy's collector has no callbacks
+COLLECTING = _Collections.__call__.__code__
+"""The code that a thread runs when the garbage collector begins or ends in it."""
+
+collections = _Collections()
+getattr(gc, "callbacks", []).append(collections)  # PyPy's collector has no callbacks
 
 
 class ProcessMetrics:
@@ -62,7 +70,7 @@ class ProcessMetrics:
     def begin(self) -> None:
         """Count the use of this process from now on, without that of its parent."""
         self._cpu_total = 0.0
-        self._gc_total = _collections.seconds
+        self._gc_total = collections.seconds
 
     def refresh(self, threads: int) -> None:
         """Update the metrics; `threads` is the capacity of the process, or 0 if that is unknown.
@@ -83,7 +91,7 @@ class ProcessMetrics:
         cpu = time.process_time()
         self._cpu.inc(max(cpu - self._cpu_total, 0.0))
         self._cpu_total = cpu
-        seconds = _collections.seconds
+        seconds = collections.seconds
         self._gc.inc(seconds - self._gc_total)
         self._gc_total = seconds
 

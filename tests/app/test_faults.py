@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(faults, "time", clock)
+    monkeypatch.setattr(faults, "WAITS", dict.fromkeys(faults.WAITS, clock.sleep))
     return clock
 
 
@@ -60,7 +62,7 @@ def test_slow_takes_what_is_asked(client: FlaskClient, clock: Clock, wish: str, 
     """?seconds= decides how long it takes."""
     answer = client.get(f"/test/slow?seconds={wish}")
 
-    assert (answer.status_code, answer.get_json(), clock.slept) == (200, {"seconds": seconds}, [seconds])
+    assert (answer.status_code, answer.get_json()["seconds"], clock.slept) == (200, seconds, [seconds])
 
 
 @pytest.mark.parametrize("wish", ["-1", "10.01", "nan", "inf", "soon", ""])
@@ -95,6 +97,33 @@ def test_crash_ends_its_process(client: FlaskClient) -> None:
         os._exit(0)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGSEGV
+
+
+def test_slow_waits_for_this_and_that(client: FlaskClient, clock: Clock) -> None:  # noqa: ARG001  nothing waits
+    """A query, a lock or a call, by chance."""
+    causes = {client.get("/test/slow").get_json()["on"] for _ in range(100)}
+
+    assert causes == {"query", "lock", "call"}
+
+
+@pytest.mark.parametrize("cause", ["query", "lock", "call"])
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_slow_really_waits(client: FlaskClient, cause: str, seconds: float) -> None:
+    """?on= decides for what."""
+    started = time.monotonic()
+    answer = client.get(f"/test/slow?seconds={seconds}&on={cause}")
+
+    assert answer.get_json() == {"seconds": seconds, "on": cause}
+    assert time.monotonic() - started >= seconds
+
+
+@pytest.mark.parametrize("cause", ["sleep", "", "Query"])
+def test_slow_refuses_other_causes(client: FlaskClient, clock: Clock, cause: str) -> None:
+    """Anything else is a 400 that names it, at once."""
+    answer = client.get(f"/test/slow?on={cause}")
+
+    assert (answer.status_code, answer.get_json()["field"], clock.slept) == (400, "on", [])
+    assert answer.get_json()["message"] == f"on must be one of query, lock, call, not {cause!r}"
 
 
 def test_error_raises(client: FlaskClient) -> None:

@@ -22,6 +22,7 @@ BENCHMARKS = (
     "logging_throughput",
     "flightrecorder",
     "errors",
+    "sampler",
     "scrape",
     "dashboards",
 )

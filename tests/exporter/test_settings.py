@@ -33,6 +33,7 @@ def test_the_defaults() -> None:
         "native_histograms": True,
         "max_series": 1000,
         "recent": 1000,
+        "slow": 0.5,
         "allow": None,
         "token_file": None,
         "trusted_proxies": (),

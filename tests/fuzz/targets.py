@@ -20,12 +20,12 @@ from exporter.merge.format import CorruptFileError
 from exporter.merge.merge import Merge
 from exporter.pages import errors
 from exporter.pages.answers import arguments_of, as_json
-from exporter.pages.figures import Totals, stats
+from exporter.pages.figures import Totals, shown_slow, stats
 from exporter.pages.monitoring import Filter
 from exporter.scrape.encoding import Format, family_text
 from exporter.settings import DEFAULT_MASK, PREFIX, Settings, SettingsError
 from exporter.store import archive, workerfile
-from exporter.worker import errorslots, inflight, requests, slots
+from exporter.worker import errorslots, inflight, requests, slots, slowest
 
 STEMS = ("counter", "histogram", "summary", "gauge_all", "gauge_livesum", "gauge_mostrecent", "gauge_min")
 _PROXIES = (ip_network("127.0.0.0/8"),)
@@ -100,6 +100,12 @@ def errors_file(data: bytes) -> None:
         as_json(errors.shown(groups, group.fingerprint.error_group))
 
 
+def slow_requests(data: bytes) -> None:
+    """A ring of slow requests, up to what is shown of them."""
+    for _, request in slowest._requests(data):
+        json.dumps(shown_slow(request))
+
+
 def _text(data: bytes) -> str:
     """As a server hands a header over."""
     return data.decode("latin-1")
@@ -148,6 +154,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         slots_file,
         flight_recorder,
         errors_file,
+        slow_requests,
         forwarding_headers,
         request_headers,
         query,

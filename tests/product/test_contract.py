@@ -65,7 +65,7 @@ REQUESTS = (
     "/orders/999999",
     "/test/error",
     "/test/server-error",
-    "/test/slow?seconds=0",
+    "/test/slow?seconds=0.6",
     "/nowhere",
 )
 

@@ -41,7 +41,7 @@ def test_metrics(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name, type and labels of every family of the exporter."""
     monkeypatch.setattr("exporter.worker.worker._threads", 8)
     client = app.test_client()
-    for path in ("/orders", "/test/error", "/test/stream"):
+    for path in ("/orders", "/test/error", "/test/stream", "/test/slow?seconds=0.6"):
         client.get(path, buffered=False).close()
     exposed = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):

@@ -85,9 +85,9 @@ def call(
 
 
 def exposition() -> str:
-    """The exposition of an application after an order, an error and a client that left."""
+    """The exposition of an application after a slow order, an error and a client that left."""
     serve_with(8)
-    app, exporter = application()
+    app, exporter = application(slow=1e-9)
     exporter.health_check("database")(lambda: True)
     app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
     call(app, "/orders/7")

@@ -30,7 +30,7 @@ from exporter import FlaskExporter
 from exporter.log.records import RequestContext
 from exporter.log.requestlog import RequestLog
 from exporter.log.rotating import RotatingFile
-from exporter.observation import EXCHANGE
+from exporter.observation import EXCHANGE, Delay
 from exporter.settings import Settings, SettingsError
 from tests.rig.clients import ask
 from tests.rig.deadline import eventually
@@ -96,6 +96,25 @@ class TestLine:
         }
         assert [expected] == _lines(path)
         assert list(expected) == list(_lines(path)[0])
+
+    def test_a_slow_one_has_these_too(self, log: Callable[..., RequestLog], path: Path) -> None:
+        shares = {"orders:load": 0.75, 'orders:f"': 0.25}
+        log().write(exchange(delay=Delay("orders:load", 7, "sqlalchemy:execute", "cursor.execute", shares)))
+        log().write(exchange(delay=Delay("-", 0, "interpreter blocked", "", {"-": 1.0})))
+        log().write(exchange())
+
+        fields = [dict(list(line.items())[17:]) for line in _lines(path)]
+        assert fields == [
+            {
+                "where": "orders:load",
+                "line": 7,
+                "library": "sqlalchemy:execute",
+                "call": "cursor.execute",
+                "shares": shares,
+            },
+            {"where": "-", "line": 0, "library": "interpreter blocked", "call": "", "shares": {"-": 1}},
+            {},
+        ]
 
     @pytest.mark.parametrize(
         ("status", "failed", "level"),

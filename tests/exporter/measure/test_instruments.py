@@ -35,6 +35,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "flask_http_request_size_bytes": ("histogram", {"method", "url_rule"}),
     "flask_http_response_size_bytes": ("histogram", {"method", "url_rule"}),
     "flask_http_request_queue_seconds": ("histogram", set()),
+    "flask_http_request_slow_seconds_total": ("counter", {"url_rule", "where"}),
     "flask_http_client_disconnects_total": ("counter", {"url_rule"}),
     "flask_log_messages_total": ("counter", {"level"}),
     "flask_health_check_up": ("gauge", {"check"}),
@@ -55,7 +56,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
 }
 LABELS = ("method", "url_rule", "status", "stage", "level", "state")
 STAGES = {
-    "middleware", "labels", "instruments", "slots", "recent", "deaths", "worker_file", "error_groups",
+    "middleware", "labels", "instruments", "slots", "recent", "deaths", "slow", "worker_file", "error_groups",
     "request_log", "scrape", "fold", "health",
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -126,6 +127,7 @@ class TestStats:
             "endpoints",
             "inflight",
             "deaths",
+            "slow",
             "openapi.json",
             "requests?limit=0",
         ):
@@ -322,9 +324,54 @@ class TestRequests:
         assert (answer.status_code, answer.json) == (400, {"error": complaint})
 
 
+class TestSlow:
+    def test_ten_of_each_rule_the_slowest_first(self) -> None:
+        client = _orders(slow=1e-9).test_client()
+        for number in range(12):
+            client.get(f"/orders/{number}")
+        client.post("/orders", data=b"12345")
+        client.get("/wp-admin.php")
+
+        slow = _valid(_json(client, "/monitoring/slow"), "/slow")
+        assert {rule: len(requests) for rule, requests in slow.items()} == {
+            "/orders/<int:number>": 10,
+            "/orders": 1,
+            "_unmatched": 1,
+        }
+        durations = [request["duration_ms"] for request in slow["/orders/<int:number>"]]
+        every = {request["request_id"]: request for request in _json(client, "/monitoring/requests")}
+        quickest = sorted(
+            request["duration_ms"]
+            for request in every.values()
+            if request["url_rule"] == "/orders/<int:number>"
+        )
+        assert durations == quickest[:1:-1]
+        for shown in itertools.chain(*slow.values()):
+            same = set(shown) & set(every[shown["request_id"]]) - {"timestamp", "datetime"}
+            assert {name: shown[name] for name in same} == {
+                name: every[shown["request_id"]][name] for name in same
+            }
+
+    def test_it_says_where_each_waited(self) -> None:
+        client = _orders(slow=1e-9).test_client()
+        client.get("/orders/7")
+
+        (request,) = _json(client, "/monitoring/slow")["/orders/<int:number>"]
+        assert request["where"] in (f"{__name__}:_orders.<locals>.show", f"{__name__}:show")
+        assert request["shares"] == {request["where"]: 1}
+        assert (request["line"], request["library"], request["call"]) == (None, None, None)
+
+    @pytest.mark.parametrize("settings", [{"slow": 0}, {"slow": 5}, {"slow": 1e-9, "extended": False}])
+    def test_otherwise_there_is_none(self, settings: dict[str, Any]) -> None:
+        client = _orders(**settings).test_client()
+        client.get("/orders/7")
+
+        assert _json(client, "/monitoring/slow") == {}
+
+
 class TestWhere:
     def test_outsiders_are_refused_everywhere(self, busy: FlaskClient) -> None:
-        for page in ("stats", "requests", "endpoints", "inflight", "deaths", "openapi.json"):
+        for page in ("stats", "requests", "endpoints", "inflight", "deaths", "slow", "openapi.json"):
             answer = busy.get(f"/monitoring/{page}", environ_base=OTHER_ADDRESS)
 
             assert (answer.status_code, answer.json) == (

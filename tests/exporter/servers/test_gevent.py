@@ -51,6 +51,34 @@ def begin(environ):
 
 exporter.core.begin = begin
 """
+# Two wait at a time, in the same thread, and one keeps that thread for itself.
+SLOW = f"""{SERVICE}
+def wait_for_stock():
+    time.sleep(0.8)
+
+def compute():
+    end = time.perf_counter() + 0.8
+    while time.perf_counter() < end:
+        pass
+
+@app.get("/sleep")
+def sleep():
+    wait_for_stock()
+    return ""
+
+@app.get("/stream")
+def stream():
+    def rows():
+        for _ in range(8):
+            time.sleep(0.1)
+            yield "row"
+    return app.response_class(rows())
+
+@app.get("/loop")
+def loop():
+    compute()
+    return ""
+"""
 BELOW = ("/health", "/metrics", "/health/ready", "/", "/health", "/metrics?name[]=flask_health_check_up")
 
 
@@ -67,3 +95,19 @@ def test_nobody_waits_for_a_lock_that_gevent_does_not_know(tmp_path: Path, sourc
 
         assert [answer.status for answer in answers] == [200] * len(BELOW)
         assert "WORKER TIMEOUT" not in server.text()
+
+
+def test_slow_greenlets_are_told_apart(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, "--worker-class", "gevent", source=SLOW, workers=1) as server,
+        ThreadPoolExecutor(4) as clients,
+    ):
+        for paths in ("/sleep", "/stream", "/sleep", "/stream"), ("/loop",):
+            assert {answer.status for answer in clients.map(server.get, paths)} == {200}
+        slow = server.get("/monitoring/slow").json
+
+    places = {
+        rule: [request["where"].rpartition(":")[2].rpartition(".")[2] for request in requests]
+        for rule, requests in slow.items()
+    }
+    assert places == {"/sleep": ["wait_for_stock"] * 2, "/stream": ["rows"] * 2, "/loop": ["compute"]}

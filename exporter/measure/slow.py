@@ -1,0 +1,99 @@
+"""Slow requests: each is told where it waited, counted by that, and kept if it is among the slowest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import unwrap
+from math import inf
+from time import time
+from typing import Any
+
+from flask import Flask
+
+from exporter.measure.outcomes import Outcomes
+from exporter.observation import Delay, Observation
+from exporter.places import Places
+from exporter.worker.sampler import Sampler
+from exporter.worker.samples import delay
+from exporter.worker.slowest import Slowest, SlowRequest
+
+_PATH_LIMIT = 200
+
+
+class SlowRequests:
+    """The slow requests of one service."""
+
+    def __init__(
+        self,
+        seconds: float,
+        places: Places,
+        live: Callable[[], Sequence[Observation | None]],
+        directory: str | None,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """A request is slow from so many `seconds` on, and none is for 0.
+
+        `live` gives the requests in progress; `failed` is told what goes wrong when they are looked at, and
+        may take no lock.
+        """
+        self._seconds = seconds or inf
+        self._places = places
+        self._sampler = Sampler(live, places, failed)
+        self.slowest = Slowest(directory)
+
+    def start(self) -> None:
+        """Look at the requests of this process from now on."""
+        if self._seconds < inf:
+            self._sampler.start()
+
+    def watch(self, app: Flask, outcomes: Outcomes) -> None:
+        """Explain the slow ones among the requests of this application."""
+        outcomes.slow = self._seconds
+        outcomes.explain = partial(self._explain, app, outcomes)
+
+    def _explain(self, app: Flask, outcomes: Outcomes, observation: Observation) -> None:
+        """Tell where a recorded request that was slow has waited: 50 µs."""
+        try:
+            observation.name()
+            seconds = self._sampler.seconds(observation, observation.duration)
+            observation.delay = cause = delay(seconds, self._view(app, observation))
+            outcomes.instruments.slow(observation, cause)
+            self._keep(observation, cause)
+        except Exception as error:
+            outcomes.failures.count("slow", error)
+
+    def _keep(self, observation: Observation, cause: Delay) -> None:
+        # WSGI hands over the bytes of the path as Latin-1.
+        path = observation.path[:_PATH_LIMIT].encode("latin-1", "replace").decode("utf-8", "replace")
+        self.slowest.keep(
+            SlowRequest(
+                start_time=time() - observation.duration,
+                duration=observation.duration,
+                method=observation.method,
+                url_rule=observation.rule,
+                endpoint=observation.endpoint,
+                path=path,
+                status=observation.status,
+                request_id=observation.request_id,
+                trace_id=observation.trace_id,
+                where=cause.where,
+                line=cause.line,
+                library=cause.library,
+                call=cause.call,
+                shares=cause.shares,
+            )
+        )
+
+    def _view(self, app: Flask, observation: Observation) -> str:
+        """The place of the view function, as frames in it have it; the rule where there is none.
+
+        For what none of the application's own frames was in: an async view runs in another thread.
+        """
+        view: Any = app.view_functions.get(observation.endpoint)
+        view = getattr(getattr(view, "view_class", None), observation.method.lower(), view)
+        try:
+            function = unwrap(view)
+            return self._places.of(function.__code__, function.__globals__).where
+        except (AttributeError, ValueError):  # no function of Python's, or wrapped in a circle
+            return observation.rule

@@ -1,0 +1,222 @@
+"""The sampler: which requests it looks at, when, and what it makes of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import get_ident
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from exporter.places import Places
+from exporter.worker import sampler
+from exporter.worker.sampler import WALKS, Sampler
+from exporter.worker.samples import Samples, delay
+from tests.rig.deadline import eventually
+from tests.rig.users import as_child
+from tests.rig.wsgi import Raises
+
+
+@dataclass
+class Request:
+    """A request in progress."""
+
+    started: float
+    thread: Any = field(default_factory=get_ident)
+    recorded: bool = False
+    samples: Samples | None = None
+
+
+class Rig:
+    """A sampler, the requests that it sees, and what went wrong with it."""
+
+    def __init__(self, *requests: Request | None) -> None:
+        self.live: list[Request | None] = [None, *requests]
+        self.errors: list[BaseException] = []
+        self.sampler = Sampler(lambda: self.live, Places(), self.errors.append)
+
+    def where(self, request: Request, duration: float) -> str:
+        return delay(self.sampler.seconds(request, duration), "view").where
+
+
+@contextmanager
+def answering(started: float) -> Iterator[tuple[Request, threading.Event]]:
+    """A request whose thread waits in `wait_for_stock` until it is told to go on."""
+    go_on, there = threading.Event(), threading.Event()
+    request = Request(started)
+
+    def wait_for_stock() -> None:
+        request.thread = get_ident()
+        there.set()
+        go_on.wait(60)
+
+    thread = threading.Thread(target=wait_for_stock)
+    thread.start()
+    there.wait(60)
+    try:
+        yield request, go_on
+    finally:
+        go_on.set()
+        thread.join()
+
+
+def test_it_looks_at_requests_from_a_tenth_of_a_second_on() -> None:
+    young, old, over = Request(99.95), Request(99.85), Request(99.0, recorded=True)
+    rig = Rig(young, old, over)
+
+    assert rig.sampler.look(100.0)
+    assert [request.samples is not None for request in (young, old, over)] == [False, True, False]
+    assert rig.errors == []
+
+
+def test_without_requests_there_is_nothing_to_do() -> None:
+    assert not Rig().sampler.look(100.0)
+    assert not Rig(None, None).sampler.look(100.0)
+
+
+def test_a_request_is_seen_where_its_thread_waits() -> None:
+    with answering(100.0) as (request, _):
+        rig = Rig(request)
+        rig.sampler.look(100.2)
+
+    assert rig.where(request, 0.9).endswith("wait_for_stock")
+    assert sum(rig.sampler.seconds(request, 0.9).values()) == pytest.approx(0.9)
+
+
+def test_a_thread_that_is_gone_is_nowhere() -> None:
+    with answering(100.0) as (request, _):
+        pass
+    rig = Rig(request)
+    rig.sampler.look(100.2)
+
+    assert rig.where(request, 0.9) == "view"
+
+
+def test_every_request_of_a_crowd_has_its_turn() -> None:
+    crowd = [Request(100.0) for _ in range(10 * WALKS + 1)]
+    rig = Rig(*crowd)
+
+    counts = []
+    for tick in range(1, 12):
+        rig.sampler.look(100.0 + tick)
+        counts.append(sum(request.samples is not None for request in crowd))
+
+    assert counts == [min(WALKS * tick, len(crowd)) for tick in range(1, 12)]
+
+
+def test_a_failure_is_told_and_costs_nobody_else() -> None:
+    other = Request(99.0)
+    rig = Rig(Request(99.0, thread=object()), other)
+
+    assert rig.sampler.look(100.0)
+    assert [type(error) for error in rig.errors] == [AttributeError]
+    assert other.samples is not None
+
+
+@dataclass
+class Greenlet:
+    """As greenlet and gevent have it: no frame while it runs."""
+
+    gr_frame: Any
+    parent: Any = None
+
+
+def test_a_greenlet_that_runs_is_where_the_thread_of_its_hub_is() -> None:
+    with answering(100.0) as (inside, _):
+        hub = type("Hub", (), {"thread_ident": inside.thread})()
+        waiting = Request(100.0, Greenlet(sys._getframe()))
+        running = Request(100.0, Greenlet(None, hub))
+        over = Request(100.0, Greenlet(None))
+        rig = Rig(waiting, running, over)
+        rig.sampler.look(100.2)
+
+    here = test_a_greenlet_that_runs_is_where_the_thread_of_its_hub_is.__name__
+    assert rig.where(waiting, 1.0).endswith(here)
+    assert rig.where(running, 1.0).endswith("wait_for_stock")
+    assert rig.where(over, 1.0) == "view"
+
+
+def started(rig: Rig) -> None:
+    """It looks by itself."""
+    rig.sampler.start()
+    (request,) = filter(None, rig.live)
+    eventually(lambda: request.samples, "it is looked at")
+    assert rig.where(request, perf_counter() - request.started).endswith("wait_for_stock")
+
+
+def test_it_looks_by_itself_and_again_after_a_fork() -> None:
+    def child() -> None:
+        with answering(perf_counter()) as (request, _):
+            started(Rig(request))
+
+    with answering(perf_counter()) as (request, _):
+        rig = Rig(request)
+        started(rig)
+        as_child(child)
+
+
+def test_without_a_thread_requests_are_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("_thread.start_new_thread", Raises(RuntimeError("can't start new thread")))
+    monkeypatch.setattr(sampler, "_clock", sampler._Clock())
+    rig = Rig(Request(0.0))
+    rig.sampler.start()
+    rig.sampler.start()
+
+    assert [str(error) for error in rig.errors] == ["can't start new thread"]
+    assert rig.where(Request(0.0), 1.0) == "view"
+
+
+def test_several_applications_share_one_thread() -> None:
+    with answering(perf_counter()) as (request, _):
+        rigs = [Rig(Request(perf_counter(), request.thread)) for _ in range(5)]
+        started(rigs[0])
+        before = set(sys._current_frames())
+        for rig in rigs:
+            started(rig)
+
+        assert set(sys._current_frames()) == before
+
+
+def test_a_request_that_nobody_could_look_at() -> None:
+    """One call kept the interpreter for longer than a tick, and until its own request was over."""
+    source = """
+import ctypes, sys, threading
+from time import perf_counter
+from tests.exporter.worker.test_sampler import Request, Rig
+from tests.rig.deadline import eventually
+
+rig = Rig(Request(perf_counter()))
+rig.sampler.start()
+eventually(lambda: rig.live[1].samples, "it runs")
+sys.setswitchinterval(100)  # nobody else gets the interpreter when the call is over
+request = Request(perf_counter())
+ctypes.PyDLL(None).usleep(700_000)
+print(rig.where(request, perf_counter() - request.started))
+sys.setswitchinterval(0.005)
+eventually(lambda: rig.where(Request(perf_counter()), 0.001) == "view", "it looks again")
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "-\n"
+
+
+def test_nothing_of_a_thread_is_kept() -> None:
+    """What the variables of a request hold goes with it."""
+
+    def answer(secret: object) -> weakref.ref[object]:
+        rig.sampler.look(100.2)
+        return weakref.ref(secret)
+
+    request = Request(100.0)
+    rig = Rig(request)
+
+    secret = answer(type("Secret", (), {})())
+    assert secret() is None
+    assert rig.where(request, 1.0).endswith("answer")
