@@ -78,7 +78,7 @@ lint: $(VENV)/.dev tools ## ruff, mypy, rules and configurations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	.tools/promtool check config prometheus/prometheus.yml
+	$(BIN)/python -m prometheus.run.dialect
 	.tools/promtool check rules prometheus/rules/*.yml
 	.tools/amtool check-config prometheus/alertmanager/*.yml
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prometheus.run import scale
+from prometheus.run import dialect, scale
 from prometheus.run.children import Part
 from prometheus.run.plan import TOP, Plan
 from prometheus.tools.toolbox import executable
@@ -83,7 +83,7 @@ def _prometheus(plan: Plan) -> Part:
             f"--config.file={plan.configuration}/prometheus.yml",
             f"--storage.tsdb.path={plan.data('prometheus')}",
             "--storage.tsdb.retention.time=35d",
-            "--enable-feature=exemplar-storage",
+            f"--enable-feature={dialect.features()}",
             f"--web.listen-address={plan.local('prometheus')}",
             f"--web.external-url={plan.url('prometheus')}",
             f"--web.user-assets={plan.configuration}/runbooks",

@@ -14,7 +14,7 @@ from typing import IO
 import yaml
 
 from exporter.settings import Settings, SettingsError
-from prometheus.run import scale
+from prometheus.run import dialect, scale
 from prometheus.run.plan import TOP, Plan, PlanError
 from prometheus.run.record import Record
 from prometheus.tools.toolbox import executable
@@ -116,7 +116,7 @@ def _make(directory: Path) -> None:
 
 
 def copy_configuration(plan: Plan) -> None:
-    """Copy `CONFIGURATION` into the run directory, with the intervals of this run."""
+    """Copy `CONFIGURATION` into the run directory, with the intervals of this run, as Prometheus takes it."""
     shutil.rmtree(plan.configuration, ignore_errors=True)
     (plan.configuration / "targets").mkdir(parents=True)
     for name in CONFIGURATION:
@@ -134,15 +134,15 @@ def copy_configuration(plan: Plan) -> None:
         },
         check=True,
     )
-    if plan.scale != 1:
-        scale.directory(plan.configuration, plan.scale)
-        return
     file = plan.configuration / "prometheus.yml"
-    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    document = dialect.spoken(yaml.safe_load(file.read_text(encoding="utf-8")))
     document["global"] |= dict.fromkeys(
-        ("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{INTERVAL}s"
+        ("scrape_interval", "scrape_timeout", "evaluation_interval") if plan.scale == 1 else (),
+        f"{INTERVAL}s",
     )
     file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    if plan.scale != 1:
+        scale.directory(plan.configuration, plan.scale)
 
 
 def render_alertmanager(plan: Plan) -> None:

@@ -19,9 +19,8 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
-from prometheus.run import targets
+from prometheus.run import dialect, targets
 from prometheus.run.plan import PORTS
-from prometheus.tools.toolbox import executable
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports, get_json
 from tests.rig.places import ROOT
@@ -339,11 +338,10 @@ def test_prometheus_takes_the_token(tmp_path: Path) -> None:
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     (job,) = (job for job in document["scrape_configs"] if job["job_name"] == addition["job_name"])
     file.write_text(yaml.safe_dump(document | {"scrape_configs": [job | addition]}), encoding="utf-8")
-    check = [str(executable("promtool")), "check", "config", str(file)]
 
-    assert subprocess.run(check, capture_output=True, check=False).returncode != 0
+    assert "token" in dialect.check(file.parent).stderr
     (file.parent / "token").write_text("a-token\n", encoding="utf-8")
-    assert subprocess.run(check, capture_output=True, check=False).returncode == 0
+    assert dialect.check(file.parent).returncode == 0
 
 
 @pytest.mark.parametrize("block", COMPOSE, ids=str)

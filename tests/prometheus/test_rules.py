@@ -22,11 +22,6 @@ def run(tool: str, *arguments: object) -> str:
     return answer.stdout
 
 
-def test_prometheus_takes_the_configuration() -> None:
-    """Scrape jobs, target files and every rule file are valid."""
-    run("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
-
-
 @pytest.mark.parametrize("file", sorted((ROOT / "tests/rules").glob("*.yml")), ids=lambda file: file.stem)
 def test_rules_do_what_their_tests_say(file: Path) -> None:
     """Recorded values are exact; alerts fire when they should, with these annotations, and not before."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from prometheus.run import dialect
 from prometheus.run.scale import directory, divided, expression, flags, milliseconds, shortest_range
 from prometheus.tools.toolbox import executable
 from tests.rig.places import ROOT
@@ -148,7 +149,8 @@ def test_shipped(tmp_path: Path) -> None:
     """What is shipped can be scaled, and Prometheus and Alertmanager accept the result."""
     for name in ("rules", "alertmanager", "targets"):
         shutil.copytree(SHIPPED / name, tmp_path / name)
-    shutil.copy(SHIPPED / "prometheus.yml", tmp_path)
+    document = dialect.spoken(yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8")))
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
 
     directory(tmp_path, 60)
 

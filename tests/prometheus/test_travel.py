@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from prometheus.run import dialect
 from prometheus.tools.toolbox import executable
 from tests.rig.places import ROOT
 
@@ -123,8 +124,8 @@ def test_start_links_what_is_not_written(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    subprocess.run([executable("promtool"), "check", "config", config], check=True, capture_output=True)
 
+    assert dialect.check(config.parent).returncode == 0
     assert "flag" in answer.stderr  # promtool itself ran, and knows no such flag
     assert (tmp_path / "copy/targets").resolve() == ROOT / "prometheus/targets"
     assert config.resolve() == ROOT / "prometheus/prometheus.yml"

@@ -1,0 +1,76 @@
+"""The dialect of the Prometheus in hand: prometheus.yml is written for that of compose; Debian's is older.
+
+`python -m prometheus.run.dialect` checks it as the promtool in hand takes it.
+"""
+
+import functools
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prometheus.run.plan import TOP
+from prometheus.tools.toolbox import executable
+
+Version = tuple[int, int]
+
+# From this version on a job says whether it wants native histograms (`scrape_native_histograms`). Before, a
+# feature flag wants them of all jobs, and the key is refused.
+STABLE = (3, 8)
+
+
+@functools.cache
+def version() -> Version:
+    """Return the major and minor version of the Prometheus in `.tools/`."""
+    answer = subprocess.run(
+        [executable("prometheus"), "--version"], capture_output=True, text=True, check=True
+    )
+    return parsed(answer.stdout + answer.stderr)
+
+
+def parsed(text: str) -> Version:
+    """Return the version that `prometheus --version` tells; raise ValueError where it tells none."""
+    match = re.search(r"version (\d+)\.(\d+)", text)
+    if match is None:
+        raise ValueError(f"not what prometheus --version says: {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def features(own: Version | None = None) -> str:
+    """Return the value of `--enable-feature`: what compose has, and what is stable there but not in `own`."""
+    names = ["exemplar-storage", "created-timestamp-zero-ingestion"]
+    return ",".join(names if (own or version()) >= STABLE else [*names, "native-histograms"])
+
+
+def spoken(document: dict[str, Any], own: Version | None = None) -> dict[str, Any]:
+    """Return prometheus.yml without the keys that the version `own` refuses."""
+    if (own or version()) >= STABLE:
+        return document
+    jobs = [
+        {key: value for key, value in job.items() if key != "scrape_native_histograms"}
+        for job in document["scrape_configs"]
+    ]
+    return {**document, "scrape_configs": jobs}
+
+
+def check(directory: Path) -> subprocess.CompletedProcess[str]:
+    """Have promtool check the configuration of a directory, in the dialect in hand."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for entry in directory.resolve().iterdir():
+            (Path(scratch) / entry.name).symlink_to(entry)
+        file = Path(scratch) / "prometheus.yml"
+        document = spoken(yaml.safe_load(file.read_text(encoding="utf-8")))
+        file.unlink()
+        file.write_text(yaml.safe_dump(document), encoding="utf-8")
+        command = [str(executable("promtool")), "check", "config", str(file)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+if __name__ == "__main__":
+    answer = check(TOP / "prometheus")
+    print(answer.stdout + answer.stderr, end="")
+    sys.exit(answer.returncode)
