@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from exporter.merge.series import Entry, Labels, Series
 FormatKey = tuple[bool, str]
 """The form of a family's text: whether it is OpenMetrics, and the escaping of names."""
 
+_created = attrgetter("created")
 _NO_EXEMPLARS: Mapping[int, Exemplar] = MappingProxyType({})
 
 
@@ -42,7 +44,7 @@ class Template(NamedTuple):
 class Group:
     """The samples of one family that share their labels, in their order: (name, labels)."""
 
-    __slots__ = ("_entries", "label_messages", "labels", "lines", "texts")
+    __slots__ = ("_entries", "label_messages", "labels", "lines", "shape", "texts")
 
     def __init__(
         self,
@@ -56,12 +58,14 @@ class Group:
         self.texts: dict[FormatKey, GroupText] = {}
         self.label_messages: dict[str, bytes] = {}
         """The labels as protobuf, by the escaping of names."""
+        self.shape: Any = None
+        """What its messages have in common, kept by the module that reads or writes them."""
         self._entries = entries
 
     @property
     def created(self) -> float:
         """When the group began, in seconds since the epoch; 0.0 if that is unknown."""
-        created = min((entry.created for entry in self._entries), default=math.inf)
+        created = min(map(_created, self._entries), default=math.inf)
         return created if created < math.inf else 0.0
 
     @staticmethod

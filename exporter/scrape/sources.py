@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from exporter.merge.families import Family
+from exporter.merge.families import Family, Group
 from exporter.merge.series import Labels
 from exporter.scrape.registered import Registered, UnreadableError
 from exporter.store.directory import WorkerDirectory
@@ -155,9 +155,11 @@ def _counts(family: Family, values: Sequence[float]) -> NativeCounts:
     counts: NativeCounts = {}
     line = 0
     for group in family.groups:
-        row = zip(group.lines, values[line:], strict=False)
-        counts[group.labels] = {int(name.rpartition(":")[2]): value for (name, _), value in row}
-        line += len(group.lines)
+        if group.shape is None:
+            group.shape = [int(name.rpartition(":")[2]) for name, _ in group.lines]
+        end = line + len(group.lines)
+        counts[group.labels] = dict(zip(group.shape, values[line:end], strict=True))
+        line = end
     return counts
 
 
@@ -175,16 +177,16 @@ def _complete(
     line = 0
     for group in part.family.groups:
         end = line + len(group.lines)
-        classic = max(
-            (
-                value
-                for (name, _), value in zip(group.lines, part.values[line:end], strict=True)
-                if name.endswith("_count")
-            ),
-            default=0.0,
-        )
         native = counts.get(group.labels, {})
-        if sum(native.values()) >= classic - writers:
+        if sum(native.values()) >= _count(group, part.values, line) - writers:
             complete[group.labels] = native
         line = end
     return complete
+
+
+def _count(group: Group, values: Sequence[float], line: int) -> float:
+    """The count of a histogram whose lines begin there. It follows the buckets, and little comes after it."""
+    for at in range(len(group.lines) - 1, -1, -1):
+        if group.lines[at][0].endswith("_count"):
+            return values[line + at]
+    return 0.0

@@ -9,11 +9,13 @@ and checked to say the same line by line. CPU time of this process, the least of
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -22,17 +24,21 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.utils import floatToGoString
 
+from exporter import buckets as native
+from exporter.measure.native import Natives
 from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource, RegistrySource
 from exporter.settings import DEFAULT_BUCKETS
 from exporter.store.directory import WorkerDirectory
 from exporter.store.workerfile import WorkerFile
+from exporter.worker.failures import Failures
 from tests.bench.rows import Row, save
-from tests.rig.workerfiles import NOBODY, histogram, living
+from tests.rig.workerfiles import NOBODY, histogram, key, living
 
 PICTURE = Path(__file__).with_name("scrape.png")
 FAMILY = "flask_http_request_duration_seconds"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 CHILDREN = [
     {"method": "GET", "url_rule": f"/endpoint/{number}/<int:id>", "status": status}
     for number in range(50)
@@ -67,17 +73,23 @@ def one_process() -> list[Row]:
     """generate_latest and ours on one registry."""
     registry = CollectorRegistry()
     family = Histogram(FAMILY, "Duration", list(CHILDREN[0]), registry=registry, buckets=DEFAULT_BUCKETS)
+    natives = Natives(None, Failures(None))
     chance = random.Random(1)
     for labels in CHILDREN:
+        buckets = natives.buckets(family, labels)
         for _ in range(20):
-            family.labels(**labels).observe(chance.expovariate(2))
-    exposition = Exposition(RegistrySource(registry))
+            seconds = chance.expovariate(2)
+            family.labels(**labels).observe(seconds)
+            doubles, at = buckets[bisect_left(native.BOUNDS, seconds)]
+            doubles[at] += 1.0
+    exposition = Exposition(RegistrySource(registry, natives=natives.counts))
     assert exposition.render()[0] == generate_latest(registry)
     assert exposition.render(OPENMETRICS)[0] == generate_openmetrics(registry)  # type: ignore[no-untyped-call]
     theirs = cpu_ms(lambda: generate_latest(registry), 10)
     ours = cpu_ms(exposition.render, 50)
     theirs_om = cpu_ms(lambda: generate_openmetrics(registry), 10)  # type: ignore[no-untyped-call]
     ours_om = cpu_ms(lambda: exposition.render(OPENMETRICS), 50)
+    ours_pb = cpu_ms(lambda: exposition.render(PROTOBUF), 200)
     return [
         Row("one process: of generate_latest", round(ours / theirs, 3), "", 0.15, _versus(ours, theirs)),
         Row(
@@ -87,6 +99,13 @@ def one_process() -> list[Row]:
             0.15,
             _versus(ours_om, theirs_om),
         ),
+        Row(
+            "one process: protobuf with native buckets",
+            round(ours_pb, 2),
+            "ms a scrape",
+            1.5,
+            f"{len(exposition.render(PROTOBUF)[0]) / 1024:.0f} KiB, text {ours:.2f} ms",
+        ),
     ]
 
 
@@ -94,10 +113,11 @@ def several_processes(
     scratch: Path, dead: Sequence[int] = DEAD, beside: Sequence[int] = DEAD
 ) -> tuple[list[Row], dict[int, float], dict[int, float]]:
     """Rows, and the time of a scrape after so many workers have died: ours, and theirs `beside`."""
-    fresh, aged, everything = (scratch / name for name in ("fresh", "aged", "theirs"))
-    for directory in (fresh, aged, everything):
+    fresh, aged, everything, full = (scratch / name for name in ("fresh", "aged", "theirs", "full"))
+    for directory in (fresh, aged, everything, full):
         directory.mkdir()
-    files = [worker(directory, pid) for directory in (fresh, aged, everything) for pid in range(WORKERS)]
+    files = [worker(place, pid) for place in (fresh, aged, everything, full) for pid in range(WORKERS)]
+    files += [native_worker(full, pid) for pid in range(WORKERS)]
     file = worker(scratch, WORKERS)
     ended = file._fname
     file.close()
@@ -125,6 +145,8 @@ def several_processes(
     # In turns, so that a busy moment of the machine meets both.
     turns = [(cpu_ms(young.render, 1), cpu_ms(exposition.render, 1)) for _ in range(60)]
     first, last = (min(times) for times in zip(*turns, strict=True))
+    complete = _exposition(full)
+    detailed = cpu_ms(lambda: complete.render(PROTOBUF), 60)
     left = shared.counts()
     assert left == {"live": WORKERS, "archive": int(bool(dead[-1])), "corrupt": 0}, left
     for file in files:
@@ -136,6 +158,13 @@ def several_processes(
             "",
             0.1,
             _versus(first, theirs[0]),
+        ),
+        Row(
+            "8 workers: protobuf with native buckets, of theirs without",
+            round(detailed / theirs[0], 3),
+            "",
+            0.1,
+            _versus(detailed, theirs[0]),
         ),
         Row(
             "8 workers, first scrape: of theirs",
@@ -163,12 +192,30 @@ def _exposition(directory: Path) -> Exposition:
 
 def worker(directory: Path, number: int) -> WorkerFile:
     """The file of one worker: every child, in an order of its own, with sums that add up exactly."""
-    chance = random.Random(number)
     samples: dict[str, float] = {}
+    for labels, counts, total in children(number):
+        samples |= histogram(FAMILY, counts, total, **labels)
+    return living(directory, "histogram", NOBODY + number, samples)
+
+
+def native_worker(directory: Path, number: int) -> WorkerFile:
+    """The native buckets of the same worker: two for each classic one."""
+    samples: dict[str, float] = {}
+    for labels, counts, _ in children(number):
+        for bound, count in counts.items():
+            index = native.LAST if bound == "+Inf" else math.ceil(math.log2(float(bound)) * 8)
+            half = count // 2
+            samples[key(FAMILY, f":{index}", **labels)] = count - half
+            samples[key(FAMILY, f":{index - 1}", **labels)] = half
+    return living(directory, "native", NOBODY + number, samples)
+
+
+def children(number: int) -> Iterator[tuple[dict[str, str], dict[str, float], float]]:
+    """Every child of a worker: labels, counts by upper bound, and the sum."""
+    chance = random.Random(number)
     for labels in chance.sample(CHILDREN, len(CHILDREN)):
         counts = {bound: float(chance.randrange(50)) for bound in BOUNDS}
-        samples |= histogram(FAMILY, counts, chance.randrange(1 << 20) / 1024, **labels)
-    return living(directory, "histogram", NOBODY + number, samples)
+        yield labels, counts, chance.randrange(1 << 20) / 1024
 
 
 def _versus(ours: float, theirs: float) -> str:

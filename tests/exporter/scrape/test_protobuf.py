@@ -23,8 +23,8 @@ from exporter.buckets import BOUNDS, LAST, ZERO, ZERO_THRESHOLD
 from exporter.scrape.encoding import Format
 from exporter.scrape.exemplars import Observed
 from exporter.scrape.exposition import Exposition
-from exporter.scrape.protobuf import varint, zigzag
 from exporter.scrape.sources import DirectorySource, RegistrySource
+from exporter.scrape.wire import varint, zigzag
 from exporter.store.directory import WorkerDirectory
 from tests.rig.clientmodel import families, labels_of, native_buckets
 from tests.rig.exchanges import exchange
