@@ -225,6 +225,42 @@ def buckets(family: str, counts: dict[int, float], **labels: str) -> dict[str, f
     return {key(family, f":{index}", **labels): count for index, count in counts.items()}
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [
+            {3: 2.0},
+            {3: 2.0, 1: 5000.0},
+            {3: 70000.0, 1: 5000.0, ZERO: 9.0},
+        ],  # grows, with a new bucket before
+        [{1: 90000.0, 2: 1.0}, {1: 90000.0, 2: 90000.0, 9: 1.0}],  # steps up and down by more than is kept
+        [{ZERO: 4.0}, {ZERO: 4.0, LAST: 1.0}],
+    ],
+)
+def test_each_scrape_says_what_is_so_then(tmp_path: Path, counts: list[dict[int, float]]) -> None:
+    """What a message has in common with the last one is kept, and what is new is not."""
+    exposition = Exposition(DirectorySource(WorkerDirectory(tmp_path), []))
+    total = 0.0
+    files = [living(tmp_path, "histogram", NOBODY, {}), living(tmp_path, "native", NOBODY, {})]
+    for now in counts:
+        total = sum(now.values())
+        for file, samples in zip(
+            files,
+            (histogram("took", {"0.5": total - 1, "+Inf": 1.0}, 1.5), buckets("took", now)),
+            strict=True,
+        ):
+            for name, number in samples.items():
+                file.write_value(name, number, 0.0)
+        (family,) = families(exposition.render(PROTOBUF)[0])
+        got = family.metric[0].histogram
+
+        assert native_buckets(got) == {i: int(n) for i, n in sorted(now.items()) if i != ZERO}
+        assert [bucket.cumulative_count for bucket in got.bucket] == [total - 1, total]
+        assert (got.zero_count, got.sample_count) == (now.get(ZERO, 0.0), total)
+    for file in files:
+        file.close()
+
+
 def test_workers_add_up_exactly(tmp_path: Path) -> None:
     """The living and the dead, also when they are in the archive; a time of creation is that of the first."""
     directory = WorkerDirectory(tmp_path)
