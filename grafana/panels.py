@@ -101,7 +101,7 @@ def heat_map(
 ) -> heatmap.Panel:
     """Show requests a second in each bucket of a duration histogram over time.
 
-    The expression keeps the label `le`.
+    A native histogram has a logarithmic scale; classic buckets, with the label `le`, are all equally high.
     """
     buckets = query(expression, "{{le}}").format(PromQueryFormat("heatmap"))
     return (

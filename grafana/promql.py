@@ -4,6 +4,8 @@ Grafana fills in `$job`, `$service`, `$instance` and `$url_rule` as regular expr
 `$__interval` as durations, and `$__rate_interval` as the shortest window that a rate can have at this zoom.
 """
 
+from collections.abc import Sequence
+
 from grafana.thresholds import APDEX_TOLERABLE, LATENCY_HIGH
 
 WINDOW = "$__rate_interval"
@@ -75,16 +77,60 @@ def mean() -> str:
 
 def quantile(fraction: float) -> str:
     """The duration in seconds that this fraction of all requests does not exceed; nothing without traffic."""
-    buckets = of("instance:flask_http_request_duration_seconds_bucket:rate_5m")
-    return f"histogram_quantile({fraction}, sum by (le) ({buckets})) >= 0"
+    return _quantile(fraction, "instance")
 
 
 def quantile_by_endpoint(fraction: float, *matchers: str, window: str = "") -> str:
     """The `quantile` of each endpoint, at each moment or over the whole `window`."""
-    buckets = of("instance_url_rule:flask_http_request_duration_seconds_bucket:rate_5m", *matchers)
-    if window:
-        buckets = f"sum_over_time({buckets}[{window}])"
-    return f"histogram_quantile({fraction}, sum by (url_rule, le) ({buckets})) >= 0"
+    return _quantile(fraction, "instance_url_rule", *matchers, by="url_rule", window=window)
+
+
+def queue_quantile(fraction: float) -> str:
+    """The `quantile` of the time in the queue."""
+    native, requests = (
+        rate("flask_http_request_queue_seconds"),
+        rate("flask_http_request_queue_seconds_count"),
+    )
+    buckets = rate("flask_http_request_queue_seconds_bucket", by="le")
+    return f"({_either(fraction, _complete(native, requests), buckets)}) >= 0"
+
+
+def spread(level: str, *matchers: str) -> str:
+    """Requests a second by duration: the native histogram, or else the classic buckets."""
+    native, buckets, requests = _histograms(level, matchers)
+    complete = _complete(native, requests)
+    return f"{complete} or {buckets} unless on () ({complete})"
+
+
+def _quantile(fraction: float, level: str, *matchers: str, by: str = "", window: str = "") -> str:
+    """From one of both histograms as the rules choose it, and no more than the longest request took."""
+    native, buckets, requests = _histograms(level, matchers, by, window)
+    slowest = f"max_over_time({of('flask_http_request_duration_max_seconds', *matchers)}[{window or '5m'}])"
+    longest = f"max by ({by}) ({slowest}) and {requests} > 0"
+    value = _either(fraction, _complete(native, requests), buckets)
+    return f'min by ({by}) ({value} or label_replace({longest}, "bound", "max", "", "")) >= 0'
+
+
+def _histograms(level: str, matchers: Sequence[str], by: str = "", window: str = "") -> tuple[str, str, str]:
+    """The native histogram of requests a second, the classic buckets, and the number that these have."""
+    metric = f"{level}:flask_http_request_duration_seconds"
+
+    def rates(series: str, by: str) -> str:
+        return total(f"sum_over_time({series}[{window}])" if window else series, by)
+
+    native = rates(of(f"{metric}:histogram_rate_5m", *matchers), by)
+    buckets = rates(of(f"{metric}_bucket:rate_5m", *matchers), f"{by}, le" if by else "le")
+    requests = rates(of(f"{metric}_bucket:rate_5m", 'le="+Inf"', *matchers), by)
+    return native, buckets, requests
+
+
+def _complete(native: str, requests: str) -> str:
+    """A native histogram if all of the requests are in it, as the recorded percentiles have it."""
+    return f"{native} and histogram_count({native}) > 0.95 * {requests}"
+
+
+def _either(fraction: float, native: str, buckets: str) -> str:
+    return f"histogram_quantile({fraction}, {native}) or histogram_quantile({fraction}, {buckets})"
 
 
 def apdex(*matchers: str) -> str:

@@ -20,6 +20,7 @@ from grafana.promql import (
     quantile,
     quantile_by_endpoint,
     rate,
+    spread,
     total,
 )
 from grafana.queries import exemplars, now, query
@@ -204,7 +205,8 @@ def _latency() -> list[Panel]:
     return [
         lines(
             "Duration of requests",
-            "Percentiles are estimates, true to the histogram's bucket, not to the millisecond. The "
+            "Percentiles are true to a few percent; without native histograms only to the classic bucket, "
+            "so below 5 ms they say no more than < 5 ms. None is above the slowest request. The "
             f"dashed line is where FlaskLatencyHigh fires (p95 above {LATENCY_HIGH} s).",
             [
                 query(quantile(0.99), "p99"),
@@ -235,7 +237,7 @@ def _latency() -> list[Panel]:
         heat_map(
             "How the durations are spread",
             "Requests a second that took as long as the left scale says. Two bands: two kinds of requests.",
-            total(of("instance:flask_http_request_duration_seconds_bucket:rate_5m"), "le"),
+            spread("instance"),
             width=8,
             height=10,
         ),

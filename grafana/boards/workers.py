@@ -10,7 +10,7 @@ from grafana import board, variables
 from grafana.fields import color_steps
 from grafana.graphs import Axis, event_bars, lines
 from grafana.panels import Panel, frame, number
-from grafana.promql import WINDOW, increase, of, rate, total
+from grafana.promql import WINDOW, increase, of, queue_quantile, rate, total
 from grafana.queries import now, query
 from grafana.thresholds import (
     FULL,
@@ -25,6 +25,8 @@ from grafana.thresholds import (
 
 FORECAST = 4 * 3600
 """Seconds."""
+TREND = "30m"
+"""What is younger has no trend: its warming up would go on for hours."""
 HOST = 'instance=~"$host"'
 DISKS = f'{HOST},fstype!~"ramfs|squashfs|overlay|tmpfs|fuse.*"'
 NO_WORKERS = "No worker"
@@ -51,6 +53,11 @@ def dashboard() -> model.Dashboard:
     )
 
 
+def _ahead(series: str, window: str) -> str:
+    """The values in FORECAST seconds, if they go on as in the window."""
+    return f"predict_linear({series}[{window}], {FORECAST}) and {series} offset {TREND}"
+
+
 def _forecast() -> Panel:
     threads = f"sum({of('flask_worker_threads')})"
     busy = of("flask_worker_threads_busy")
@@ -58,18 +65,19 @@ def _forecast() -> Panel:
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
     shares = {
         "threads": f"sum(avg_over_time({busy}[5m])) / {threads}",
-        "threads, 4 h": f"sum(predict_linear({busy}[1h], {FORECAST})) / {threads}",
+        # A thread that is new counts as it is.
+        "threads, 4 h": f"sum({_ahead(busy, '1h')} or {busy}) / {threads} and sum({busy} offset {TREND})",
         "memory": f"max(1 - {left} / {memory})",
-        "memory, 4 h": f"max(1 - predict_linear({left.replace('}', '}[1h]')}, {FORECAST}) / {memory})",
+        "memory, 4 h": f"max(1 - ({_ahead(left, '1h')}) / {memory})",
         "disk": f"max(1 - {free} / {size})",
-        "disk, 4 h": f"max(1 - predict_linear({free.replace('}', '}[6h]')}, {FORECAST}) / {size})",
+        "disk, 4 h": f"max(1 - ({_ahead(free, '6h')}) / {size})",
     }
     queries = [now(f"clamp({share}, 0, 1)", name) for name, share in shares.items()]
     panel = frame(
         bargauge.Panel(),
         "Saturation, now and in 4 hours",
         description="Worker threads, memory of the fullest host, and its fullest disk. In 4 hours: if it "
-        "goes on as in the last hour (disk: 6 hours). "
+        "goes on as in the last hour (disk: 6 hours), and nothing before there is half an hour of data. "
         f"Orange from {percent(NEARLY_FULL)}, red from {percent(FULL)}.",
         queries=queries,
         width=14,
@@ -135,7 +143,6 @@ def _summary() -> list[Panel]:
 
 
 def _workers() -> list[Panel]:
-    queue = rate("flask_http_request_queue_seconds_bucket", by="le")
     starts = increase("flask_worker_starts_total", by="instance", window="$__interval")
     return [
         lines(
@@ -155,7 +162,7 @@ def _workers() -> list[Panel]:
             "Time in the queue",
             "From the proxy's X-Request-Start to the worker. Needs a declared proxy "
             f"(EXPORTER_TRUSTED_PROXIES). FlaskQueueSlow fires at {QUEUE_SLOW} s.",
-            [query(f"histogram_quantile({q}, {queue}) >= 0", f"p{q * 100:g}") for q in (0.99, 0.95, 0.5)],
+            [query(queue_quantile(q), f"p{q * 100:g}") for q in (0.99, 0.95, 0.5)],
             unit="s",
             colors={"p99": "red", "p95": "orange", "p50": "green"},
             marks=[(QUEUE_SLOW, "orange")],

@@ -1,5 +1,6 @@
 """The dashboards' expressions have exact values, as promtool evaluates them."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from grafana import promql
+from grafana.build import documents
 from prometheus.tools.toolbox import executable
 
 TARGET = 'job="app",service="orders",instance="a:1"'
@@ -112,3 +114,129 @@ def test_apdex(tmp_path: Path) -> None:
     }
 
     check(tmp_path, promql.apdex(), series, {'{url_rule="/"}': 0.625})
+
+
+RECORDED = "flask_http_request_duration_seconds"
+# A quarter of a native bucket of schema 3 at offset -24, which ends at 0.125 s, and of the next one.
+SPREAD = "{{schema:3 offset:-24 sum:1 count:10 buckets:[5 5]}}x60"
+P95 = 0.125 * 2 ** (0.9 / 8)
+
+
+def recorded(
+    instance: str, *, native: str = "", slowest: str = "", level: str = "instance"
+) -> dict[str, str]:
+    """Series of ten requests a second within a quarter of a second, at an instance."""
+    labels = f'job="app",service="orders",instance="{instance}"'
+    labels += ',url_rule="/"' if level == "instance_url_rule" else ""
+    series = {
+        f'{level}:{RECORDED}_bucket:rate_5m{{{labels},le="0.25"}}': "10x60",
+        f'{level}:{RECORDED}_bucket:rate_5m{{{labels},le="+Inf"}}': "10x60",
+    }
+    if native:
+        series[f"{level}:{RECORDED}:histogram_rate_5m{{{labels}}}"] = native
+    if slowest:
+        name = f'job="app",service="orders",instance="{instance}",url_rule="/"'
+        series[f"flask_http_request_duration_max_seconds{{{name}}}"] = slowest
+    return series
+
+
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [
+        (recorded("a:1", native=SPREAD), P95),
+        (recorded("a:1"), 0.2375),
+        (recorded("a:1", native=SPREAD) | recorded("b:1", native=SPREAD), P95),
+        (recorded("a:1", native=SPREAD) | recorded("b:1"), 0.2375),
+        (recorded("a:1", slowest="0.2x60"), 0.2),
+        (recorded("a:1", native=SPREAD, slowest="0.13x60"), 0.13),
+        (recorded("a:1", native=SPREAD, slowest="0.5x60"), P95),
+        (recorded("a:1", slowest="0.1x60") | recorded("b:1", slowest="0.1x55 0.21x2 0.1x60"), 0.21),
+    ],
+    ids=["both", "classic", "two", "one of two", "slowest", "slowest native", "wide", "slowest of 5 minutes"],
+)
+def test_a_percentile_is_that_of_the_histogram_that_has_all_requests(
+    tmp_path: Path, series: dict[str, str], expected: float
+) -> None:
+    """The native one if it has, else the classic one, and not above the slowest request."""
+    check(tmp_path, f"round(1e6 * {promql.quantile(0.95)})", series, {"{}": round(1e6 * expected)})
+
+
+def test_a_percentile_is_absent_without_traffic(tmp_path: Path) -> None:
+    """Also as long as the slowest request is remembered."""
+    series = dict.fromkeys(recorded("a:1"), "0x60")
+    series |= {f'flask_http_request_duration_max_seconds{{{TARGET},url_rule="/"}}': "0.3x60"}
+
+    check(tmp_path, promql.quantile(0.95), series, {})
+
+
+@pytest.mark.parametrize(
+    ("native", "expected"),
+    [
+        (SPREAD, P95),
+        ("", 0.2375),
+        ("_x45 {{schema:3 offset:-24 sum:1 count:10 buckets:[5 5]}}x15", 0.2375),  # of half of the range
+    ],
+    ids=["native", "classic", "half"],
+)
+def test_a_percentile_of_the_whole_range(tmp_path: Path, native: str, expected: float) -> None:
+    series = recorded("a:1", native=native, level="instance_url_rule")
+    expression = promql.quantile_by_endpoint(0.95, window="$__range")
+
+    check(tmp_path, f"round(1e6 * {expression})", series, {'{url_rule="/"}': round(1e6 * expected)})
+
+
+def test_the_slowest_of_the_whole_range_limits_its_percentiles(tmp_path: Path) -> None:
+    """Each endpoint has its own."""
+    series = recorded("a:1", slowest="0.1x40 0.22x2 0.1x20", level="instance_url_rule")
+    expression = promql.quantile_by_endpoint(0.95, window="$__range")
+
+    check(tmp_path, f"round({expression}, 0.01)", series, {'{url_rule="/"}': 0.22})
+
+
+def test_a_heat_map_is_of_one_kind(tmp_path: Path) -> None:
+    """Of native histograms where they have all requests, else of classic buckets."""
+    classic = {'{le="0.25"}': 20.0, '{le="+Inf"}': 20.0}
+    both = recorded("a:1", native=SPREAD) | recorded("b:1", native=SPREAD)
+    half = recorded("a:1", native=SPREAD) | recorded("b:1")
+
+    check(tmp_path, promql.spread("instance"), half, classic)
+    check(tmp_path, f"histogram_count({promql.spread('instance')})", both, {"{}": 20.0})
+    check(tmp_path, f"count({promql.spread('instance')})", both, {"{}": 1})
+
+
+def test_time_in_the_queue(tmp_path: Path) -> None:
+    name = "flask_http_request_queue_seconds"
+    step = "{{schema:3 offset:-24 sum:1 count:10 buckets:[5 5]}}"
+    classic = {
+        f"{name}_count{{{TARGET}}}": "0+10x60",
+        f'{name}_bucket{{{TARGET},le="0.25"}}': "0+10x60",
+        f'{name}_bucket{{{TARGET},le="+Inf"}}': "0+10x60",
+    }
+    native = {f"{name}{{{TARGET}}}": f"{step}+{step}x60"}
+    expression = f"round(1e6 * {promql.queue_quantile(0.95)})"
+
+    check(tmp_path, expression, classic, {"{}": 237500})
+    check(tmp_path, expression, classic | native, {"{}": round(1e6 * P95)})
+
+
+@pytest.mark.parametrize(("minutes", "speaks"), [(5, False), (29, False), (30, True), (40, True)])
+def test_forecasts_are_silent_for_half_an_hour(tmp_path: Path, minutes: int, speaks: bool) -> None:
+    """A disk that fills while the host starts is not full in 4 hours."""
+    series = {
+        f"flask_worker_threads{{{TARGET}}}": "8x60",
+        f"flask_worker_threads_busy{{{TARGET}}}": "0+0.05x60",
+        'node_memory_MemTotal_bytes{instance="h:9100"}': "1000x60",
+        'node_memory_MemAvailable_bytes{instance="h:9100"}': "900-10x60",
+        'node_filesystem_size_bytes{instance="h:9100",fstype="ext4"}': "1000x60",
+        'node_filesystem_avail_bytes{instance="h:9100",fstype="ext4"}': "900-10x60",
+    }
+    (board,) = (json.loads(text) for path, text in documents().items() if path.endswith("workers.json"))
+    (panel,) = (panel for panel in board["panels"] if panel["title"] == "Saturation, now and in 4 hours")
+    ahead = 0
+    for target in panel["targets"]:
+        forecast = "4 h" in target["legendFormat"]
+        ahead += forecast
+        expected = {"{}": 1.0} if speaks or not forecast else {}
+        check(tmp_path, f"({target['expr'].replace('$host', '.*')}) ^ 0", series, expected, f"{minutes}m")
+
+    assert ahead == 3
