@@ -37,6 +37,10 @@ EMPTY = {
         f"flask-errors: By {label} (B)": "exemplars, which are no series"
         for label in ("type", "endpoint", "status")
     },
+    **{
+        f"flask-workers: Saturation, now and in 4 hours ({forecast})": "half an hour is not over"
+        for forecast in "BDF"
+    },
     "monitoring-pipeline: From Alertmanager to people (B)": "no notification failed",
     **{
         f"{uid}: annotation Restarts (A)": "the service as a whole was not restarted"
@@ -314,7 +318,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 def answer(stack: Run, query: Query, values: dict[str, str]) -> int:
-    """How many numbers a query returns now."""
+    """How many numbers and native histograms a query returns now."""
     end = time.time()
     parameters: dict[str, object] = {"query": fill(query, values, RANGE, SCRAPE)}
     if query.instant:
@@ -325,8 +329,13 @@ def answer(stack: Run, query: Query, values: dict[str, str]) -> int:
     url = stack.url("PROMETHEUS_PORT", f"/api/v1/{path}")
     with urlopen(url, urllib.parse.urlencode(parameters).encode(), timeout=10) as response:
         result = json.load(response)["data"]["result"]
-    samples = [sample for series in result for sample in series.get("values") or [series["value"]]]
-    return sum(math.isfinite(float(value)) for _, value in samples)
+    numbers = [number for series in result for _, number in _samples(series, "value")]
+    histograms = [histogram for series in result for histogram in _samples(series, "histogram")]
+    return sum(math.isfinite(float(number)) for number in numbers) + len(histograms)
+
+
+def _samples(series: dict[str, Any], kind: str) -> list[Any]:
+    return series.get(f"{kind}s") or [series[kind] for _ in range(kind in series)]
 
 
 def chosen(stack: Run, board: dict[str, Any]) -> dict[str, str]:
