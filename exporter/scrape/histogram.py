@@ -1,7 +1,7 @@
 """Histograms in protobuf: classic and native buckets in one message.
 
-A label set with 15 classic and 13 native buckets takes 8 µs: what its message has in common with the last one
-is kept, and small numbers are looked up.
+A label set with 15 classic and 13 native buckets takes 7 µs, and 2 where nothing has happened since the last
+scrape: its message is kept, and small numbers are looked up.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from exporter.buckets import SCHEMA, ZERO, ZERO_THRESHOLD
 from exporter.merge.families import Group
 from exporter.scrape.wire import double, exemplar_message, field, timestamp, varint, zigzag
 
-_BUCKETS_KEPT = 4096
-_DELTAS_KEPT = 1024
-
 
 def _bucket(count: int) -> bytes:
     """The message of a classic bucket with this cumulative count, up to its bound of nine bytes."""
@@ -32,9 +29,9 @@ def _delta(difference: int) -> bytes:
     return b"\x68" + zigzag(difference)
 
 
-_BUCKETS = [_bucket(count) for count in range(_BUCKETS_KEPT)]
-_DELTAS = [_delta(difference) for difference in (*range(_DELTAS_KEPT), *range(-_DELTAS_KEPT, 0))]
-"""The negative ones stand at the end, where Python looks for them."""
+# Looked up by `map`: 30 ns a number, where a call takes 300.
+_BUCKETS = {count: _bucket(count) for count in range(4096)}
+_DELTAS = {difference: _delta(difference) for difference in range(-1024, 1024)}
 _NATIVE = b"\x28" + zigzag(SCHEMA) + b"\x31" + double(ZERO_THRESHOLD)
 
 
@@ -67,7 +64,7 @@ class _Shape:
     What is kept is replaced as a whole: scrapes in other formats may read it at the same time.
     """
 
-    __slots__ = ("bounds", "buckets", "count", "created", "placed", "start", "sum")
+    __slots__ = ("bounds", "buckets", "count", "created", "last", "placed", "sum")
 
     def __init__(self, group: Group) -> None:
         names = [name for name, _ in group.lines]
@@ -79,7 +76,7 @@ class _Shape:
             for end in ("_count", "_sum", "_created")
         )
         self.placed = _Placed([], [], b"")
-        self.start = 0.0, b""
+        self.last: tuple[object, bytes] = None, b""
 
 
 def histogram(
@@ -96,33 +93,39 @@ def histogram(
     """
     shape: _Shape = group.shape or _Shape(group)
     group.shape = shape
-    counts = [int(values[at]) for at in shape.buckets]
+    examples = exemplars and not exemplars.keys().isdisjoint(line + at for at in shape.buckets)
+    state = values, native, created
+    last, message = shape.last
+    if state == last and not examples:
+        return message
+    counts = [*map(int, map(values.__getitem__, shape.buckets))]
     total = 0 if shape.count is None else int(values[shape.count])
     if native:
         total = int(sum(native.values()))
         if total != counts[-1]:
             counts = [*(min(each, total) for each in counts[:-1]), total]
-    parts = _buckets(shape, counts, line, exemplars)
+    parts = _buckets(shape, counts, line, exemplars if examples else {})
     if shape.count is not None:
         parts.append(b"\x08" + varint(total))
     if shape.sum is not None:
         parts.append(b"\x11" + double(values[shape.sum]))
     if native is not None:
         parts += _native(native, shape)
-    start, message = shape.start
-    began = created or (0.0 if shape.created is None else values[shape.created])
-    if began != start:
-        message = timestamp(15, began)
-        shape.start = began, message
-    parts.append(message)
-    return field(7, b"".join(parts))
+    parts.append(timestamp(15, created or (0.0 if shape.created is None else values[shape.created])))
+    message = field(7, b"".join(parts))
+    if not examples:
+        shape.last = state, message
+    return message
 
 
 def _buckets(
     shape: _Shape, counts: Sequence[int], line: int, exemplars: Mapping[int, Exemplar]
 ) -> list[bytes]:
-    heads = [_BUCKETS[count] if count < _BUCKETS_KEPT else _bucket(count) for count in counts]
-    if not exemplars or exemplars.keys().isdisjoint(line + at for at in shape.buckets):
+    try:
+        heads = [*map(_BUCKETS.__getitem__, counts)]
+    except KeyError:
+        heads = [*map(_bucket, counts)]
+    if not exemplars:
         return [*chain.from_iterable(zip(heads, shape.bounds, strict=True))]
     parts = []
     for at, head, bound in zip(shape.buckets, heads, shape.bounds, strict=True):
@@ -137,9 +140,10 @@ def _native(counts: Mapping[int, float], shape: _Shape) -> list[bytes]:
     placed = shape.placed
     if indexes != placed.indexes:
         shape.placed = placed = _Placed.of(indexes)
-    numbers = [int(counts[index]) for index in placed.ordered]
-    deltas = [
-        _DELTAS[delta] if -_DELTAS_KEPT <= delta < _DELTAS_KEPT else _delta(delta)
-        for delta in map(sub, numbers, [0, *numbers])
-    ]
+    numbers = [*map(int, map(counts.__getitem__, placed.ordered))]
+    differences = [*map(sub, numbers, [0, *numbers])]
+    try:
+        deltas = [*map(_DELTAS.__getitem__, differences)]
+    except KeyError:
+        deltas = [*map(_delta, differences)]
     return [_NATIVE, b"\x38" + varint(int(counts.get(ZERO, 0.0))), placed.spans, *deltas]
