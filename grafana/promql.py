@@ -4,10 +4,9 @@ Grafana fills in `$job`, `$service`, `$instance` and `$url_rule` as regular expr
 `$__interval` as durations, and `$__rate_interval` as the shortest window that a rate can have at this zoom.
 """
 
-from collections.abc import Sequence
-
 from grafana.thresholds import APDEX_TOLERABLE, LATENCY_HIGH
 
+DURATION = "flask_http_request_duration_seconds"
 WINDOW = "$__rate_interval"
 SERVICE = 'job=~"$job",service=~"$service"'
 INSTANCE = 'instance=~"$instance"'
@@ -87,46 +86,52 @@ def quantile_by_endpoint(fraction: float, *matchers: str, window: str = "") -> s
 
 def queue_quantile(fraction: float) -> str:
     """The `quantile` of the time in the queue."""
-    native, requests = (
-        rate("flask_http_request_queue_seconds"),
-        rate("flask_http_request_queue_seconds_count"),
-    )
-    buckets = rate("flask_http_request_queue_seconds_bucket", by="le")
-    return f"({_either(fraction, _complete(native, requests), buckets)}) >= 0"
+    name = "flask_http_request_queue_seconds"
+    buckets = rate(f"{name}_bucket", by="le")
+    requests, native = (f"rate({of(series)}[{WINDOW}])" for series in (f"{name}_count", name))
+    return f"({_either(fraction, _complete(native, requests, native), buckets)}) >= 0"
 
 
 def spread(level: str, *matchers: str) -> str:
     """Requests a second by duration: the native histogram, or else the classic buckets."""
-    native, buckets, requests = _histograms(level, matchers)
-    complete = _complete(native, requests)
-    return f"{complete} or {buckets} unless on () ({complete})"
+    native, buckets = _histograms(level, *matchers)
+    return f"{native} or {buckets} unless on () ({native})"
 
 
 def _quantile(fraction: float, level: str, *matchers: str, by: str = "", window: str = "") -> str:
     """From one of both histograms as the rules choose it, and no more than the longest request took."""
-    native, buckets, requests = _histograms(level, matchers, by, window)
+    native, buckets = _histograms(level, *matchers, by=by, window=window)
     slowest = f"max_over_time({of('flask_http_request_duration_max_seconds', *matchers)}[{window or '5m'}])"
+    requests = total(_over(of(f"{level}:{DURATION}_bucket:rate_5m", 'le="+Inf"', *matchers), window), by)
     longest = f"max by ({by}) ({slowest}) and {requests} > 0"
-    value = _either(fraction, _complete(native, requests), buckets)
+    value = _either(fraction, native, buckets)
     return f'min by ({by}) ({value} or label_replace({longest}, "bound", "max", "", "")) >= 0'
 
 
-def _histograms(level: str, matchers: Sequence[str], by: str = "", window: str = "") -> tuple[str, str, str]:
-    """The native histogram of requests a second, the classic buckets, and the number that these have."""
-    metric = f"{level}:flask_http_request_duration_seconds"
+def _histograms(level: str, *matchers: str, by: str = "", window: str = "") -> tuple[str, str]:
+    """Requests a second as a native histogram, if that has all of them, and as classic buckets."""
+    native = of(f"{level}:{DURATION}:histogram_rate_5m", *matchers)
+    requests = of(f"{level}:{DURATION}_bucket:rate_5m", 'le="+Inf"', *matchers)
+    buckets = _over(of(f"{level}:{DURATION}_bucket:rate_5m", *matchers), window)
+    throughout = native
+    if window:
+        times = f"count_over_time({requests}[{window}])"
+        throughout = f"(count_over_time({native}[{window}]) >= ignoring (le) 0.95 * {times})"
+    complete = _complete(_over(native, window), _over(requests, window), throughout, by)
+    return complete, total(buckets, f"{by}, le" if by else "le")
 
-    def rates(series: str, by: str) -> str:
-        return total(f"sum_over_time({series}[{window}])" if window else series, by)
 
-    native = rates(of(f"{metric}:histogram_rate_5m", *matchers), by)
-    buckets = rates(of(f"{metric}_bucket:rate_5m", *matchers), f"{by}, le" if by else "le")
-    requests = rates(of(f"{metric}_bucket:rate_5m", 'le="+Inf"', *matchers), by)
-    return native, buckets, requests
+def _over(series: str, window: str) -> str:
+    return f"sum_over_time({series}[{window}])" if window else series
 
 
-def _complete(native: str, requests: str) -> str:
-    """A native histogram if all of the requests are in it, as the recorded percentiles have it."""
-    return f"{native} and histogram_count({native}) > 0.95 * {requests}"
+def _complete(native: str, requests: str, present: str, by: str = "") -> str:
+    """A native histogram, unless more than a twentieth of the requests are of series that are not `present`.
+
+    Without histogram_count(), which VictoriaMetrics does not know.
+    """
+    others = total(f"{requests} unless ignoring (le) {present}", by)
+    return f"{total(native, by)} unless {others} > 0.05 * {total(requests, by)}"
 
 
 def _either(fraction: float, native: str, buckets: str) -> str:
