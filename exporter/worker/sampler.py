@@ -69,10 +69,11 @@ class Sampler:
     def look(self, now: float) -> bool:
         """Take a sample of every request that takes long; whether there is any request."""
         requests = list(filter(None, self._live()))
-        due = [request for request in requests if now - request.started >= AGE and _is_due(request, now)]
+        old = [request for request in requests if now - request.started >= AGE]
+        due = [request for request in self._next(old) if _is_due(request, now)]
         if due:
             frames = sys._current_frames()
-            for request in self._next(due):
+            for request in due:
                 try:
                     self._sample(request, frames, now)
                 except Exception as error:
@@ -86,13 +87,13 @@ class Sampler:
             return request.samples.total(duration)
         return unseen(duration, blocked=_clock.was_late(request.started, request.started + duration))
 
-    def _next(self, due: list[Watched]) -> list[Watched]:
+    def _next(self, old: list[Watched]) -> list[Watched]:
         """So many of the requests as one tick has time for: each has its turn."""
-        if len(due) <= WALKS:
-            return due
-        first = self._turn % len(due)
+        if len(old) <= WALKS:
+            return old
+        first = self._turn % len(old)
         self._turn = first + WALKS
-        return (due[first:] + due[:first])[:WALKS]
+        return (old[first:] + old[:first])[:WALKS]
 
     def _sample(self, request: Watched, frames: dict[int, FrameType], now: float) -> None:
         if request.recorded:  # its thread may answer another one

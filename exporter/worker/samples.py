@@ -8,8 +8,8 @@ from exporter.observation import Delay
 from exporter.worker.spots import BLOCKED, NOWHERE, SEVERAL, Spot
 
 _LIMIT = 64
-_RESOLUTION = 20
-"""Parts of a request's time that are told apart."""
+_RESOLUTION = 10
+"""Parts of a request's time that are told apart, beyond the first ticks."""
 _SHARES = 5
 
 

@@ -37,7 +37,7 @@ def test_a_sample_has_all_the_time_since_the_one_before(
 
 
 @pytest.mark.parametrize(
-    ("age", "due"), [(0.1, 0.105), (0.5, 0.525), (1.0, 1.05), (10.0, 10.5), (3600.0, 3780.0)]
+    ("age", "due"), [(0.1, 0.111), (0.5, 0.556), (1.0, 1.111), (10.0, 11.11), (3600.0, 4000.0)]
 )
 def test_the_longer_it_takes_the_less_often_it_is_looked_at(age: float, due: float) -> None:
     samples = seen((LOCK, age))
