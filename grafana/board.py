@@ -1,21 +1,25 @@
 """The common parts of all dashboards: navigation, annotations and a layout without holes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard, table
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync
 
-from grafana.links import NAVIGATION
 from grafana.panels import Panel
-from grafana.promql import FIRING, of
+from grafana.promql import SERVICE, firing
 from grafana.queries import METRICS
-from grafana.variables import datasource
+from grafana.thresholds import BAD, FINE, IDLE, WARNING
+from grafana.variables import datasource, window
 
 # Grafana 13 has version 42. It differs from the SDK's 41 only for series that a plot hides, and no plot does.
 SCHEMA_VERSION = 42
 COLUMNS = 24
+SCRAPES = f"flask_exporter_scrape_seconds_count{{{SERVICE}}}"
+STARTS = f"flask_worker_starts_total{{{SERVICE}}}"
+VERSIONS = f"flask_app_info{{{SERVICE}}}"
 
 
 class _Event(dashboard.AnnotationQuery):
@@ -39,32 +43,48 @@ class Event(Builder[dashboard.AnnotationQuery]):
         return self._event
 
 
-# A restart resets the counter that every scrape increases.
-# A deploy brings a version that did not exist five minutes earlier.
+# Grafana asks at every `$__interval`, so each change lies between two points, however long the time range is.
+# A service that was not there ten minutes ago has no old version: its first one is no deploy.
 EVENTS = (
     Event(
-        "Firing alerts",
-        color="red",
-        expression=FIRING,
-        title="{{alertname}}",
-        tags="severity,url_rule",
+        "Critical alerts",
+        color=BAD,
+        expression=f"group by (alertname, service) ({firing(severity='critical')})",
+        title="{{alertname}} {{service}}",
+        tags="service",
     ),
     Event(
         "Restarts",
-        color="blue",
-        expression=f"max by (job, instance) (resets({of('flask_exporter_scrape_seconds_count')}[2m])) > 0",
-        title="Restart of {{instance}}",
-        tags="job",
+        color=IDLE,
+        expression=f"max by (service, instance) (resets({SCRAPES}[$__rate_interval])) > 0",
+        title="Restart of {{service}} {{instance}}",
+        tags="service",
     ),
     Event(
-        "New versions",
-        color="purple",
-        expression=f"count by (job, version) ({of('flask_app_info')})"
-        f" unless count by (job, version) ({of('flask_app_info')} offset 5m)",
-        title="Version {{version}}",
-        tags="job",
+        "Deploys",
+        color=FINE,
+        expression=f"count by (service, version) ({VERSIONS})"
+        f" unless count by (service, version) ({VERSIONS} offset $__interval)"
+        f" and on (service) count by (service) ({VERSIONS} offset 10m)",
+        title="{{service}} {{version}}",
+        tags="service",
+    ),
+    Event(
+        "Replaced workers",
+        color=WARNING,
+        expression=f"sum by (service) (clamp_min({STARTS} - {STARTS} offset $__interval, 0)) > 0",
+        title="Workers of {{service}} were replaced",
+        tags="service",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A row that is closed at first, and whose queries are asked only when it is opened."""
+
+    title: str
+    panels: Sequence[Panel]
 
 
 def board(
@@ -73,12 +93,12 @@ def board(
     description: str,
     *,
     variables: Sequence[Builder[dashboard.VariableModel]],
-    contents: Sequence[Panel | build.Row],
+    contents: Sequence[Panel | Fold],
     links: Sequence[build.DashboardLink] = (),
     tags: Sequence[str] = ("flask",),
     since: str = "now-1h",
 ) -> dashboard.Dashboard:
-    """Make a dashboard of panels, in the order of `contents`, where a row heads the panels that follow it."""
+    """Make a dashboard of panels, in the order of `contents`: what the first view shows, then the folds."""
     builder = (
         build.Dashboard(title)
         .uid(uid)
@@ -88,26 +108,39 @@ def board(
         .refresh("30s")
         .timezone("browser")
         .tooltip(DashboardCursorSync.CROSSHAIR)
-        .variables([datasource(), *variables])
+        .variables([datasource(), window(), *variables])
         .annotations(list(EVENTS))
-        .links([*(_navigation(target) for target in NAVIGATION if target != uid), *links])
+        .links([_navigation(), *links])
         .readonly()
     )
     for content in contents:
-        builder = builder.with_row(content) if isinstance(content, build.Row) else builder.with_panel(content)
+        builder = (
+            builder.with_row(_row(content)) if isinstance(content, Fold) else builder.with_panel(content)
+        )
     result = builder.build()
     result.schema_version = SCHEMA_VERSION
-    _lay_out(result.panels or [])
-    for number, panel in enumerate(result.panels or (), start=1):
+    for number, panel in enumerate(_lay_out(result.panels or []), start=1):
         panel.id_val = number
         if isinstance(panel, dashboard.Panel) and isinstance(panel.options, table.Options):
             panel.options.footer = None  # Grafana 13 has no such option; the SDK sets it
     return result
 
 
-def _lay_out(panels: Sequence[dashboard.Panel | dashboard.RowPanel]) -> None:
-    """Put each panel at the highest free place, from the left; a row begins below all panels before it."""
-    floor = [0] * COLUMNS
+def _row(fold: Fold) -> build.Row:
+    row = build.Row(fold.title).collapsed(True)
+    for panel in fold.panels:
+        row = row.with_panel(panel)
+    return row
+
+
+def _lay_out(
+    panels: Sequence[dashboard.Panel | dashboard.RowPanel], top: int = 0
+) -> Iterator[dashboard.Panel | dashboard.RowPanel]:
+    """Put each panel at the highest free place, from the left; a row begins below all panels before it.
+
+    Yields every panel, those of a closed row after it: they lie where they will be once it alone is open.
+    """
+    floor = [top] * COLUMNS
     for panel in panels:
         place = panel.grid_pos or dashboard.GridPos()
         if isinstance(panel, dashboard.RowPanel):
@@ -117,16 +150,17 @@ def _lay_out(panels: Sequence[dashboard.Panel | dashboard.RowPanel]) -> None:
         place.x = tops.index(place.y)
         floor[place.x : place.x + place.w] = [place.y + place.h] * place.w
         panel.grid_pos = place
+        yield panel
+        if isinstance(panel, dashboard.RowPanel):
+            yield from _lay_out(panel.panels, place.y + 1)
 
 
-def _navigation(uid: str) -> build.DashboardLink:
-    title, icon, question = NAVIGATION[uid]
+def _navigation() -> build.DashboardLink:
     return (
-        build.DashboardLink(title)
-        .type(dashboard.DashboardLinkType("link"))
-        .url(f"/d/{uid}")
-        .icon(icon)
-        .tooltip(question)
+        build.DashboardLink("Dashboards")
+        .type(dashboard.DashboardLinkType("dashboards"))
+        .tags(["flask"])
+        .as_dropdown(True)
         .include_vars(True)
         .keep_time(True)
     )

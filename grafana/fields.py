@@ -16,10 +16,12 @@ from grafana_foundation_sdk.models.dashboard import (
     ValueMappingResult,
 )
 
-from grafana.thresholds import Steps
+from grafana.thresholds import BAD, FINE, IDLE, NOTICE, WARNING, Steps
 
-STATUS_COLORS = {"2xx": "green", "4xx": "orange", "5xx": "red"}
+STATUS_COLORS = {"2xx": FINE, "3xx": IDLE, "4xx": WARNING, "5xx": BAD}
 """Colours of status classes."""
+LEVEL_COLORS = {"WARNING": NOTICE, "ERROR": WARNING, "CRITICAL": BAD}
+"""Colours of log levels."""
 
 P = TypeVar(
     "P",

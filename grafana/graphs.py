@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import common
+from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.builders import timeseries as graphs
 from grafana_foundation_sdk.models import common as look
+from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
 from grafana.fields import color_steps, set_for
 from grafana.panels import BARS, NO_DATA, frame
 from grafana.queries import LogQuery, Query
-from grafana.thresholds import Steps
+from grafana.thresholds import FINE, Steps
 
 POINTS = 360
 """A graph of lines asks for no more: over a day, a point every 4 minutes."""
-REDUCERS = {"min": "Min", "mean": "Mean", "max": "Max", "sum": "Total", "lastNotNull": "Last *"}
-"""Grafana's names of the calculations that legends show and sort by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +43,30 @@ def lines(
     marks: Steps = (),
     stacked: bool = False,
     colors: Mapping[str, str] | None = None,
+    shades: str = FINE,
     calcs: Sequence[str] = ("mean", "max"),
     decimals: int | None = None,
     width: int = 12,
     height: int = 9,
     no_data: str = NO_DATA,
 ) -> graphs.Panel:
-    """Draw lines over time, and each of `marks` as a dashed line."""
+    """Draw lines over time, and each of `marks` as a dashed line.
+
+    A series has the colour of its name in `colors`, or a shade of the colour `shades`, which says what kind
+    it is: a palette would make a healthy line red and a failure green.
+    """
     panel = (
         _graph(title, description, queries, calcs=calcs, width=width, height=height)
         .unit(unit)
         .no_value(no_data)
         .max_data_points(POINTS)
         .draw_style(look.GraphDrawStyle("line"))
-        .fill_opacity(25 if stacked else 0)
+        .fill_opacity(70 if stacked else 0)
+        .color_scheme(_scheme(shades))
         .show_points(look.VisibilityMode("auto"))
     )
     if stacked:
-        panel = _stack(panel)
+        panel = _stack(panel).line_width(0)  # else the line of a thin share lies on top of all the others
     if axis.logarithmic:
         panel = panel.scale_distribution(
             common.ScaleDistributionConfig().type(look.ScaleDistribution("log")).log(10)
@@ -72,8 +78,7 @@ def lines(
     if marks:
         dashes = common.GraphThresholdsStyleConfig().mode(look.GraphThresholdsStyleMode("dashed"))
         panel = panel.thresholds(color_steps([(None, "transparent"), *marks])).thresholds_style(dashes)
-    for name, color in (colors or {}).items():
-        panel = set_for(panel, name, color={"mode": "fixed", "fixedColor": color})
+    panel = _colored(panel, colors)
     return panel if decimals is None else panel.decimals(decimals)
 
 
@@ -82,11 +87,13 @@ def event_bars(
     description: str,
     queries: Sequence[Query],
     *,
+    colors: Mapping[str, str] | None = None,
+    shades: str = FINE,
     width: int = 8,
     height: int = 9,
     no_data: str = NO_DATA,
 ) -> graphs.Panel:
-    """Draw how many events each interval had, as stacked bars."""
+    """Draw how many events each interval had, as stacked bars, coloured as `lines` are."""
     panel = (
         _graph(title, description, queries, calcs=["sum"], width=width, height=height)
         .unit("none")
@@ -94,12 +101,13 @@ def event_bars(
         .max_data_points(BARS)
         .draw_style(look.GraphDrawStyle("bars"))
         .fill_opacity(70)
+        .color_scheme(_scheme(shades))
         .show_points(look.VisibilityMode("never"))
         .min(0)
         .axis_soft_max(1)
         .decimals(0)
     )
-    return _stack(panel)
+    return _colored(_stack(panel), colors)
 
 
 def _graph(
@@ -111,23 +119,31 @@ def _graph(
     width: int,
     height: int,
 ) -> graphs.Panel:
-    """Begin a graph over time, with a table of `calcs` as its legend, sorted by the first of them."""
+    """Begin a graph over time, with `calcs` in its legend, where a table would take a third of its height."""
     return (
         frame(graphs.Panel(), title, description=description, queries=queries, width=width, height=height)
         .line_width(1)
         .legend(
             common.VizLegendOptions()
-            .display_mode(look.LegendDisplayMode("table"))
+            .display_mode(look.LegendDisplayMode("list"))
             .placement(look.LegendPlacement("bottom"))
             .show_legend(True)
             .calcs(list(calcs))
-            .sort_by(REDUCERS[calcs[0]])
-            .sort_desc(calcs[0] != "min")
         )
         .tooltip(
             common.VizTooltipOptions().mode(look.TooltipDisplayMode("multi")).sort(look.SortOrder("desc"))
         )
     )
+
+
+def _scheme(shades: str) -> build.FieldColor:
+    return build.FieldColor().mode(FieldColorModeId("shades")).fixed_color(shades)
+
+
+def _colored(panel: graphs.Panel, colors: Mapping[str, str] | None) -> graphs.Panel:
+    for name, color in (colors or {}).items():
+        panel = set_for(panel, name, color={"mode": "fixed", "fixedColor": color})
+    return panel
 
 
 def _stack(panel: graphs.Panel) -> graphs.Panel:

@@ -3,35 +3,60 @@
 from grafana.fields import link
 
 NAVIGATION = {
-    "flask-service": ("Service", "heart", "Is it healthy?"),
-    "flask-endpoints": ("Endpoints", "sitemap", "Which endpoint?"),
-    "flask-errors": ("Errors", "bug", "Which error, since when?"),
-    "flask-requests": ("Requests", "list-ul", "Which requests exactly?"),
-    "flask-slo": ("SLO", "bullseye", "How much budget is left, how fast does it burn?"),
-    "flask-workers": ("Workers and host", "cpu", "Is it out of something?"),
-    "monitoring-pipeline": ("Pipeline", "info", "Can I trust what I see?"),
+    "flask-service": ("Service", "Is it healthy?"),
+    "flask-endpoints": ("Endpoints", "Which endpoint?"),
+    "flask-errors": ("Errors", "Which error, since when?"),
+    "flask-requests": ("Requests", "Which requests exactly?"),
+    "flask-slo": ("SLO", "How much budget is left, how fast does it burn?"),
+    "flask-workers": ("Workers and host", "Is it out of something?"),
+    "monitoring-pipeline": ("Pipeline", "Can I trust what I see?"),
 }
+RUNBOOKS = "http://127.0.0.1:9090/user"
+"""Where alerts say that their runbooks are; compose's Prometheus serves them."""
 
-_VARIABLES = "${datasource:queryparam}&${job:queryparam}&${service:queryparam}&${instance:queryparam}"
-SCOPE = f"{_VARIABLES}&${{__url_time_range}}"
+_VARIABLES = ("datasource", "job", "service", "instance")
+SERVICE_OF_ROW = "var-service=${__data.fields.Service:percentencode}"
+SERVICE_OF_LINE = "var-service=${__field.labels.service:percentencode}"
+INSTANCE_OF_LINE = "var-instance=${__field.labels.instance:percentencode}"
 URL_RULE_OF_ROW = "var-url_rule=${__data.fields.Endpoint:percentencode}"
 URL_RULE_OF_LINE = "var-url_rule=${__field.labels.url_rule:percentencode}"
 
 
 def to(uid: str, *parameters: str) -> dict[str, object]:
-    """A link to a dashboard, which keeps the selection and the time range."""
-    return link(f"{NAVIGATION[uid][0]}: {NAVIGATION[uid][2]}", f"/d/{uid}?{'&'.join((SCOPE, *parameters))}")
+    """A link to a dashboard, which keeps the time range and whatever `parameters` do not choose anew."""
+    chosen = {parameter.partition("=")[0] for parameter in parameters}
+    kept = [f"${{{name}:queryparam}}" for name in _VARIABLES if f"var-{name}" not in chosen]
+    title, question = NAVIGATION[uid]
+    return link(f"{title}: {question}", f"/d/{uid}?{'&'.join((*kept, *parameters, '${__url_time_range}'))}")
+
+
+def service_of_row() -> list[dict[str, object]]:
+    """Links from a service in a table to its dashboards."""
+    return [to(uid, SERVICE_OF_ROW) for uid in NAVIGATION if uid != "monitoring-pipeline"]
+
+
+def service_of_line() -> list[dict[str, object]]:
+    """Links from a line with the label service to the dashboards of its service."""
+    return [to(uid, SERVICE_OF_LINE) for uid in ("flask-service", "flask-endpoints", "flask-errors")]
 
 
 def endpoint_of_row(*parameters: str) -> list[dict[str, object]]:
-    """Links from an endpoint in a table to its dashboards; `parameters` narrow its log lines."""
+    """Links from an endpoint in a table with a column Service; `parameters` narrow its log lines."""
+    row = (SERVICE_OF_ROW, URL_RULE_OF_ROW)
     return [
-        to("flask-endpoints", URL_RULE_OF_ROW),
-        to("flask-errors", URL_RULE_OF_ROW),
-        to("flask-requests", URL_RULE_OF_ROW, *parameters),
+        to("flask-endpoints", *row),
+        to("flask-errors", *row),
+        to("flask-requests", *row, *parameters),
     ]
 
 
 def endpoint_of_line() -> list[dict[str, object]]:
-    """Links from a line with the label url_rule to the dashboards of its endpoint."""
-    return [to(uid, URL_RULE_OF_LINE) for uid in ("flask-endpoints", "flask-errors", "flask-requests")]
+    """Links from a line with the labels service and url_rule to the dashboards of its endpoint."""
+    line = (SERVICE_OF_LINE, URL_RULE_OF_LINE)
+    return [to(uid, *line) for uid in ("flask-endpoints", "flask-errors", "flask-requests")]
+
+
+def instance_of_line() -> list[dict[str, object]]:
+    """Links from a line with the labels service and instance to the dashboards of its instance."""
+    line = (SERVICE_OF_LINE, INSTANCE_OF_LINE)
+    return [to(uid, *line) for uid in ("flask-service", "flask-endpoints", "flask-errors", "flask-workers")]

@@ -92,7 +92,7 @@ def number(
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
     )
     if states:
-        panel = panel.mappings([texts(states)]).color_mode(look.BigValueColorMode("background"))
+        panel = panel.mappings([texts(states)]).color_mode(look.BigValueColorMode("background_solid"))
     return panel if decimals is None else panel.decimals(decimals)
 
 
@@ -114,7 +114,7 @@ def heat_map(
             .scheme("Oranges")
             .fill("dark-orange")
             .scale(heat.HeatmapColorScale("exponential"))
-            .exponent(0.5)
+            .exponent(0.2)
             .steps(64)
         )
         .filter_values(heatmap.FilterValueRange().le(1e-9))
@@ -150,6 +150,7 @@ def timeline(
         .color_scheme(build.FieldColor().mode(FieldColorModeId("thresholds")))
         .thresholds(color_steps([(None, "text")]))
         .merge_values(True)
+        .line_width(0)
         .show_value(look.VisibilityMode("never"))
         .row_height(0.8)
         .fill_opacity(80)

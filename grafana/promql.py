@@ -1,19 +1,29 @@
 """The PromQL that panels share. Metric names stay literals in the dashboards: people search for them.
 
-Grafana fills in `$job`, `$service`, `$instance` and `$url_rule` as regular expressions, `$__range` and
-`$__interval` as durations, and `$__rate_interval` as the shortest window that a rate can have at this zoom.
+Grafana fills in `$job`, `$service`, `$instance` and `$url_rule` as regular expressions, `$__range`,
+`$__interval` and `$window` as durations.
 """
 
 from grafana.thresholds import APDEX_TOLERABLE, LATENCY_HIGH
 
 DURATION = "flask_http_request_duration_seconds"
-WINDOW = "$__rate_interval"
+WINDOW = "$window"
+INTERVAL = "$__interval"
 SERVICE = 'job=~"$job",service=~"$service"'
 INSTANCE = 'instance=~"$instance"'
 URL_RULE = 'url_rule=~"$url_rule"'
+ENDPOINT = "service, url_rule"
+"""What tells endpoints apart: services have endpoints of the same name."""
 ERROR = 'status=~"5.."'
-# Some alerts have neither a job nor a service, such as MonitoringAlertmanagerGone.
-FIRING = 'ALERTS{alertstate="firing",severity=~"critical|warning",job=~"$job|",service=~"$service|"}'
+
+
+def firing(*matchers: str, severity: str = "critical|warning") -> str:
+    """Select the alerts that fire for the chosen services, and those that have no service, as a host's.
+
+    Not by job: an alert of a probe or of a host has that one's.
+    """
+    labels = ('alertstate="firing"', f'severity=~"{severity}"', 'service=~"$service|"', *matchers)
+    return f"ALERTS{{{','.join(labels)}}}"
 
 
 def of(metric: str, *matchers: str) -> str:
@@ -23,8 +33,7 @@ def of(metric: str, *matchers: str) -> str:
 
 def rate(metric: str, *matchers: str, by: str = "", window: str = WINDOW, before: str = "") -> str:
     """Sum the increase a second over all labels but those in `by`; `before` asks for a duration earlier."""
-    offset = f" offset {before}" if before else ""
-    return total(f"rate({of(metric, *matchers)}[{window}]{offset})", by)
+    return total(f"rate({of(metric, *matchers)}[{window}]{_offset(before)})", by)
 
 
 def increase(metric: str, *matchers: str, by: str = "", window: str = "$__range") -> str:
@@ -36,18 +45,20 @@ def count(metric: str, *matchers: str, by: str = "") -> str:
     """Count events in the time range, in series that begin with their first event, as those of errors do.
 
     `increase()` does not see the step from absent to 1. So a series that did not exist in the day before
-    counts with its value, where that is more.
+    counts with its value, where that is more. It extrapolates too: the sum is rounded to whole events.
     """
     series = of(metric, *matchers)
     growth = f"increase({series}[$__range])"
     value = _new(series, "$__range")
-    return total(f"(({value} unless {value} < {growth}) or {growth})", by)
+    events = f"(({value} unless {value} < {growth}) or {growth})"
+    return f"round({total(events, by)})"
 
 
 def count_per_bar(metric: str, *matchers: str, by: str = "") -> str:
     """Count events as `count` does, in each interval of a graph."""
     series = of(metric, *matchers)
-    return total(f"({_new(series, '$__interval')} or increase({series}[$__interval]))", by)
+    events = f"({_new(series, INTERVAL)} or increase({series}[{INTERVAL}]))"
+    return f"round({total(events, by)})"
 
 
 def _new(series: str, window: str) -> str:
@@ -55,41 +66,48 @@ def _new(series: str, window: str) -> str:
     return f"({series} unless last_over_time({series}[1d] offset {window}))"
 
 
+def _offset(before: str) -> str:
+    return f" offset {before}" if before else ""
+
+
 def total(expression: str, by: str = "") -> str:
     """Sum an expression over all labels but those in `by`."""
     return f"sum by ({by}) ({expression})" if by else f"sum({expression})"
 
 
-def error_ratio(metric: str, *matchers: str, by: str = "", window: str = WINDOW) -> str:
+def error_ratio(metric: str, *matchers: str, by: str = "", window: str = WINDOW, before: str = "") -> str:
     """The share of requests with a status of 500 or more: 0 without errors, nothing without traffic."""
-    errors = rate(metric, ERROR, *matchers, by=by, window=window)
-    requests = rate(metric, *matchers, by=by, window=window)
-    return f"({errors} or 0 * {total(of(metric, *matchers), by)}) / ({requests} > 0)"
+    errors = rate(metric, ERROR, *matchers, by=by, window=window, before=before)
+    requests = rate(metric, *matchers, by=by, window=window, before=before)
+    none = f"0 * {total(of(metric, *matchers) + _offset(before), by)}"
+    return f"({errors} or {none}) / ({requests} > 0)"
 
 
-def mean() -> str:
-    """The mean duration of all requests in seconds; nothing without traffic."""
-    seconds = total(of("instance:flask_http_request_duration_seconds_sum:rate_5m"))
-    requests = total(of("instance:flask_http_request_duration_seconds_bucket:rate_5m", 'le="+Inf"'))
-    return f"{seconds} / ({requests} > 0)"
+def times_allowed(ratio: str) -> str:
+    """A ratio of errors with the label service, in multiples of what that service's objective allows."""
+    objective = f'slo:flask_http_requests:objective{{{SERVICE},slo="errors",url_rule=""}}'
+    return f"{ratio} / on (service) group_left () (1 - max by (service) ({objective}))"
 
 
-def quantile(fraction: float) -> str:
-    """The duration in seconds that this fraction of all requests does not exceed; nothing without traffic."""
-    return _quantile(fraction, "instance")
+def quantile(fraction: float, *, by: str = "", before: str = "") -> str:
+    """The duration in seconds that this fraction of the requests of 5 minutes does not exceed.
+
+    Nothing without traffic.
+    """
+    return _quantile(fraction, "instance", by=by, before=before)
 
 
-def quantile_by_endpoint(fraction: float, *matchers: str, window: str = "") -> str:
+def quantile_by_endpoint(fraction: float, *matchers: str, window: str = "", before: str = "") -> str:
     """The `quantile` of each endpoint, at each moment or over the whole `window`."""
-    return _quantile(fraction, "instance_url_rule", *matchers, by="url_rule", window=window)
+    return _quantile(fraction, "instance_url_rule", *matchers, by=ENDPOINT, window=window, before=before)
 
 
-def queue_quantile(fraction: float) -> str:
+def queue_quantile(fraction: float, by: str = "") -> str:
     """The `quantile` of the time in the queue."""
     name = "flask_http_request_queue_seconds"
-    buckets = rate(f"{name}_bucket", by="le")
+    buckets = rate(f"{name}_bucket", by=f"{by}, le" if by else "le")
     requests, native = (f"rate({of(series)}[{WINDOW}])" for series in (f"{name}_count", name))
-    return f"({_either(fraction, _complete(native, requests, native), buckets)}) >= 0"
+    return f"({_either(fraction, _complete(native, requests, native, by), buckets)}) >= 0"
 
 
 def spread(level: str, *matchers: str) -> str:
@@ -98,31 +116,43 @@ def spread(level: str, *matchers: str) -> str:
     return f"{native} or {buckets} unless on () ({native})"
 
 
-def _quantile(fraction: float, level: str, *matchers: str, by: str = "", window: str = "") -> str:
+def slowest(*matchers: str, by: str = "", window: str = "5m", before: str = "") -> str:
+    """The duration of the slowest request of the window in seconds, exact."""
+    series = of("flask_http_request_duration_max_seconds", *matchers)
+    return f"max by ({by}) (max_over_time({series}[{window}]{_offset(before)}))"
+
+
+def _quantile(
+    fraction: float, level: str, *matchers: str, by: str = "", window: str = "", before: str = ""
+) -> str:
     """From one of both histograms as the rules choose it, and no more than the longest request took."""
-    native, buckets = _histograms(level, *matchers, by=by, window=window)
-    slowest = f"max_over_time({of('flask_http_request_duration_max_seconds', *matchers)}[{window or '5m'}])"
-    requests = total(_over(of(f"{level}:{DURATION}_bucket:rate_5m", 'le="+Inf"', *matchers), window), by)
-    longest = f"max by ({by}) ({slowest}) and {requests} > 0"
-    value = _either(fraction, native, buckets)
-    return f'min by ({by}) ({value} or label_replace({longest}, "bound", "max", "", "")) >= 0'
+    native, buckets = _histograms(level, *matchers, by=by, window=window, before=before)
+    every = of(f"{level}:{DURATION}_bucket:rate_5m", 'le="+Inf"', *matchers)
+    requests = total(_over(every, window, before), by)
+    longest = slowest(*matchers, by=by, window=window or "5m", before=before)
+    bound = f'label_replace({longest} and {requests} > 0, "bound", "max", "", "")'
+    return f"min by ({by}) ({_either(fraction, native, buckets)} or {bound}) >= 0"
 
 
-def _histograms(level: str, *matchers: str, by: str = "", window: str = "") -> tuple[str, str]:
+def _histograms(
+    level: str, *matchers: str, by: str = "", window: str = "", before: str = ""
+) -> tuple[str, str]:
     """Requests a second as a native histogram, if that has all of them, and as classic buckets."""
     native = of(f"{level}:{DURATION}:histogram_rate_5m", *matchers)
     requests = of(f"{level}:{DURATION}_bucket:rate_5m", 'le="+Inf"', *matchers)
-    buckets = _over(of(f"{level}:{DURATION}_bucket:rate_5m", *matchers), window)
-    throughout = native
+    buckets = _over(of(f"{level}:{DURATION}_bucket:rate_5m", *matchers), window, before)
+    past = _offset(before)
+    throughout = f"{native}{past}"
     if window:
-        times = f"count_over_time({requests}[{window}])"
-        throughout = f"(count_over_time({native}[{window}]) >= ignoring (le) 0.95 * {times})"
-    complete = _complete(_over(native, window), _over(requests, window), throughout, by)
+        times = f"count_over_time({requests}[{window}]{past})"
+        throughout = f"(count_over_time({native}[{window}]{past}) >= ignoring (le) 0.95 * {times})"
+    complete = _complete(_over(native, window, before), _over(requests, window, before), throughout, by)
     return complete, total(buckets, f"{by}, le" if by else "le")
 
 
-def _over(series: str, window: str) -> str:
-    return f"sum_over_time({series}[{window}])" if window else series
+def _over(series: str, window: str, before: str) -> str:
+    past = _offset(before)
+    return f"sum_over_time({series}[{window}]{past})" if window else f"{series}{past}"
 
 
 def _complete(native: str, requests: str, present: str, by: str = "") -> str:
@@ -142,13 +172,21 @@ def apdex(*matchers: str) -> str:
     """Satisfied users plus half of the tolerating users, by endpoint (apdex.org); errors frustrate.
 
     Users are satisfied within T = LATENCY_HIGH and tolerate 4 T, to the next bucket. Requests within T are in
-    both buckets, so half of the sum of both is the numerator.
+    both buckets, so half of the sum of both is the numerator. Nothing below 20 requests: chance would speak.
     """
     good = rate(
         "flask_http_request_duration_seconds_bucket",
         f'le=~"{LATENCY_HIGH}|{APDEX_TOLERABLE}"',
         'status!~"5.."',
         *matchers,
-        by="url_rule",
+        by=ENDPOINT,
     )
-    return f"{good} / 2 / ({rate('flask_http_request_duration_seconds_count', *matchers, by='url_rule')} > 0)"
+    requests = rate("flask_http_request_duration_seconds_count", *matchers, by=ENDPOINT)
+    enough = increase("flask_http_request_duration_seconds_count", *matchers, by=ENDPOINT, window=WINDOW)
+    return f"{good} / 2 / ({requests} and {enough} >= 20)"
+
+
+def replaced_workers(by: str, window: str) -> str:
+    """Workers started in the window while the service went on; its restart begins the counter anew."""
+    starts = of("flask_worker_starts_total")
+    return f"sum by ({by}) (clamp_min({starts} - {starts} offset {window}, 0))"

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import loki, prometheus
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
 
 METRICS = DataSourceRef(type_val="prometheus", uid="${datasource}")
-LOGS = DataSourceRef(type_val="loki", uid="loki")
+LOGS = DataSourceRef(type_val="loki", uid="${loki}")
 
 Query: TypeAlias = prometheus.Dataquery
 LogQuery: TypeAlias = loki.Dataquery

@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.common import TableCellHeight
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.fields import set_for
+from grafana.fields import States, set_for, texts
 from grafana.panels import NO_DATA, frame
 from grafana.queries import now
 from grafana.thresholds import Steps
@@ -27,6 +27,7 @@ class Column:
     decimals: int | None = None
     steps: Steps = ()
     cell: Literal["plain", "bar", "colour"] = "plain"
+    states: States | None = None
     highest: float | None = None
     width: int = 84
     interval: str = ""
@@ -42,6 +43,8 @@ class Key:
     links: Sequence[Mapping[str, object]] = ()
     _: KW_ONLY
     width: int | None = None
+    colors: Mapping[str, str] | None = None
+    hidden: bool = False
 
 
 def rows(
@@ -50,13 +53,15 @@ def rows(
     *,
     keys: Sequence[Key],
     columns: Sequence[Column],
-    sort: str,
+    sort: str | Sequence[str],
+    ascending: bool = False,
     hidden: Sequence[str] = (),
     width: int = 24,
     height: int = 10,
     no_data: str = NO_DATA,
 ) -> table.Panel:
-    """Merge columns that share the labels of `keys`, sorted by the column `sort`, largest first."""
+    """Merge columns that share the labels of `keys`, sorted by the columns `sort`, largest first."""
+    order = [sort] if isinstance(sort, str) else sort
     queries = [
         now(column.expression, interval=column.interval).format(PromQueryFormat("table"))
         for column in columns
@@ -70,7 +75,7 @@ def rows(
         .unit("short")
         .no_value(no_data)
         .cell_height(TableCellHeight("sm"))
-        .sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
+        .sort_by([common.TableSortByFieldState().display_name(name).desc(not ascending) for name in order])
         .with_transformation(DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(
             DataTransformerConfig(
@@ -91,8 +96,20 @@ def rows(
 
 
 def _key_look(key: Key) -> dict[str, object]:
-    width = {"custom__width": key.width} if key.width else {}
-    return width | ({"links": list(key.links)} if key.links else {})
+    look: dict[str, object] = {"noValue": "-"}
+    if key.width:
+        look["custom__width"] = key.width
+    if key.links:
+        look["links"] = list(key.links)
+    if key.colors:
+        options = {
+            name: {"color": color, "index": index} for index, (name, color) in enumerate(key.colors.items())
+        }
+        look["mappings"] = [{"type": "value", "options": options}]
+        look["custom__cellOptions"] = {"type": "color-background", "mode": "basic"}
+    if key.hidden:
+        look["custom__hideFrom"] = {"viz": True, "legend": False, "tooltip": False}
+    return look
 
 
 def _column_look(column: Column) -> dict[str, object]:
@@ -109,7 +126,10 @@ def _column_look(column: Column) -> dict[str, object]:
         look["color"] = {"mode": "thresholds"}
     elif column.cell == "bar":
         look["color"] = {"mode": "fixed", "fixedColor": "blue"}
-    if column.cell == "bar":
+    if column.states:
+        look["mappings"] = [texts(column.states)]
+        look["custom__cellOptions"] = {"type": "color-background", "mode": "basic"}
+    elif column.cell == "bar":
         look["custom__cellOptions"] = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
         look["min"] = 0
         # `fieldMinMax` scales the bars to this column; without it, the whole table sets their scale.

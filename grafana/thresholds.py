@@ -11,12 +11,22 @@ from typing import TypeAlias
 Steps: TypeAlias = Sequence[tuple[float | None, str]]
 """Lower limit and colour; the first has no limit, the others ascend."""
 
+FINE, NOTICE, WARNING, BAD, IDLE = "blue", "yellow", "dark-orange", "red", "text"
+"""The colours that judge: they differ for the colour-blind too, which red and green do not."""
+DIM, PALE = "#808080", "super-light-yellow"
+"""Two more that differ from those, for lines that judge nothing."""
+
+TIMES = "suffix: \N{MULTIPLICATION SIGN}"
+"""The unit of multiples."""
+
 ERROR_RATIO_HIGH = 0.05
 """FlaskErrorRatioHigh fires, and `/health` warns."""
 ERROR_RATIO_CRITICAL = 0.1
 """FlaskErrorRatioCritical fires, and `/health` reports the service as degraded."""
 LATENCY_HIGH = 0.5
 """Seconds at which FlaskLatencyHigh fires; the latency objective promises them, and Apdex is satisfied."""
+TAIL_HIGH = 5.0
+"""Seconds that the objective for the slowest requests promises."""
 THREADS_SATURATED = 0.8
 """Share of busy worker threads at which FlaskThreadsSaturated fires."""
 QUEUE_SLOW = 0.25
@@ -58,17 +68,17 @@ BURN_ALERTS = (
     BurnAlert("3d", "6h", 1, "warning"),
 )
 
-ANY_IS_BAD: Steps = ((None, "green"), (1, "red"))
-ERROR_STEPS: Steps = ((None, "green"), (ERROR_RATIO_HIGH, "orange"), (ERROR_RATIO_CRITICAL, "red"))
-LATENCY_STEPS: Steps = ((None, "green"), (LATENCY_HIGH, "orange"), (1.0, "red"))
-SATURATION_STEPS: Steps = ((None, "green"), (NEARLY_FULL, "orange"), (FULL, "red"))
-GARBAGE_STEPS: Steps = ((None, "green"), (0.1, "orange"), (0.2, "red"))
-APDEX_MARKS: Steps = ((0.7, "red"), (0.94, "green"))
-BUDGET_STEPS: Steps = ((None, "red"), (0, "orange"), (0.25, "green"))
+ANY_IS_BAD: Steps = ((None, IDLE), (1, BAD))
+ERROR_MARKS: Steps = ((ERROR_RATIO_HIGH, WARNING), (ERROR_RATIO_CRITICAL, BAD))
+LATENCY_STEPS: Steps = ((None, IDLE), (LATENCY_HIGH, WARNING), (1.0, BAD))
+SATURATION_STEPS: Steps = ((None, FINE), (NEARLY_FULL, WARNING), (FULL, BAD))
+APDEX_MARKS: Steps = ((0.7, BAD), (0.94, FINE))
+BUDGET_STEPS: Steps = ((None, IDLE), (0, BAD), (0.001, WARNING), (0.25, FINE))
 _FAST, _STEADY, _, _LASTING = (alert.rate for alert in BURN_ALERTS)
-BURN_STEPS: Steps = ((None, "green"), (_LASTING, "yellow"), (_STEADY, "orange"), (_FAST, "red"))
-BUDGET_GONE_STEPS: Steps = ((None, "green"), (0, "red"), (86_400, "orange"))
-"""Seconds until the budget is gone: red within a day."""
+BURN_STEPS: Steps = ((None, IDLE), (_LASTING, NOTICE), (_STEADY, WARNING), (_FAST, BAD))
+"""How bad a ratio of errors is, in multiples of what the service's own objective allows."""
+TIME_LEFT_STEPS: Steps = ((None, IDLE), (0, BAD), (86_400, WARNING), (4 * 86_400, IDLE))
+"""Seconds until something is used up: red within a day."""
 
 
 def percent(share: float) -> str:

@@ -1,35 +1,47 @@
 """Flask / Endpoints: which endpoint?"""
 
-from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board, links, variables
+from grafana.board import Fold
 from grafana.fields import with_links
-from grafana.graphs import LOGARITHMIC, Axis, lines
+from grafana.graphs import LOGARITHMIC, Axis, event_bars, lines
 from grafana.panels import NO_TRAFFIC, Panel, heat_map
 from grafana.promql import (
+    ENDPOINT,
     ERROR,
     URL_RULE,
     apdex,
+    count_per_bar,
     error_ratio,
     increase,
     of,
     quantile_by_endpoint,
     rate,
+    slowest,
     spread,
+    times_allowed,
 )
 from grafana.queries import Query, exemplars, query
 from grafana.tables import Column, Key, rows
 from grafana.thresholds import (
     APDEX_MARKS,
     APDEX_TOLERABLE,
-    ERROR_STEPS,
+    BAD,
+    BURN_STEPS,
+    IDLE,
     LATENCY_HIGH,
     LATENCY_STEPS,
+    TIMES,
+    WARNING,
+    Steps,
 )
 
 COUNT = "flask_http_request_duration_seconds_count"
 SUM = "flask_http_request_duration_seconds_sum"
+RANGE = "$__range"
+MORE_ERRORS: Steps = ((None, IDLE), (0.001, WARNING), (0.01, BAD))
+SLOWER: Steps = ((None, IDLE), (0.1, WARNING), (LATENCY_HIGH, BAD))
 
 
 def dashboard() -> model.Dashboard:
@@ -37,69 +49,71 @@ def dashboard() -> model.Dashboard:
     return board.board(
         "flask-endpoints",
         "Endpoints",
-        "Which endpoint? All of them side by side, and each that is chosen above over time.",
-        variables=[variables.jobs(), variables.services(), variables.instances(), variables.url_rules()],
+        "Which endpoint? All of them side by side, and the worst five, or those chosen above, over time.",
+        variables=[
+            variables.jobs(),
+            variables.services(),
+            variables.instances(),
+            variables.url_rules(),
+            variables.compared_with(),
+        ],
         contents=[
             _table(),
-            Row("Traffic and errors: $url_rule"),
-            *_traffic(),
-            Row("Latency: $url_rule"),
-            *_latency(),
-            Row("Bytes: $url_rule"),
-            *_bytes(),
+            *_worst_five(),
+            Fold("Request rate, Apdex and durations", _more()),
+            Fold("Bytes and disconnects", _bytes()),
         ],
     )
 
 
 def _table() -> Panel:
-    by = "url_rule"
-    requests = increase(COUNT, URL_RULE, by=by)
-    errors = increase(COUNT, URL_RULE, ERROR, by=by)
-    ratio = error_ratio(COUNT, URL_RULE, by=by, window="$__range")
-    throughput = rate(COUNT, URL_RULE, by=by, window="$__range")
-    seconds = rate(SUM, URL_RULE, by=by, window="$__range")
-    all_seconds = rate(SUM, window="$__range")
-    slowest = of("flask_http_request_duration_max_seconds", URL_RULE)
-    fastest = of("flask_http_request_duration_min_seconds", URL_RULE)
+    requests = increase(COUNT, URL_RULE, by=ENDPOINT)
+    errors = increase(COUNT, URL_RULE, ERROR, by=ENDPOINT)
+    ratio = error_ratio(COUNT, URL_RULE, by=ENDPOINT, window=RANGE)
+    past_ratio = error_ratio(COUNT, URL_RULE, by=ENDPOINT, window=RANGE, before="$compare")
+    seconds = rate(SUM, URL_RULE, by=ENDPOINT, window=RANGE)
+    all_seconds = rate(SUM, window=RANGE)
+    p95 = quantile_by_endpoint(0.95, URL_RULE, window=RANGE)
+    past_p95 = quantile_by_endpoint(0.95, URL_RULE, window=RANGE, before="$compare")
     return rows(
-        "Endpoints over the whole time range",
-        "Errors are answers of 500 and more. Time is the endpoint's share of all the time that requests "
-        "took: where optimising pays. Min and max are exact, percentiles true to a few percent; without "
-        "native histograms those below 5 ms say no more than < 5 ms. "
-        "Click an endpoint to see it alone below.",
-        keys=[Key("url_rule", "Endpoint", links.endpoint_of_row())],
+        "Endpoints in this time range, the most errors first",
+        "Errors are answers of 500 and more; of allowed: their ratio in multiples of what the service's "
+        "objective allows. Δ is the change since the same time range before, as chosen above. Max is "
+        "exact, percentiles are true to a few percent; without native histograms those below 5 ms say no "
+        "more than < 5 ms. Time is the endpoint's share of all the time that requests took: where "
+        "optimising pays. Rate now is that of the last ${window:raw}. Click an endpoint to see it alone "
+        "below.",
+        keys=[
+            Key("service", "Service", links.service_of_row(), width=110),
+            Key("url_rule", "Endpoint", links.endpoint_of_row()),
+        ],
         columns=[
-            Column("Requests", f"{requests} > 0", "locale", decimals=0),
-            Column("Rate", f"{throughput} > 0", "reqps", decimals=2, width=100),
-            Column("Mean", f"{seconds} / ({throughput} > 0)", "s", decimals=1, steps=LATENCY_STEPS),
-            Column("Min", f"min by (url_rule) (min_over_time({fastest}[$__range]))", "s", decimals=1),
-            Column("Max", f"max by (url_rule) (max_over_time({slowest}[$__range]))", "s", decimals=1),
+            Column("Requests", f"round({requests}) > 0", "locale", decimals=0),
+            Column("Rate now", f"{rate(COUNT, URL_RULE, by=ENDPOINT)} > 0", "reqps", decimals=2, width=100),
+            Column("Errors", f"round({errors}) > 0", "locale", decimals=0),
+            Column("Error ratio", f"{ratio} > 0", "percentunit", decimals=2, width=90),
             Column(
-                "p50",
-                quantile_by_endpoint(0.5, URL_RULE, window="$__range"),
-                "s",
+                "Of allowed",
+                f"{times_allowed(ratio)} > 0",
+                TIMES,
                 decimals=1,
-                steps=LATENCY_STEPS,
+                steps=BURN_STEPS,
                 cell="colour",
+                width=94,
             ),
             Column(
-                "p95",
-                quantile_by_endpoint(0.95, URL_RULE, window="$__range"),
-                "s",
-                decimals=1,
-                steps=LATENCY_STEPS,
+                "Δ errors",
+                f"{ratio} - {past_ratio}",
+                "percentunit",
+                decimals=2,
+                steps=MORE_ERRORS,
                 cell="colour",
             ),
-            Column(
-                "p99",
-                quantile_by_endpoint(0.99, URL_RULE, window="$__range"),
-                "s",
-                decimals=1,
-                steps=LATENCY_STEPS,
-                cell="colour",
-            ),
-            Column("Errors", f"{errors} > 0", "locale", decimals=0),
-            Column("Error ratio", ratio, "percentunit", decimals=2, steps=ERROR_STEPS, cell="colour"),
+            Column("p50", quantile_by_endpoint(0.5, URL_RULE, window=RANGE), "s", decimals=1),
+            Column("p95", p95, "s", decimals=1, steps=LATENCY_STEPS, cell="colour"),
+            Column("Δ p95", f"{p95} - {past_p95}", "s", decimals=1, steps=SLOWER, cell="colour"),
+            Column("p99", quantile_by_endpoint(0.99, URL_RULE, window=RANGE), "s", decimals=1),
+            Column("Max", slowest(URL_RULE, by=ENDPOINT, window=RANGE), "s", decimals=1),
             Column(
                 "Time",
                 f"({seconds} > 0) / on () group_left () {all_seconds}",
@@ -110,111 +124,115 @@ def _table() -> Panel:
                 highest=1,
             ),
         ],
-        sort="Time",
-        height=13,
+        sort=("Errors", "Time"),
+        height=11,
         no_data=NO_TRAFFIC,
     )
 
 
 def _each(expression: str) -> list[Query]:
-    return [query(expression, "{{url_rule}}")]
+    """Lines of the five endpoints with the most errors, and after them the most time, in the time range."""
+    errors = f"sum by ({ENDPOINT}) (increase({of(COUNT, URL_RULE, ERROR)}[{RANGE}] @ end()))"
+    seconds = f"sum by ({ENDPOINT}) (increase({of(SUM, URL_RULE)}[{RANGE}] @ end()))"
+    worst = f"topk(5, (1e9 * {errors} or 0 * {seconds}) + {seconds})"
+    return [query(f"{expression} and {worst}", "{{service}} {{url_rule}}")]
 
 
-def _traffic() -> list[Panel]:
-    by = "url_rule"
-    errors = error_ratio(COUNT, URL_RULE, by=by)
+def _worst_five() -> list[Panel]:
     panels = [
         lines(
-            "Request rate",
+            "Error ratio of the worst five, ${window:raw}",
+            "Share of an endpoint's requests answered with 500 or more. The worst five are those with the "
+            "most errors, then those that take the most time.",
+            _each(f"({error_ratio(COUNT, URL_RULE, by=ENDPOINT)})"),
+            unit="percentunit",
+            shades=BAD,
+            axis=Axis(highest=0.01),
+            height=8,
+            no_data=NO_TRAFFIC,
+        ),
+        lines(
+            "p95 of the worst five, 5m",
+            "95 of 100 requests to the endpoint were faster. The dashed line is where FlaskLatencyHigh "
+            "fires. A dot is one request; click it for its log line.",
+            [
+                *_each(quantile_by_endpoint(0.95, URL_RULE)),
+                exemplars(of("flask_http_request_duration_seconds_bucket", URL_RULE)),
+            ],
+            unit="s",
+            marks=LATENCY_STEPS[1:2],
+            axis=LOGARITHMIC,
+            height=8,
+            no_data=NO_TRAFFIC,
+        ),
+    ]
+    return [with_links(panel, links.endpoint_of_line()) for panel in panels]
+
+
+def _more() -> list[Panel]:
+    panels = [
+        lines(
+            "Request rate of the worst five, ${window:raw}",
             "Requests a second to each endpoint.",
-            _each(rate(COUNT, URL_RULE, by=by)),
+            _each(rate(COUNT, URL_RULE, by=ENDPOINT)),
             unit="reqps",
             width=8,
             no_data=NO_TRAFFIC,
         ),
         lines(
-            "Error ratio",
-            "Share of an endpoint's requests answered with 500 or more.",
-            _each(errors),
-            unit="percentunit",
-            width=8,
-            no_data=NO_TRAFFIC,
-        ),
-        lines(
-            "Apdex",
+            f"Apdex({LATENCY_HIGH} s) of the worst five, ${{window:raw}}",
             f"Satisfied (within {LATENCY_HIGH} s) plus half of the tolerating (within {APDEX_TOLERABLE} s) "
-            "users; errors frustrate. "
-            "Above 0.94 is excellent, below 0.7 poor.",
-            _each(apdex(URL_RULE)),
+            "users; errors frustrate. Above 0.94 is excellent, below 0.7 poor. Told from 20 requests on.",
+            _each(f"({apdex(URL_RULE)})"),
             unit="none",
             marks=APDEX_MARKS,
             calcs=["min", "mean"],
             axis=Axis(highest=1),
             decimals=2,
             width=8,
-            no_data=NO_TRAFFIC,
+            no_data="Fewer than 20 requests in each window",
         ),
     ]
-    return [with_links(panel, links.endpoint_of_line()) for panel in panels]
-
-
-def _latency() -> list[Panel]:
-    p95 = lines(
-        "p95",
-        "95 of 100 requests to the endpoint were faster. The dashed line is where FlaskLatencyHigh fires.",
-        [
-            *_each(quantile_by_endpoint(0.95, URL_RULE)),
-            exemplars(of("flask_http_request_duration_seconds_bucket", URL_RULE)),
-        ],
-        unit="s",
-        marks=[(LATENCY_HIGH, "orange")],
-        axis=LOGARITHMIC,
-        width=8,
-        height=10,
-        no_data=NO_TRAFFIC,
-    )
-    slowest = lines(
-        "Slowest request",
-        "Exact over the last minute of each moment.",
-        _each(f"max by (url_rule) ({of('flask_http_request_duration_max_seconds', URL_RULE)})"),
-        unit="s",
-        axis=LOGARITHMIC,
-        width=8,
-        height=10,
-        no_data=NO_TRAFFIC,
-    )
     durations = heat_map(
-        "How the durations are spread",
+        "Durations, 5m",
         "Requests a second of the chosen endpoints together that took as long as the left scale says.",
         spread("instance_url_rule", URL_RULE),
         width=8,
-        height=10,
+        height=9,
     )
-    return [
-        with_links(p95, links.endpoint_of_line()),
-        with_links(slowest, links.endpoint_of_line()),
-        durations,
-    ]
+    return [*(with_links(panel, links.endpoint_of_line()) for panel in panels), durations]
 
 
 def _bytes() -> list[Panel]:
-    requests = _mean_size("flask_http_request_size_bytes_sum", "flask_http_request_size_bytes_count")
-    responses = _mean_size("flask_http_response_size_bytes_sum", "flask_http_response_size_bytes_count")
+    disconnects = count_per_bar("flask_http_client_disconnects_total", URL_RULE, by=ENDPOINT)
+    sizes = [
+        each.legend_format(f"{title} {{{{service}}}} {{{{url_rule}}}}")
+        for title in ("request", "response")
+        for each in _each(f"({_mean_size(f'flask_http_{title}_size_bytes')})")
+    ]
     panels = [
         lines(
-            "Request body",
-            "Mean size of what clients sent.",
-            _each(requests),
+            "Mean bodies of the worst five, ${window:raw}",
+            "What clients sent in a request, and what they got in a response.",
+            sizes,
             unit="bytes",
+            axis=LOGARITHMIC,
             no_data=NO_TRAFFIC,
         ),
-        lines(
-            "Response body", "Mean size of the answers.", _each(responses), unit="bytes", no_data=NO_TRAFFIC
+        event_bars(
+            "Client disconnects",
+            "Clients that closed before the answer was complete. Each bar is as many as there were within "
+            "it.",
+            [query(f"{disconnects} > 0", "{{service}} {{url_rule}}", interval="1m")],
+            shades=WARNING,
+            width=12,
+            no_data="No client left early",
         ),
     ]
     return [with_links(panel, links.endpoint_of_line()) for panel in panels]
 
 
-def _mean_size(size: str, number: str) -> str:
+def _mean_size(family: str) -> str:
     """Mean bytes by endpoint, from a histogram's sum and count."""
-    return f"{rate(size, URL_RULE, by='url_rule')} / ({rate(number, URL_RULE, by='url_rule')} > 0)"
+    size, requests = (rate(f"{family}_{part}", URL_RULE, by=ENDPOINT) for part in ("sum", "count"))
+    return f"{size} / ({requests} > 0)"

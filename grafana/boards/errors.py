@@ -1,27 +1,27 @@
 """Flask / Errors: which error, since when?"""
 
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.builders import timeseries as graphs
-from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board, links, variables
+from grafana.board import Fold
 from grafana.fields import with_links
 from grafana.graphs import event_bars
 from grafana.panels import NO_TRAFFIC, Panel, number
-from grafana.promql import URL_RULE, count, count_per_bar, error_ratio, increase, of
-from grafana.queries import Query, exemplars, now, query
+from grafana.promql import ENDPOINT, SERVICE, URL_RULE, count, count_per_bar, increase, of
+from grafana.queries import exemplars, now, query
 from grafana.tables import Column, Key, rows
-from grafana.thresholds import ANY_IS_BAD, ERROR_STEPS, Steps
+from grafana.thresholds import ANY_IS_BAD, BAD, IDLE, Steps
 
 ERRORS = "flask_http_request_errors_total"
 REQUESTS = "flask_http_request_duration_seconds_count"
 SELECTION = f'{URL_RULE},error_type=~"$error_type"'
-SERVER = 'status!~"4.."'
-CLIENT = 'status=~"4.."'
-COUNTS = count(ERRORS, SELECTION, by="job, service, error_type")
+FAILURE = 'status!~"4.."'
+REFUSAL = 'status=~"4.."'
 TYPE_OF_ROW = "var-error_type=${__data.fields.Type:percentencode}"
 TYPE_OF_LINE = "var-error_type=${__field.labels.error_type:percentencode}"
-NO_ERRORS = "No errors"
+NO_FAILURES = "No failures"
 
 
 def dashboard() -> model.Dashboard:
@@ -29,7 +29,7 @@ def dashboard() -> model.Dashboard:
     return board.board(
         "flask-errors",
         "Errors",
-        "Which error, since when? By type, endpoint and status.",
+        "Which error, since when? Failures by type, endpoint, version and instance; client errors apart.",
         variables=[
             variables.jobs(),
             variables.services(),
@@ -39,175 +39,189 @@ def dashboard() -> model.Dashboard:
         ],
         contents=[
             *_summary(),
-            _failures(),
+            _kinds("Failures", FAILURE, 16, NO_FAILURES, "Answers of 500 and more, and exceptions."),
             _new_types(),
-            Row("Since when"),
             *_over_time(),
-            Row("Beside the status"),
-            *_beside(),
+            Fold("By version and instance", _more()),
+            Fold(
+                "Client errors (4xx)",
+                [_kinds("Client errors", REFUSAL, 24, "No client errors", "Answers of 400 to 499.")],
+            ),
         ],
     )
 
 
 def _summary() -> list[Panel]:
-    ratio_now = error_ratio(REQUESTS, URL_RULE)
-    exceptions = count("flask_http_request_exceptions_total")
-    disconnects = count("flask_http_client_disconnects_total", URL_RULE)
+    failures = count(ERRORS, SELECTION, FAILURE)
     return [
-        _number(
-            "Failures",
-            "Answers of 500 and more, and exceptions.",
-            count(ERRORS, SELECTION, SERVER),
-            ANY_IS_BAD,
-        ),
+        _number("Failures", "Answers of 500 and more, and exceptions.", failures, ANY_IS_BAD),
         number(
-            "Error ratio",
-            "Share of the chosen endpoints' requests answered with 500 or more.",
-            query(ratio_now),
+            "Share of requests that failed",
+            "The failures among all requests to the chosen endpoints, in the whole time range.",
+            now(f"({failures} or vector(0)) / ({increase(REQUESTS, URL_RULE)} > 0)"),
             unit="percentunit",
-            steps=ERROR_STEPS,
             decimals=2,
-            width=4,
+            width=8,
+            height=3,
+            trend=False,
             no_data=NO_TRAFFIC,
         ),
         _number(
-            "Refusals",
+            "Client errors (4xx)",
             "Answers of 400 to 499: the client was told that it was wrong.",
-            count(ERRORS, SELECTION, CLIENT),
+            count(ERRORS, SELECTION, REFUSAL),
         ),
-        _number("Kinds", "Different error types.", f"count(sum by (error_type) ({COUNTS}) > 0)"),
-        _number(
-            "Exceptions",
-            "Exceptions that no error handler took, of all endpoints.",
-            exceptions,
-            ANY_IS_BAD,
-        ),
-        _number("Disconnects", "Clients that left before they had their answer.", disconnects),
     ]
 
 
-def _number(title: str, description: str, expression: str, steps: Steps = ((None, "text"),)) -> Panel:
+def _number(title: str, description: str, expression: str, steps: Steps = ((None, IDLE),)) -> Panel:
     return number(
         title,
-        f"{description} In this time range.",
+        f"{description} In the whole time range.",
         now(f"{expression} or vector(0)"),
         unit="locale",
         steps=steps,
         decimals=0,
-        width=4,
+        width=8,
+        height=3,
         trend=False,
     )
 
 
-def _failures() -> Panel:
-    by = "error_type, status, url_rule"
-    moments = f"timestamp({count_per_bar(ERRORS, SELECTION, by=by)} > 0)"
+def _kinds(title: str, statuses: str, width: int, no_data: str, description: str) -> table.Panel:
+    by = "error_type, status, service, url_rule"
+    moments = f"timestamp({count_per_bar(ERRORS, SELECTION, statuses, by=by)} > 0)"
     panel = rows(
-        "What failed",
-        "First and last are exact to a minute, over a day to five. Click an endpoint for its log lines.",
+        f"{title} in this time range, by type and endpoint",
+        f"{description} First and last are exact to a minute, over a day to five. Click a type for its log "
+        "lines.",
         keys=[
-            Key("error_type", "Type", [links.to("flask-requests", links.URL_RULE_OF_ROW, TYPE_OF_ROW)]),
+            Key(
+                "error_type",
+                "Type",
+                [links.to("flask-requests", links.SERVICE_OF_ROW, links.URL_RULE_OF_ROW, TYPE_OF_ROW)],
+            ),
             Key("status", "Status", width=70),
+            Key("service", "Service", links.service_of_row(), width=100),
             Key("url_rule", "Endpoint", links.endpoint_of_row(TYPE_OF_ROW)),
         ],
         columns=[
             Column(
-                "Times", f"{count(ERRORS, SELECTION, by=by)} > 0", "locale", decimals=0, cell="bar", width=110
+                "Times",
+                f"{count(ERRORS, SELECTION, statuses, by=by)} > 0",
+                "locale",
+                decimals=0,
+                cell="bar",
+                width=110,
             ),
             Column(
                 "First",
                 f"min_over_time({moments}[$__range:$__interval]) * 1000",
-                "dateTimeFromNow",
-                width=134,
+                "dateTimeAsLocalNoDateIfToday",
+                width=150,
                 interval="1m",
             ),
             Column(
                 "Last",
                 f"max_over_time({moments}[$__range:$__interval]) * 1000",
                 "dateTimeFromNow",
-                width=134,
+                width=150,
                 interval="1m",
             ),
         ],
         sort="Times",
-        width=16,
-        height=10,
-        no_data=NO_ERRORS,
+        width=width,
+        height=8,
+        no_data=no_data,
     )
     return panel.max_data_points(288)
 
 
-def _new_types() -> Panel:
-    yesterday = f"last_over_time({of(ERRORS)}[1d] offset $__range)"
-    return rows(
-        "New in this time range",
-        "Error types that the service did not have in the day before. Often the first sign that a "
+def _new_types() -> table.Panel:
+    by = "service, error_type"
+    counts = count(ERRORS, SELECTION, FAILURE, by=by)
+    yesterday = f"last_over_time({of(ERRORS, SELECTION, FAILURE)}[1d] offset $__range)"
+    bars = count_per_bar(ERRORS, SELECTION, FAILURE, by=by)
+    panel = rows(
+        "New error types in this time range",
+        "Types of failures that the service did not have in the day before. Often the first sign that a "
         "deploy or a dependency went wrong.",
         keys=[
-            Key("error_type", "Type", [links.to("flask-requests", TYPE_OF_ROW)]),
-            Key("service", "Service", width=110),
+            Key("error_type", "Type", [links.to("flask-requests", links.SERVICE_OF_ROW, TYPE_OF_ROW)]),
+            Key("service", "Service", links.service_of_row(), width=90),
         ],
         columns=[
+            Column("Times", f"{counts} > 0 unless on ({by}) {yesterday}", "locale", decimals=0, width=70),
             Column(
-                "Times",
-                f"{COUNTS} > 0 unless on (job, service, error_type) {yesterday}",
-                "locale",
-                decimals=0,
-            )
+                "First",
+                f"min_over_time(timestamp({bars} > 0)[$__range:$__interval]) * 1000 unless on ({by}) "
+                f"{yesterday}",
+                "dateTimeAsLocalNoDateIfToday",
+                width=110,
+                interval="1m",
+            ),
         ],
-        hidden=["job"],
         sort="Times",
         width=8,
-        height=10,
+        height=8,
         no_data="No error type is new in this time range",
     )
+    return panel.max_data_points(288)
 
 
-def _bars(title: str, description: str, expression: str, label: str, *more: Query) -> graphs.Panel:
+def _bars(title: str, description: str, expression: str, legend: str) -> graphs.Panel:
     return event_bars(
         title,
         f"{description} Each bar is as many as there were within it.",
-        [query(expression, f"{{{{{label}}}}}", interval="1m"), *more],
-        no_data=NO_ERRORS,
+        [query(f"{expression} > 0", legend, interval="1m"), exemplars(of(ERRORS, SELECTION, FAILURE))],
+        shades=BAD,
+        width=12,
+        height=8,
+        no_data=NO_FAILURES,
     )
+
+
+def _failures(by: str) -> str:
+    return count_per_bar(ERRORS, SELECTION, FAILURE, by=by)
 
 
 def _over_time() -> list[Panel]:
-    def by(label: str) -> str:
-        return count_per_bar(ERRORS, SELECTION, by=label)
-
-    requests = exemplars(of(ERRORS, SELECTION))
     types = _bars(
-        "By type",
+        "Failures by error type",
         "Classes of the exceptions, or names of the HTTP errors. A dot leads to the log lines of one.",
-        by("error_type"),
-        "error_type",
-        requests,
+        _failures("error_type"),
+        "{{error_type}}",
     )
-    endpoints = _bars("By endpoint", "Errors of every status.", by("url_rule"), "url_rule", requests)
+    endpoints = _bars(
+        "Failures by endpoint",
+        "Where they happen.",
+        _failures(ENDPOINT),
+        "{{service}} {{url_rule}}",
+    )
     return [
         with_links(types, [links.to("flask-requests", TYPE_OF_LINE)]),
         with_links(endpoints, links.endpoint_of_line()),
-        _bars("By status", "4xx blame the client, 5xx the service.", by("status"), "status", requests),
     ]
 
 
-def _beside() -> list[Panel]:
-    disconnects = count_per_bar("flask_http_client_disconnects_total", URL_RULE, by="url_rule")
-    messages = increase(
-        "flask_log_messages_total", 'level!~"(?i)debug|info"', by="level", window="$__interval"
+def _more() -> list[Panel]:
+    versions = f"topk by (service, instance) (1, flask_app_info{{{SERVICE}}})"
+    by_version = (
+        f"sum by (service, version) ({_failures('service, instance')}"
+        f" * on (service, instance) group_left (version) {versions})"
     )
-    exceptions = count_per_bar("flask_http_request_exceptions_total", by="method")
+    instances = _bars(
+        "Failures by instance",
+        "One instance alone: its machine. All of them: the code, or what it depends on.",
+        _failures("service, instance"),
+        "{{service}} {{instance}}",
+    )
     return [
-        _bars("Unhandled exceptions", "By method, of all endpoints.", f"{exceptions} > 0", "method"),
-        with_links(
-            _bars(
-                "Client disconnects",
-                "Closed before the answer was complete.",
-                f"{disconnects} > 0",
-                "url_rule",
-            ),
-            links.endpoint_of_line(),
+        _bars(
+            "Failures by version",
+            "Whether a deploy brought them, or ended them.",
+            by_version,
+            "{{service}} {{version}}",
         ),
-        _bars("Log messages", "Warnings and worse that the service logged.", messages, "level"),
+        with_links(instances, links.instance_of_line()),
     ]

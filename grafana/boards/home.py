@@ -1,16 +1,16 @@
-"""The home dashboard: every service at a glance, and which dashboard answers which question."""
+"""The home dashboard: which service has trouble, and where do I go?"""
 
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board, links, variables
-from grafana.alerts import firing_alerts
-from grafana.fields import link
-from grafana.graphs import lines
-from grafana.panels import NO_TRAFFIC, Panel, note
-from grafana.promql import SERVICE
+from grafana.alerts import STATES, firing_alerts, state
+from grafana.fields import with_links
+from grafana.graphs import Axis, lines
+from grafana.panels import NO_TRAFFIC, Panel
+from grafana.promql import SERVICE, times_allowed
 from grafana.queries import query
 from grafana.tables import Column, Key, rows
-from grafana.thresholds import ANY_IS_BAD, BUDGET_STEPS, ERROR_STEPS, LATENCY_STEPS
+from grafana.thresholds import BAD, BUDGET_STEPS, BURN_STEPS, LATENCY_HIGH, LATENCY_STEPS, TIMES
 
 
 def dashboard() -> model.Dashboard:
@@ -18,123 +18,116 @@ def dashboard() -> model.Dashboard:
     return board.board(
         "home",
         "Home",
-        "Every service at a glance, and which dashboard answers which question.",
-        variables=[variables.jobs(), variables.services(), variables.instances()],
-        contents=[_services(), *_graphs(), firing_alerts(width=13), _questions()],
-        tags=["home"],
+        "Which service has trouble, and where do I go? The last 5 minutes of every service.",
+        variables=[variables.jobs(), variables.services(), variables.instances().hide(variables.HIDDEN)],
+        contents=[firing_alerts(width=24, height=7), _services(), *_graphs()],
     )
+
+
+def _of(metric: str) -> str:
+    return f"max by (service) ({metric}{{{SERVICE}}})"
+
+
+def _budget(slo: str) -> str:
+    """What is left of the budget, no less than none; nothing in the first three of its thirty days."""
+    series = f'slo:flask_http_requests:budget_left_30d{{{SERVICE},slo="{slo}",url_rule=""}}'
+    return f"clamp_min(max by (service) ({series} and {series} offset 3d), 0)"
 
 
 def _services() -> Panel:
-    def of(metric: str) -> str:
-        return f"max by (job, service) ({metric}{{{SERVICE}}})"
-
-    def left(slo: str) -> str:
-        promise = f'{{{SERVICE},slo="{slo}",url_rule=""}}'
-        return f"max by (job, service) (slo:flask_http_requests:budget_left_30d{promise})"
-
-    up = f"up{{{SERVICE}}}"
-    selection = (
-        "var-job=${__data.fields.Job:percentencode}&var-service=${__data.fields.Service:percentencode}"
-    )
-    dashboards = [
-        link(f"{title}: {question}", f"/d/{uid}?${{datasource:queryparam}}&{selection}&${{__url_time_range}}")
-        for uid, (title, _, question) in links.NAVIGATION.items()
-    ]
+    ratio = _of("job:flask_http_request_duration_seconds:error_ratio_5m")
     return rows(
-        "Services",
-        "The last 5 minutes of each. Click one to see more of it.",
-        keys=[Key("service", "Service", dashboards), Key("job", "Job", width=110)],
+        "Services, last 5 minutes",
+        "State is the worst of: no instance up, a critical alert, an instance down, a check that fails, a "
+        "warning. Of allowed: the error ratio in multiples of what the service's own objective allows. "
+        "Budgets are those of 30 days, told from the third day on. Click a service to see more of it.",
+        keys=[
+            Key("service", "Service", links.service_of_row()),
+            Key("instances", "Instances up", width=105),
+            Key("alert", "Worst alert"),
+        ],
         columns=[
-            Column("Instances", f"count by (job, service) ({up})", "none", decimals=0),
+            Column("State", state(), "none", states=STATES, width=100),
             Column(
-                "Down",
-                f"sum by (job, service) (1 - {up})",
-                "none",
-                decimals=0,
-                steps=ANY_IS_BAD,
-                cell="colour",
-            ),
-            Column(
-                "Rate", of("job:flask_http_request_duration_seconds:rate_5m"), "reqps", decimals=2, width=110
-            ),
-            Column(
-                "Errors",
-                of("job:flask_http_request_duration_seconds:error_ratio_5m"),
-                "percentunit",
-                decimals=2,
-                steps=ERROR_STEPS,
-                cell="colour",
-                width=110,
-            ),
-            Column(
-                "p50",
-                of("job:flask_http_request_duration_seconds:p50_5m"),
-                "s",
+                "Request rate",
+                _of("job:flask_http_request_duration_seconds:rate_5m"),
+                "reqps",
                 decimals=1,
-                steps=LATENCY_STEPS,
+                width=115,
+            ),
+            Column("Error ratio", ratio, "percentunit", decimals=2, width=100),
+            Column(
+                "Of allowed",
+                times_allowed(ratio),
+                TIMES,
+                decimals=1,
+                steps=BURN_STEPS,
                 cell="colour",
+                width=100,
             ),
             Column(
                 "p95",
-                of("job:flask_http_request_duration_seconds:p95_5m"),
+                _of("job:flask_http_request_duration_seconds:p95_5m"),
                 "s",
                 decimals=1,
                 steps=LATENCY_STEPS,
                 cell="colour",
             ),
-            Column(
-                "p99",
-                of("job:flask_http_request_duration_seconds:p99_5m"),
-                "s",
-                decimals=1,
-                steps=LATENCY_STEPS,
-                cell="colour",
-            ),
-            Column(
-                "Error budget",
-                left("errors"),
-                "percentunit",
-                decimals=1,
-                steps=BUDGET_STEPS,
-                cell="colour",
-                width=120,
-            ),
-            Column(
-                "Latency budget",
-                left("latency"),
-                "percentunit",
-                decimals=1,
-                steps=BUDGET_STEPS,
-                cell="colour",
-                width=130,
+            Column("p99", _of("job:flask_http_request_duration_seconds:p99_5m"), "s", decimals=1),
+            *(
+                Column(
+                    f"{title} budget left",
+                    _budget(slo),
+                    "percentunit",
+                    decimals=1,
+                    steps=BUDGET_STEPS,
+                    cell="colour",
+                    width=150,
+                    no_value="too early",
+                )
+                for slo, title in (("errors", "Error"), ("latency", "Latency"))
             ),
         ],
-        sort="Rate",
-        height=7,
+        sort="Of allowed",
+        height=6,
         no_data="No service is scraped: add it to prometheus/targets/app.yml",
     )
 
 
 def _graphs() -> list[Panel]:
-    return [
+    def each(metric: str) -> str:
+        return _of(f"job:flask_http_request_duration_seconds:{metric}")
+
+    panels = [
         lines(
-            "Request rate",
+            "Request rate, 5m",
             "Requests a second to each service.",
-            [query(f"job:flask_http_request_duration_seconds:rate_5m{{{SERVICE}}}", "{{service}}")],
+            [query(each("rate_5m"), "{{service}}")],
             unit="reqps",
+            width=8,
+            height=8,
             no_data=NO_TRAFFIC,
         ),
         lines(
-            "Error ratio",
+            "Error ratio, 5m",
             "Share of each service's requests answered with 500 or more.",
-            [query(f"job:flask_http_request_duration_seconds:error_ratio_5m{{{SERVICE}}}", "{{service}}")],
+            [query(each("error_ratio_5m"), "{{service}}")],
             unit="percentunit",
+            shades=BAD,
+            axis=Axis(highest=0.01),
+            width=8,
+            height=8,
+            no_data=NO_TRAFFIC,
+        ),
+        lines(
+            "p95, 5m",
+            f"95 of 100 requests were faster. Dashed: where FlaskLatencyHigh fires ({LATENCY_HIGH} s).",
+            [query(each("p95_5m"), "{{service}}")],
+            unit="s",
+            marks=LATENCY_STEPS[1:2],
+            width=8,
+            height=8,
             no_data=NO_TRAFFIC,
         ),
     ]
-
-
-def _questions() -> Panel:
-    answers = [f"- [{title}](/d/{uid}): {question}" for uid, (title, _, question) in links.NAVIGATION.items()]
-    return note("Where to look", "\n".join(answers), width=11, height=8)
+    return [with_links(panel, links.service_of_line()) for panel in panels]

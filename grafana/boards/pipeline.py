@@ -1,46 +1,50 @@
 """Monitoring / Pipeline: can I trust what I see?"""
 
-from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board, variables
-from grafana.graphs import LOGARITHMIC, event_bars, lines
+from grafana.board import Fold
+from grafana.graphs import LOGARITHMIC, Axis, event_bars, lines
 from grafana.panels import Panel, number, timeline
-from grafana.promql import WINDOW, increase, of, rate
+from grafana.promql import WINDOW
 from grafana.queries import now, query
-from grafana.thresholds import ANY_IS_BAD, PROBE_SLOW, SAMPLE_LIMIT, SCRAPE_SLOW, SCRAPE_TIMEOUT
+from grafana.thresholds import (
+    ANY_IS_BAD,
+    BAD,
+    FINE,
+    PROBE_SLOW,
+    SAMPLE_LIMIT,
+    SCRAPE_SLOW,
+    SCRAPE_TIMEOUT,
+    WARNING,
+)
 
-UP = {0: ("down", "red"), 1: ("up", "green")}
-ALIVE = {0: ("Silent", "dark-red"), 1: ("Alive", "dark-green")}
+UP = {0: ("down", BAD), 1: ("up", FINE)}
+ALIVE = {0: ("Silent", BAD), 1: ("Alive", FINE)}
 NOTHING = "Nothing of this kind is scraped"
 
 
 def dashboard() -> model.Dashboard:
     """Build the dashboard."""
-    jobs = variables.label("job", "Job", "label_values(up, job)", all_value="")
-    services = variables.label("service", "Service", 'label_values(up{job=~"$job"}, service)')
-    instances = variables.label(
-        "instance", "Instance", 'label_values(up{job=~"$job",service=~"$service"}, instance)'
-    )
+    hidden = [
+        variables.label(name, name.title(), f"label_values(up, {name})", all_value=all_value).hide(
+            variables.HIDDEN
+        )
+        for name, all_value in {"job": "", "service": ".*", "instance": ".+"}.items()
+    ]
     return board.board(
         "monitoring-pipeline",
         "Pipeline",
-        "Can I trust what I see? From the exporter over scrapes, rules and storage to the notification.",
-        variables=[jobs, services, instances],
+        "Can I trust what I see? From the exporter over scrapes, rules and storage to the notification, of "
+        "everything that is scraped.",
+        variables=hidden,
         contents=[
             *_summary(),
-            Row("Scrapes"),
             *_scrapes(),
-            Row("Exporter"),
-            *_exporter(),
-            Row("Rules and notifications"),
-            *_alerting(),
-            Row("Probes from outside"),
-            *_probes(),
-            Row("Storage"),
-            *_storage(),
+            Fold("Rules, notifications and storage", [*_alerting(), *_storage()]),
+            Fold("Probes from outside, and what the exporter could not record", [*_probes(), *_exporter()]),
         ],
-        tags=["monitoring"],
+        tags=["flask", "monitoring"],
     )
 
 
@@ -49,9 +53,9 @@ def _increase(metric: str) -> str:
 
 
 def _summary() -> list[Panel]:
-    failures = increase("flask_exporter_failures_total")
-    folds = increase("flask_exporter_series_dropped_total")
-    corrupt = of("flask_exporter_worker_files", 'state="corrupt"')
+    failures = _increase("flask_exporter_failures_total")
+    folds = _increase("flask_exporter_series_dropped_total")
+    corrupt = 'flask_exporter_worker_files{state="corrupt"}'
     storage = (
         "sum(increase(prometheus_tsdb_compactions_failed_total[$__range])"
         " + increase(prometheus_tsdb_wal_corruptions_total[$__range])"
@@ -74,9 +78,9 @@ def _summary() -> list[Panel]:
             states=ALIVE,
             trend=False,
         ),
-        _number("Down", "Targets that Prometheus could not scrape, now.", f"count({of('up')} == 0)", "now"),
-        _number("Exporter", "What the exporter could not record.", failures),
-        _number("Folded", "Observations that the series cap folded into `_other`.", folds),
+        _number("Targets down", "Targets that Prometheus could not scrape, now.", "count(up == 0)", "now"),
+        _number("Exporter failures", "What the exporter could not record.", failures),
+        _number("Series capped", "Observations that the series cap folded into `_other`.", folds),
         _number("Corrupt files", "Worker files that were set aside, now.", f"sum({corrupt})", "now"),
         _number(
             "Rule failures",
@@ -84,8 +88,8 @@ def _summary() -> list[Panel]:
             f"{_increase('prometheus_rule_evaluation_failures_total')}"
             f" + {_increase('prometheus_rule_group_iterations_missed_total')}",
         ),
-        _number("Undelivered", "Notifications that failed or were dropped on their way.", losses),
-        _number("Storage", "Failed compactions and writes of Prometheus, and corruptions.", storage),
+        _number("Undelivered alerts", "Notifications that failed or were dropped on their way.", losses),
+        _number("Storage failures", "Failed compactions and writes of Prometheus, and corruptions.", storage),
     ]
 
 
@@ -102,33 +106,37 @@ def _number(title: str, description: str, expression: str, when: str = "in this 
 
 
 def _scrapes() -> list[Panel]:
+    down = "up and min_over_time(up[$__range] @ end()) < 1"
+    share = f'scrape_samples_scraped{{job="app"}} / {SAMPLE_LIMIT}'
     return [
         timeline(
-            "Targets",
-            "Whether Prometheus could scrape them. A gap is a target that was not known.",
-            [query(of("up"), "{{job}} {{instance}}")],
+            "Targets that were down in this time range",
+            "Whether Prometheus could scrape them. A gap is a target that was not known. Those that were "
+            "always up are left out.",
+            [query(down, "{{job}} {{instance}}")],
             states=UP,
             width=10,
             height=9,
-            no_data=NOTHING,
+            no_data="All targets were up",
         ),
         lines(
-            "Scrape duration",
+            "Slowest scrape by job",
             f"At {SCRAPE_TIMEOUT} s a scrape is given up; MonitoringScrapeSlow fires at {SCRAPE_SLOW} s.",
-            [query(f"max by (job, instance) ({of('scrape_duration_seconds')})", "{{job}} {{instance}}")],
+            [query("max by (job) (scrape_duration_seconds)", "{{job}}")],
             unit="s",
+            marks=[(SCRAPE_SLOW, WARNING)],
             axis=LOGARITHMIC,
             width=7,
             no_data=NOTHING,
         ),
         lines(
-            "Samples of a scrape",
-            f"What a target exposes. {SAMPLE_LIMIT:,} is the limit of a Flask service: above it the whole "
-            "scrape is refused.",
-            [query(f"max by (job, instance) ({of('scrape_samples_scraped')})", "{{job}} {{instance}}")],
-            unit="short",
+            "Samples of a scrape, share of the limit",
+            f"What an instance of a service exposes, of the {SAMPLE_LIMIT:,} above which the whole scrape "
+            "is refused.",
+            [query(f"max by (service, instance) ({share})", "{{service}} {{instance}}")],
+            unit="percentunit",
             calcs=["lastNotNull", "max"],
-            axis=LOGARITHMIC,
+            axis=Axis(highest=1),
             width=7,
             no_data=NOTHING,
         ),
@@ -136,44 +144,21 @@ def _scrapes() -> list[Panel]:
 
 
 def _exporter() -> list[Panel]:
-    failures = increase("flask_exporter_failures_total", by="stage", window="$__interval")
-    seconds, scrapes = (
-        rate("flask_exporter_scrape_seconds_sum", by="instance"),
-        rate("flask_exporter_scrape_seconds_count", by="instance"),
+    failures, folds = (
+        f"round(sum by (service{more}) (increase(flask_exporter_{name}_total[$__interval]))) > 0"
+        for name, more in (("failures", ", stage"), ("series_dropped", ""))
     )
     return [
-        lines(
-            "Worker files",
-            "One set for each living worker, an archive of the dead, and corrupt ones that were set aside.",
-            [query(f"sum by (state) ({of('flask_exporter_worker_files')})", "{{state}}")],
-            unit="none",
-            colors={"corrupt": "red"},
-            calcs=["lastNotNull", "max"],
-            decimals=0,
-            width=8,
-            no_data=NOTHING,
-        ),
-        lines(
-            "Time to answer a scrape",
-            "Mean of merging the workers' files and writing the text, inside the service.",
-            [query(f"{seconds} / ({scrapes} > 0)", "{{instance}}")],
-            unit="s",
-            width=8,
-            no_data=NOTHING,
-        ),
         event_bars(
-            "Exporter failures",
-            "By stage, and observations that the series cap folded. Each bar is as many as there were "
+            "Exporter failures by stage",
+            "And observations that the series cap folded into `_other`. Each bar is as many as there were "
             "within it.",
             [
-                query(failures, "{{stage}}", interval="1m"),
-                query(
-                    increase("flask_exporter_series_dropped_total", window="$__interval"),
-                    "folded",
-                    interval="1m",
-                ),
+                query(failures, "{{service}} {{stage}}", interval="1m"),
+                query(folds, "{{service}} folded", interval="1m"),
             ],
-            no_data=NOTHING,
+            shades=BAD,
+            no_data="The exporter recorded everything",
         ),
     ]
 
@@ -196,28 +181,23 @@ def _alerting() -> list[Panel]:
                 )
             ],
             unit="s",
-            width=8,
+            width=12,
             no_data=NOTHING,
         ),
         lines(
-            "From Prometheus to Alertmanager",
-            "Alerts handed over a second, and those that could not be.",
-            [query(handovers, "sent"), query(f"{failures} or vector(0)", "failed")],
-            unit="cps",
-            colors={"sent": "green", "failed": "red"},
-            decimals=2,
-            width=8,
-            no_data=NOTHING,
-        ),
-        lines(
-            "From Alertmanager to people",
-            "Notifications a second by the way they take, and those that did not arrive.",
+            "Notifications, ${window:raw}",
+            "Alerts a second that Prometheus handed over, notifications by the way they take to people, "
+            "and what failed on either way.",
             [
+                query(handovers, "to Alertmanager"),
+                query(f"{failures} > 0", "failed to Alertmanager"),
                 query(f"{deliveries} > 0 or on () {nobody}", "sent {{integration}}"),
                 query(f"{losses} > 0", "failed {{integration}}"),
             ],
             unit="cps",
-            width=8,
+            axis=Axis(highest=1),
+            colors={"failed to Alertmanager": BAD},
+            decimals=2,
             no_data=NOTHING,
         ),
     ]
@@ -229,28 +209,19 @@ def _probes() -> list[Panel]:
         timeline(
             "Probes",
             "Whether a URL answered as it should, asked as a user would.",
-            [query("probe_success", "{{instance}}")],
+            [query("probe_success", "{{service}} {{instance}}")],
             states=UP,
-            width=10,
+            width=8,
             height=9,
             no_data=no_probe,
         ),
         lines(
             "Probe duration",
             f"Name lookup, connection and answer together. ProbeSlow fires at {PROBE_SLOW} s.",
-            [query("max by (instance) (probe_duration_seconds)", "{{instance}}")],
+            [query("max by (service, instance) (probe_duration_seconds)", "{{service}} {{instance}}")],
             unit="s",
-            marks=[(PROBE_SLOW, "orange")],
-            width=7,
-            no_data=no_probe,
-        ),
-        lines(
-            "Phases of a probe",
-            "Where the time goes, mean of all URLs.",
-            [query("avg by (phase) (probe_http_duration_seconds)", "{{phase}}")],
-            unit="s",
-            stacked=True,
-            width=7,
+            marks=[(PROBE_SLOW, WARNING)],
+            width=8,
             no_data=no_probe,
         ),
     ]
@@ -258,15 +229,6 @@ def _probes() -> list[Panel]:
 
 def _storage() -> list[Panel]:
     return [
-        lines(
-            "Series in memory",
-            "What Prometheus holds of the last hours. Memory grows with it.",
-            [query("prometheus_tsdb_head_series", "{{instance}}")],
-            unit="short",
-            calcs=["lastNotNull", "max"],
-            width=8,
-            no_data=NOTHING,
-        ),
         lines(
             "Disk used",
             "Blocks, the write-ahead log and what is in memory, by Prometheus.",
@@ -276,15 +238,8 @@ def _storage() -> list[Panel]:
             ],
             unit="bytes",
             calcs=["lastNotNull", "max"],
-            width=8,
-            no_data=NOTHING,
-        ),
-        lines(
-            "Samples stored",
-            "A second. A drop is a target that is gone, or one that exposes less.",
-            [query(f"rate(prometheus_tsdb_head_samples_appended_total[{WINDOW}])", "{{instance}} {{type}}")],
-            unit="cps",
-            width=8,
+            width=24,
+            height=6,
             no_data=NOTHING,
         ),
     ]

@@ -8,23 +8,21 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig, VariableOption
 
 from grafana import board, links, variables
-from grafana.fields import STATUS_COLORS, link, set_for
+from grafana.fields import STATUS_COLORS, set_for
 from grafana.graphs import lines
-from grafana.panels import NO_TRAFFIC, frame
-from grafana.promql import URL_RULE, rate, total
-from grafana.queries import log_query, query
+from grafana.panels import frame
+from grafana.queries import log_query
 
 # The values are patterns that match both 404 and 4xx, so they must reach the query unescaped.
 STATUS = "${status_class:pipe}"
-STREAMS = f'job=~"$job",url_rule=~"$url_rule",status_class=~"{STATUS}"'
+SCOPE = 'job=~"$job",service=~"$service",url_rule=~"$url_rule"'
+STREAMS = f'{SCOPE},status_class=~"{STATUS}"'
 # An id selects exactly its lines; without one, the second half matches every line. `|=` finds an id fast.
 SELECTION = (
     '|= "$request_id" | request_id="$request_id" or job=~"($job)$request_id" | error_type=~"$error_type"'
 )
 REQUESTS = f'{{{STREAMS}}} | logger="exporter.request" {SELECTION} | duration_seconds >= $slower'
-ERRORS = (
-    f'{{job=~"$job",url_rule=~"$url_rule",level=~"ERROR|CRITICAL"}} | logger!="exporter.request" {SELECTION}'
-)
+ERRORS = f'{{{SCOPE},level=~"ERROR|CRITICAL"}} | logger!="exporter.request" {SELECTION}'
 COLUMNS = {
     "Time": "Time",
     "method": "Method",
@@ -36,7 +34,8 @@ COLUMNS = {
     "request_id": "Request id",
 }
 """The columns of the table and their titles, by the name of the field in the log."""
-NO_LOG = "No such line in this time range"
+ENDPOINT_PAGES = ("flask-endpoints", "flask-errors")
+NO_LOG = "No such line in this time range, or no Loki: without one, the lines are in the request log's file"
 
 
 def dashboard() -> model.Dashboard:
@@ -46,9 +45,10 @@ def dashboard() -> model.Dashboard:
         "Requests",
         "Which requests exactly? The request log, as Alloy ships it to Loki; without Loki it is in its file.",
         variables=[
+            variables.log_source(),
             variables.jobs(),
             variables.services(),
-            variables.instances(),
+            variables.instances().hide(variables.HIDDEN),
             variables.url_rules(),
             variables.error_types(),
             CustomVariable("status_class")
@@ -64,7 +64,7 @@ def dashboard() -> model.Dashboard:
             .current(VariableOption(selected=True, text="any", value="0")),
             TextBoxVariable("request_id").label("Request id"),
         ],
-        contents=[_log_rate(), _metric_rate(), _requests(), _errors()],
+        contents=[_requests(), _log_rate(), _errors()],
     )
 
 
@@ -72,26 +72,15 @@ def _log_rate() -> graphs.Panel:
     rates = log_query(f"sum by (status_class) (rate({REQUESTS} [$__auto]))")
     return lines(
         "Requests in the log",
-        "Counted from the lines below. Fewer than the metrics count: lines are lost on the way to Loki.",
+        "The chosen ones, counted from their lines. Fewer than the metrics count: lines are lost on the "
+        "way to Loki.",
         [rates.legend_format("{{status_class}}")],
         unit="reqps",
         colors=STATUS_COLORS,
         stacked=True,
+        width=24,
+        height=5,
         no_data=NO_LOG,
-    )
-
-
-def _metric_rate() -> graphs.Panel:
-    statuses = rate("flask_http_request_duration_seconds_count", URL_RULE, f'status=~"{STATUS}"', by="status")
-    classes = f'label_replace({statuses}, "class", "${{1}}xx", "status", "(.).*")'
-    return lines(
-        "Requests in the metrics",
-        "The same endpoints and statuses, counted by the exporter. The other filters do not apply here.",
-        [query(total(classes, "class"), "{{class}}")],
-        unit="reqps",
-        colors=STATUS_COLORS,
-        stacked=True,
-        no_data=NO_TRAFFIC,
     )
 
 
@@ -104,7 +93,7 @@ def _requests() -> table.Panel:
             "about its request, or an endpoint for its figures.",
             queries=[log_query(REQUESTS).max_lines(500)],
             width=24,
-            height=14,
+            height=12,
         )
         .unit("none")
         .no_value(NO_LOG)
@@ -128,13 +117,15 @@ def _requests() -> table.Panel:
             )
         )
     )
-    same = f"/d/flask-requests?{links.SCOPE}&var-request_id=${{__value.raw}}"
     for column, width in {"Time": 180, "Method": 80, "Status": 70, "Type": 180}.items():
         panel = set_for(panel, column, custom__width=width)
-    panel = set_for(panel, "Endpoint", links=links.endpoint_of_row())
+    panel = set_for(panel, "Endpoint", links=[links.to(uid, links.URL_RULE_OF_ROW) for uid in ENDPOINT_PAGES])
     panel = set_for(panel, "Duration", unit="s", custom__width=100)
     return set_for(
-        panel, "Request id", custom__width=230, links=[link("All that was logged about this request", same)]
+        panel,
+        "Request id",
+        custom__width=230,
+        links=[links.to("flask-requests", "var-request_id=${__value.raw}")],
     )
 
 

@@ -1,45 +1,54 @@
 """Flask / Service: is it healthy?"""
 
-from grafana_foundation_sdk.builders.dashboard import CustomVariable, DashboardLink, Row
 from grafana_foundation_sdk.models import dashboard as model
-from grafana_foundation_sdk.models.dashboard import VariableOption
 
 from grafana import board, links, variables
-from grafana.alerts import firing_alerts
-from grafana.fields import STATUS_COLORS
+from grafana.alerts import STATES, firing_alerts, state
+from grafana.board import Fold
+from grafana.fields import LEVEL_COLORS, STATUS_COLORS, with_links
 from grafana.graphs import LOGARITHMIC, Axis, event_bars, lines
 from grafana.panels import NO_TRAFFIC, Panel, heat_map, number, timeline
 from grafana.promql import (
-    FIRING,
+    ENDPOINT,
+    ERROR,
+    INSTANCE,
     SERVICE,
-    count,
     count_per_bar,
     error_ratio,
-    mean,
+    increase,
     of,
     quantile,
     quantile_by_endpoint,
     rate,
+    slowest,
     spread,
+    times_allowed,
     total,
 )
 from grafana.queries import exemplars, now, query
 from grafana.tables import Column, Key, rows
 from grafana.thresholds import (
-    ANY_IS_BAD,
+    BAD,
+    BURN_STEPS,
+    DIM,
+    ERROR_MARKS,
     ERROR_RATIO_CRITICAL,
     ERROR_RATIO_HIGH,
-    ERROR_STEPS,
+    FINE,
+    IDLE,
     LATENCY_HIGH,
     LATENCY_STEPS,
+    PALE,
     SATURATION_STEPS,
+    THREADS_SATURATED,
+    TIMES,
     percent,
 )
 
-APP_PAGE = "http://127.0.0.1:8000/"
-HEALTH = {0: ("Down", "dark-red"), 1: ("Check fails", "dark-orange"), 2: ("Healthy", "dark-green")}
-CHECKS = {0: ("fails", "red"), 1: ("passes", "green")}
+UP = {0: ("down, or fails", BAD), 1: ("up, or passes", FINE)}
 REQUESTS = "flask_http_request_total"
+DURATIONS = "flask_http_request_duration_seconds_count"
+PERCENTILES = {"slowest": IDLE, "p99": PALE, "p95": FINE, "p50": DIM}
 
 
 def dashboard() -> model.Dashboard:
@@ -47,259 +56,306 @@ def dashboard() -> model.Dashboard:
     return board.board(
         "flask-service",
         "Service",
-        "Is it healthy? Traffic, errors and latency of whole services, and what changed.",
-        variables=[variables.jobs(), variables.services(), variables.instances(), _compared_with()],
+        "Is it healthy? Traffic, errors and latency of one service, what is wrong with it, and what changed.",
+        variables=[
+            variables.jobs(),
+            variables.service(),
+            variables.instances(),
+            variables.compared_with(),
+        ],
         contents=[
             *_summary(),
-            Row("Traffic and errors"),
-            *_traffic(),
-            Row("Latency"),
-            *_latency(),
-            Row("Where and why"),
-            *_details(),
+            firing_alerts(INSTANCE, width=13),
+            _endpoints(),
+            *_over_time(),
+            Fold("By instance and version: is it one machine, did the deploy do it?", _instances()),
+            Fold("Compared with ${compare:text}", _compared()),
+            Fold("Durations, error types, checks and log", _details()),
         ],
-        links=[
-            DashboardLink("Try it out")
-            .type(model.DashboardLinkType("link"))
-            .url(APP_PAGE)
-            .icon("bolt")
-            .tooltip("The sample app's start page: slow requests and errors at the press of a button")
-            .target_blank(True)
-        ],
-    )
-
-
-def _compared_with() -> CustomVariable:
-    return (
-        CustomVariable("compare")
-        .label("Compared with")
-        .values("a day ago : 1d, a week ago : 1w, an hour ago : 1h")
-        .current(VariableOption(selected=True, text="a day ago", value="1d"))
     )
 
 
 def _summary() -> list[Panel]:
-    up = of("up")
-    checks = of("flask_health_check_up")
-    threads = f"sum({of('flask_worker_threads_busy')}) / sum({of('flask_worker_threads')})"
+    ratio = error_ratio(REQUESTS, by="service")
     return [
         number(
-            "Health",
-            "Down: an instance cannot be scraped. Check fails: a function registered with "
-            "`@exporter.health_check` reports a failure, so `/health` answers 503.",
-            now(f"min({up}) + min({up}) * (min({checks}) or vector(1))"),
+            "State",
+            "The worst of: no instance up, a critical alert, an instance down, a check registered with "
+            "`@exporter.health_check` that fails, a warning. Beneath it: how many instances Prometheus can "
+            "scrape, and the worst alert.",
+            now(state(INSTANCE), "{{instances}} up {{alert}}"),
             unit="none",
-            states=HEALTH,
+            states=STATES,
             trend=False,
+            show_names=True,
+            width=6,
             no_data="No instance",
         ),
         number(
-            "Alerts firing",
-            "Alerts of severity critical or warning that fire for these services; they are named below.",
-            query(f"count({FIRING}) or vector(0)"),
-            unit="none",
-            steps=ANY_IS_BAD,
-            decimals=0,
-        ),
-        number(
-            "Requests",
-            "Requests answered in this time range, without the exporter's own paths.",
-            now(count(REQUESTS)),
-            unit="locale",
-            decimals=0,
+            "Request rate, ${window:raw}",
+            "Requests a second, without the exporter's own paths.",
+            query(rate(REQUESTS)),
+            unit="reqps",
+            decimals=1,
+            width=4,
             trend=False,
             no_data=NO_TRAFFIC,
         ),
         number(
-            "Request rate",
-            "Requests a second.",
-            query(rate(REQUESTS)),
-            unit="reqps",
-            decimals=1,
-            no_data=NO_TRAFFIC,
-        ),
-        number(
-            "Error ratio",
-            "Share of requests answered with a status of 500 or more, unhandled exceptions included. "
-            f"Orange from {percent(ERROR_RATIO_HIGH)}, red from {percent(ERROR_RATIO_CRITICAL)}, as the "
-            "alerts and `/health` have it.",
+            "Error ratio, ${window:raw}",
+            "Share of requests answered with a status of 500 or more, unhandled exceptions included.",
             query(error_ratio(REQUESTS)),
             unit="percentunit",
-            steps=ERROR_STEPS,
             decimals=2,
+            width=4,
+            trend=False,
             no_data=NO_TRAFFIC,
         ),
         number(
-            "Mean",
-            "From the arrival of a request until its last byte is handed over, streamed bodies included.",
-            query(mean()),
-            unit="s",
-            steps=LATENCY_STEPS,
+            "Of allowed",
+            "The error ratio in multiples of what the service's own objective allows: at 1 the budget "
+            "lasts exactly its 30 days, at 14.4 two days.",
+            query(times_allowed(ratio)),
+            unit=TIMES,
+            steps=BURN_STEPS,
+            decimals=1,
+            trend=False,
             no_data=NO_TRAFFIC,
         ),
         number(
-            "p95",
+            "p95, 5m",
             f"95 of 100 requests were faster. Orange from {LATENCY_HIGH} s, where FlaskLatencyHigh fires.",
             query(quantile(0.95)),
             unit="s",
             steps=LATENCY_STEPS,
+            trend=False,
             no_data=NO_TRAFFIC,
         ),
         number(
-            "Busy",
-            "Share of all worker threads that answer a request at the moment. At 100 % requests wait.",
-            query(threads),
+            "Busiest instance",
+            "Share of its worker threads that answer a request, of the instance with the largest share; "
+            "the highest of the last 5 minutes. FlaskThreadsSaturated fires at "
+            f"{percent(THREADS_SATURATED)}.",
+            query(f"max({_busy('instance')})"),
             unit="percentunit",
             steps=SATURATION_STEPS,
             decimals=0,
+            width=4,
+            trend=False,
         ),
     ]
 
 
-def _traffic() -> list[Panel]:
-    classes = f'label_replace({rate(REQUESTS, by="status")}, "class", "${{1}}xx", "status", "(.).*")'
+def _busy(by: str) -> str:
+    busy, threads = of("flask_worker_threads_busy"), of("flask_worker_threads")
+    return f"max by ({by}) (max_over_time({busy}[5m]) / {threads})"
+
+
+def _endpoints() -> Panel:
+    return rows(
+        "Endpoints that matter, ${window:raw}",
+        "Those with the most errors first, then those that take the most time. Click one for its own "
+        "dashboards.",
+        keys=[Key("url_rule", "Endpoint", links.endpoint_of_row()), Key("service", "Service", hidden=True)],
+        columns=[
+            Column("Rate", f"{rate(DURATIONS, by=ENDPOINT)} > 0", "reqps", decimals=1, width=90),
+            Column("Errors/s", f"{rate(DURATIONS, ERROR, by=ENDPOINT)} > 0", "none", decimals=2),
+            Column(
+                "Of allowed",
+                f"{times_allowed(error_ratio(DURATIONS, by=ENDPOINT))} > 0",
+                TIMES,
+                decimals=1,
+                steps=BURN_STEPS,
+                cell="colour",
+                width=100,
+            ),
+            Column("p95", quantile_by_endpoint(0.95), "s", decimals=1, steps=LATENCY_STEPS, cell="colour"),
+            Column(
+                "Time",
+                f"{rate('flask_http_request_duration_seconds_sum', by=ENDPOINT)} > 0",
+                "none",
+                decimals=2,
+                width=70,
+            ),
+        ],
+        sort=("Errors/s", "Time"),
+        width=11,
+        height=7,
+        no_data=NO_TRAFFIC,
+    )
+
+
+def _classes(statuses: str) -> str:
+    return total(f'label_replace({statuses}, "class", "${{1}}xx", "status", "(.).*")', "class")
+
+
+def _over_time() -> list[Panel]:
     objective = f'slo:flask_http_requests:objective{{{SERVICE},slo="errors",url_rule=""}}'
     return [
         lines(
-            "Requests by status class",
+            "Requests by status, ${window:raw}",
             "4xx are answers that blame the client, 5xx are failures of the service.",
-            [query(total(classes, "class"), "{{class}}")],
+            [query(_classes(rate(REQUESTS, by="status")), "{{class}}")],
             unit="reqps",
             colors=STATUS_COLORS,
             stacked=True,
             width=8,
+            height=8,
             no_data=NO_TRAFFIC,
         ),
         lines(
-            "Error ratio",
-            "Share of requests answered with 500 or more, and what the objective allows. Dashed: where "
-            f"FlaskErrorRatioHigh ({percent(ERROR_RATIO_HIGH)}) and FlaskErrorRatioCritical "
-            f"({percent(ERROR_RATIO_CRITICAL)}) fire.",
+            "Error ratio, ${window:raw}",
+            "Share of requests answered with 500 or more, and what the objective allows; on a logarithmic "
+            f"scale, where 0 has no place. Dashed: where FlaskErrorRatioHigh ({percent(ERROR_RATIO_HIGH)}) "
+            f"and FlaskErrorRatioCritical ({percent(ERROR_RATIO_CRITICAL)}) fire.",
             [query(error_ratio(REQUESTS), "errors"), query(f"1 - max({objective})", "allowed")],
             unit="percentunit",
-            colors={"errors": "red", "allowed": "green"},
-            marks=ERROR_STEPS[1:],
-            axis=Axis(highest=0.12),
+            colors={"errors": BAD, "allowed": IDLE},
+            marks=ERROR_MARKS,
+            axis=LOGARITHMIC,
             width=8,
+            height=8,
             no_data=NO_TRAFFIC,
         ),
         lines(
-            "Request rate, compared",
-            "Now against the same time earlier; choose how much earlier above. "
-            "A drop without a deploy or a holiday is an outage that nobody sees as errors.",
+            "Duration of requests, 5m",
+            "The slowest is exact, percentiles are true to a few percent; without native histograms only "
+            "to the classic bucket, so below 5 ms they say no more than < 5 ms. The dashed line is where "
+            f"FlaskLatencyHigh fires (p95 above {LATENCY_HIGH} s). A dot is one request; click it for its "
+            "log line.",
             [
-                query(rate(REQUESTS), "now"),
-                query(rate(REQUESTS, before="$compare"), "${compare:text}"),
+                query(slowest(), "slowest"),
+                query(quantile(0.99), "p99"),
+                query(quantile(0.95), "p95"),
+                query(quantile(0.5), "p50"),
+                exemplars(of("flask_http_request_duration_seconds_bucket")),
             ],
-            unit="reqps",
-            colors={"now": "blue"},
+            unit="s",
+            colors=PERCENTILES,
+            marks=LATENCY_STEPS[1:2],
+            axis=LOGARITHMIC,
             width=8,
+            height=8,
             no_data=NO_TRAFFIC,
         ),
     ]
 
 
-def _latency() -> list[Panel]:
-    slowest = of("flask_http_request_duration_max_seconds")
-    fastest = of("flask_http_request_duration_min_seconds")
+def _instances() -> list[Panel]:
+    # One version each: during a deploy an instance may show two.
+    versions = (
+        f"group by (service, instance, version) (topk by (service, instance) (1, {of('flask_app_info')}))"
+    )
+    by, legend = "service, instance", "{{instance}} {{version}}"
+
+    def versioned(expression: str) -> str:
+        return f"({expression}) * on (service, instance) group_left (version) {versions}"
+
+    panels = [
+        lines(
+            "Request rate by instance and version, ${window:raw}",
+            "Requests a second. An instance with much more or less than the others is worth a look.",
+            [query(versioned(rate(REQUESTS, by=by)), legend)],
+            unit="reqps",
+            width=8,
+            no_data=NO_TRAFFIC,
+        ),
+        lines(
+            "Error ratio by instance and version, ${window:raw}",
+            "Share of each instance's requests answered with 500 or more.",
+            [query(versioned(error_ratio(REQUESTS, by=by)), legend)],
+            unit="percentunit",
+            shades=BAD,
+            axis=Axis(highest=0.01),
+            width=8,
+            no_data=NO_TRAFFIC,
+        ),
+        lines(
+            "p95 by instance and version, 5m",
+            "95 of 100 requests to the instance were faster.",
+            [query(versioned(quantile(0.95, by=by)), legend)],
+            unit="s",
+            marks=LATENCY_STEPS[1:2],
+            width=8,
+            no_data=NO_TRAFFIC,
+        ),
+    ]
+    return [with_links(panel, links.instance_of_line()) for panel in panels]
+
+
+def _compared() -> list[Panel]:
+    past = "$compare"
+    pairs = {
+        "Request rate, ${window:raw}": (
+            "A drop without a deploy or a holiday is an outage that nobody sees as errors.",
+            "reqps",
+            (rate(REQUESTS), rate(REQUESTS, before=past)),
+        ),
+        "Error ratio, ${window:raw}, compared": (
+            "Share of requests answered with 500 or more.",
+            "percentunit",
+            (error_ratio(REQUESTS), error_ratio(REQUESTS, before=past)),
+        ),
+        "p95, 5m, compared": (
+            "95 of 100 requests were faster.",
+            "s",
+            (quantile(0.95), quantile(0.95, before=past)),
+        ),
+    }
     return [
         lines(
-            "Duration of requests",
-            "Percentiles are true to a few percent; without native histograms only to the classic bucket, "
-            "so below 5 ms they say no more than < 5 ms. None is above the slowest request. The "
-            f"dashed line is where FlaskLatencyHigh fires (p95 above {LATENCY_HIGH} s).",
-            [
-                query(quantile(0.99), "p99"),
-                query(quantile(0.95), "p95"),
-                query(quantile(0.5), "p50"),
-                query(mean(), "mean"),
-                exemplars(of("flask_http_request_duration_seconds_bucket")),
-            ],
-            unit="s",
-            colors={"p99": "red", "p95": "orange", "p50": "green", "mean": "blue"},
-            marks=[(LATENCY_HIGH, "orange")],
-            axis=LOGARITHMIC,
+            title if "compared" in title else f"{title}, compared",
+            f"{description} Without the second line there is no data from then.",
+            [query(present, "now"), query(then, "${compare:text}")],
+            unit=unit,
+            colors={"now": FINE},
+            shades=IDLE,
+            axis=Axis(highest=0.01) if unit == "percentunit" else Axis(),
             width=8,
-            height=10,
             no_data=NO_TRAFFIC,
-        ),
-        lines(
-            "Slowest and fastest request",
-            "Exact over the last minute of each moment, of all endpoints: what percentiles hide.",
-            [query(f"max({slowest})", "slowest"), query(f"min({fastest})", "fastest")],
-            unit="s",
-            colors={"slowest": "red", "fastest": "green"},
-            axis=LOGARITHMIC,
-            width=8,
-            height=10,
-            no_data=NO_TRAFFIC,
-        ),
-        heat_map(
-            "How the durations are spread",
-            "Requests a second that took as long as the left scale says. Two bands: two kinds of requests.",
-            spread("instance"),
-            width=8,
-            height=10,
-        ),
+        )
+        for title, (description, unit, (present, then)) in pairs.items()
     ]
 
 
 def _details() -> list[Panel]:
-    by = "url_rule"
-    requests = "flask_http_request_duration_seconds_count"
+    failures = count_per_bar("flask_http_request_errors_total", 'status!~"4.."', by="error_type")
+    messages = increase(
+        "flask_log_messages_total", 'level!~"(?i)debug|info"', by="level", window="$__interval"
+    )
     return [
-        rows(
-            "Busiest endpoints",
-            "The last minutes of the time range. Click an endpoint for its own dashboard.",
-            keys=[Key("url_rule", "Endpoint", links.endpoint_of_row())],
-            columns=[
-                Column("Rate", f"{rate(requests, by=by)} > 0", "reqps", decimals=2, cell="bar", width=190),
-                Column("Errors", error_ratio(requests, by=by), "percentunit", decimals=1, steps=ERROR_STEPS),
-                Column("p95", quantile_by_endpoint(0.95), "s", decimals=1, steps=LATENCY_STEPS),
-            ],
-            sort="Rate",
-            width=12,
+        heat_map(
+            "Durations, 5m",
+            "Requests a second that took as long as the left scale says. Two bands: two kinds of requests.",
+            spread("instance"),
+            width=8,
             height=9,
-            no_data=NO_TRAFFIC,
         ),
         event_bars(
-            "Errors by type",
-            "Answers of 400 and more and exceptions, each bar as many as there were within it.",
-            [
-                query(
-                    count_per_bar("flask_http_request_errors_total", by="error_type"),
-                    "{{error_type}}",
-                    interval="1m",
-                )
-            ],
-            width=12,
-            height=9,
+            "Failures by error type",
+            "Answers of 500 and more and exceptions, each bar as many as there were within it.",
+            [query(failures, "{{error_type}}", interval="1m")],
+            shades=BAD,
             no_data="No errors",
         ),
-        lines(
-            "Requests in progress",
-            "Against the worker threads that there are: beyond these, requests wait in the queue.",
-            [
-                query(f"sum({of('flask_http_requests_in_progress')})", "in progress"),
-                query(f"sum({of('flask_worker_threads')})", "threads"),
-            ],
-            unit="none",
-            colors={"in progress": "blue", "threads": "orange"},
-            calcs=["max", "lastNotNull"],
-            width=7,
-            height=8,
+        event_bars(
+            "Log messages by level",
+            "Warnings and worse that the service logged, each bar as many as there were within it.",
+            [query(f"round({messages})", "{{level}}", interval="1m")],
+            colors=LEVEL_COLORS,
+            no_data="No warning was logged",
         ),
         timeline(
             "Instances and health checks",
-            "Scrapes of each instance, and the checks registered with `@exporter.health_check`.",
+            "Whether Prometheus could scrape each instance, and the checks registered with "
+            "`@exporter.health_check`: while one fails, `/health` answers 503.",
             [
                 query(of("up"), "{{instance}}"),
                 query(f"min by (check) ({of('flask_health_check_up')})", "check {{check}}"),
             ],
-            states=CHECKS,
-            width=7,
-            height=8,
+            states=UP,
+            width=24,
+            height=6,
             no_data="No instance",
         ),
-        firing_alerts(),
     ]

@@ -1,31 +1,31 @@
-"""Flask / SLO: how much budget is left, and how fast does it burn?"""
+"""Flask / SLO: how much budget is left, how fast does it burn?"""
 
-from grafana_foundation_sdk.builders import timeseries as graphs
-from grafana_foundation_sdk.builders.dashboard import Row
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board, links, variables
-from grafana.fields import with_links
 from grafana.graphs import Axis, lines
-from grafana.panels import Panel, number
-from grafana.promql import ERROR, SERVICE, URL_RULE, increase, of, rate, total
+from grafana.panels import Panel
+from grafana.promql import ERROR, SERVICE
 from grafana.queries import query
 from grafana.tables import Column, Key, rows
 from grafana.thresholds import (
+    BAD,
     BUDGET_DAYS,
-    BUDGET_GONE_STEPS,
     BUDGET_STEPS,
     BURN_ALERTS,
     BURN_STEPS,
     LATENCY_HIGH,
+    TAIL_HIGH,
+    TIME_LEFT_STEPS,
 )
 
-WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d", f"{BUDGET_DAYS}d")
+PAIRS = [window for alert in BURN_ALERTS[:2] for window in (alert.long, alert.short)]
+"""The windows of the critical alerts."""
 COUNT = "flask_http_request_duration_seconds_count"
-BUCKETS = "instance_url_rule:flask_http_request_duration_seconds_bucket:rate_5m"
-EVERY = 'le="+Inf"'
-WITHIN = f'le="{LATENCY_HIGH}"'
+BUCKET = "flask_http_request_duration_seconds_bucket"
+WITHIN = {"latency": f'le="{LATENCY_HIGH}"', "tail": f'le="{TAIL_HIGH}"'}
 NO_SLO = "No objective is recorded yet"
+TOO_EARLY = "too early"
 
 
 def dashboard() -> model.Dashboard:
@@ -40,214 +40,176 @@ def dashboard() -> model.Dashboard:
         variables=[
             variables.jobs(),
             variables.services(),
-            variables.instances(),
-            variables.url_rules(),
+            variables.instances().hide(variables.HIDDEN),
             slos,
         ],
-        contents=[
-            *_summary(),
-            _promises(),
-            Row("How fast"),
-            *_over_time(),
-            Row("Which endpoint"),
-            _spenders(),
-            *_spending(),
-        ],
+        contents=[_objectives(), _spenders(), _budget(), _burn()],
         since="now-6h",
     )
 
 
-def _of(metric: str) -> str:
-    """Select a recorded series of the chosen objectives, with a label that names the promise.
+def _of(metric: str, before: str = "") -> str:
+    """Select a recorded series of the chosen objectives, which are of whole services or of one endpoint."""
+    return f'max by (service, slo, url_rule) ({metric}{{{SERVICE},slo=~"$slo"}}{before})'
 
-    A service makes a promise for all of its requests, or for those of one endpoint.
-    """
-    series = f'{metric}{{{SERVICE},slo=~"$slo"}}'
-    return f'max by (promise) (label_join({series}, "promise", " ", "service", "slo", "url_rule"))'
+
+def _left() -> str:
+    """The budget left, no less than none, from the third day on: a tenth of its 30 days is seen then."""
+    left = "slo:flask_http_requests:budget_left_30d"
+    return f"clamp_min({_of(left)} and {_of(left, ' offset 3d')}, 0)"
+
+
+def _burn_rate(window: str) -> str:
+    """The pace over a window, once half of it has been seen."""
+    pace = _of(f"slo:flask_http_requests:burn_rate_{window}")
+    if window in {alert.long for alert in BURN_ALERTS}:
+        pace += f" and {_of(f'slo:flask_http_requests:covered_{window}')} >= 0.5"
+    return pace
 
 
 def _lasts() -> str:
-    """Seconds until the budget is gone at the pace of the last hour; nothing if it lasts."""
-    left, pace = _of("slo:flask_http_requests:budget_left_30d"), _of("slo:flask_http_requests:burn_rate_1h")
-    return f"clamp_min({left}, 0) * {BUDGET_DAYS * 86_400} / ({pace} > 1)"
+    """Seconds until the budget is gone at the pace of the last hour: 0 when it is, nothing if it lasts."""
+    return f"{_left()} * {BUDGET_DAYS * 86_400} / ({_burn_rate('1h')} > 1) or {_left()} == 0"
 
 
-def _summary() -> list[Panel]:
-    return [
-        number(
-            "Budget left",
-            "Of the bad requests that the objective allows in 30 days: what is left. Below 0 the "
-            "promise is broken.",
-            query(_of("slo:flask_http_requests:budget_left_30d"), "{{promise}}"),
-            unit="percentunit",
-            steps=BUDGET_STEPS,
-            decimals=1,
-            width=12,
-            height=5,
-            show_names=True,
-            no_data=NO_SLO,
-        ),
-        number(
-            "Burn rate of the last hour",
-            f"1 spends exactly the budget in {BUDGET_DAYS} days; {BURN_ALERTS[0].rate} spends 2 % of it "
-            "in an hour and raises a critical alert.",
-            query(_of("slo:flask_http_requests:burn_rate_1h"), "{{promise}}"),
-            unit="none",
-            steps=BURN_STEPS,
-            decimals=1,
-            width=12,
-            height=5,
-            show_names=True,
-            no_data=NO_SLO,
-        ),
-    ]
-
-
-def _promises() -> Panel:
-    burn = [
-        Column(
-            f"Burn {window}",
-            _of(f"slo:flask_http_requests:burn_rate_{window}"),
-            "none",
-            decimals=1,
-            steps=BURN_STEPS,
-            cell="colour",
-        )
-        for window in ("5m", "1h", "6h", "1d", "3d")
-    ]
+def _objectives() -> Panel:
     requests, good = _of("slo:flask_http_requests:total_30d"), _of("slo:flask_http_requests:good_30d")
+    rates = f'slo:flask_http_requests:total_rate_5m{{{SERVICE},slo=~"$slo"}}'
+    seen = f"max by (service, slo, url_rule) (count_over_time({rates}[{BUDGET_DAYS}d])) * 60"
     return rows(
-        "Promises",
-        "What is promised, what was kept of it over 30 days, and how long the budget lasts at the pace "
-        "of the last hour. Objectives are set in prometheus/slo.yml.",
-        keys=[Key("promise", "Promise")],
+        "Objectives, over 30 days",
+        "Seen is how much of the 30 days has been measured; the budget is told from a tenth on, and a burn "
+        "rate from half of its window on. A burn rate of 1 spends exactly the budget. Exhausted in: at the "
+        "pace of the last hour. Objectives are set in prometheus/slo.yml.",
+        keys=[
+            Key("service", "Service", links.service_of_row()),
+            Key("slo", "Objective", width=110),
+            Key("url_rule", "Endpoint", width=110),
+        ],
         columns=[
-            Column("Objective", _of("slo:flask_http_requests:objective"), "percentunit", decimals=2),
-            Column("Kept", f"{good} / ({requests} > 0)", "percentunit", decimals=3),
-            Column("Requests", requests, "short", decimals=1),
-            Column("Bad", f"{requests} - {good}", "short", decimals=1),
+            Column("Promised", _of("slo:flask_http_requests:objective"), "percentunit"),
+            Column("Attained", f"{good} / ({requests} > 0)", "percentunit", decimals=3, width=90),
+            Column("Requests", f"round({requests})", "locale", decimals=0, width=100),
+            Column("Bad", f"round({requests} - {good})", "locale", decimals=0),
+            Column("Seen", f"{seen} / {BUDGET_DAYS * 86_400}", "percentunit", decimals=1),
             Column(
-                "Left",
-                _of("slo:flask_http_requests:budget_left_30d"),
+                "Budget left",
+                _left(),
                 "percentunit",
                 decimals=1,
                 steps=BUDGET_STEPS,
                 cell="colour",
+                width=100,
+                no_value=TOO_EARLY,
             ),
-            *burn,
+            *(
+                Column(
+                    f"Burn {window}",
+                    _burn_rate(window),
+                    "none",
+                    decimals=1,
+                    steps=BURN_STEPS,
+                    cell="colour",
+                    no_value="-" if window == "5m" else TOO_EARLY,
+                )
+                for window in ("5m", "1h", "6h")
+            ),
             Column(
-                "Gone in",
+                "Exhausted in",
                 _lasts(),
                 "s",
                 decimals=1,
-                steps=BUDGET_GONE_STEPS,
+                steps=TIME_LEFT_STEPS,
                 cell="colour",
                 no_value="not at this pace",
-                width=140,
+                width=130,
             ),
         ],
-        sort="Burn 1h",
-        height=6,
-        no_data=NO_SLO,
-    )
-
-
-def _over_time() -> list[Panel]:
-    windows = [
-        query(_of(f"slo:flask_http_requests:burn_rate_{window}"), f"{{{{promise}}}} {window}")
-        for window in WINDOWS
-    ]
-    fast, steady, slow, lasting = BURN_ALERTS
-    burn = lines(
-        "Burn rate: $slo",
-        f"The budget is spent when it stays at 1 for {BUDGET_DAYS} days. Critical alerts fire where "
-        f"{fast.long} and {fast.short} are both above {fast.rate}, or {steady.long} and {steady.short} above "
-        f"{steady.rate}; warnings where {slow.long} and {slow.short} are above {slow.rate}, or "
-        f"{lasting.long} and {lasting.short} above {lasting.rate}.",
-        windows,
-        unit="none",
-        marks=BURN_STEPS[1:],
-        calcs=["lastNotNull", "max"],
-        decimals=2,
-        width=24,
-        height=11,
-        no_data=NO_SLO,
-    )
-    left = lines(
-        "Budget left",
-        "Over the last 30 days of each moment. Choose 30 days above to see it whole.",
-        [query(_of("slo:flask_http_requests:budget_left_30d"), "{{promise}}")],
-        unit="percentunit",
-        marks=[(0, "red")],
-        calcs=["lastNotNull", "min"],
-        axis=Axis(lowest=None, highest=1),
-        width=24,
+        sort="Burn 5m",
         height=8,
         no_data=NO_SLO,
     )
-    return [left, burn.repeat("slo").repeat_direction("h").max_per_row(2)]
 
 
 def _spenders() -> Panel:
-    by = "job, service, url_rule"
-    failures = increase(COUNT, URL_RULE, ERROR, by=by)
-    every = total(f"sum_over_time({of(BUCKETS, URL_RULE, EVERY)}[$__range])", by)
-    within = total(f"sum_over_time({of(BUCKETS, URL_RULE, WITHIN)}[$__range])", by)
-    slow = f"(({every} - {within}) * 60)"  # the recorded rates have one sample a minute
+
+    def increase(metric: str, *matchers: str) -> str:
+        return (
+            f"sum by (service, url_rule) (increase({metric}{{{','.join((SERVICE, *matchers))}}}[$__range]))"
+        )
+
+    def promised(bad: str, slo: str) -> str:
+        objective = f'slo:flask_http_requests:objective{{{SERVICE},slo=~"$slo",slo="{slo}",url_rule=""}}'
+        return f"({bad}) * on (service) group_left (slo) (0 * max by (service, slo) ({objective}) + 1)"
+
+    bad = {
+        "errors": increase(COUNT, ERROR),
+        **{slo: f"{increase(COUNT)} - {increase(BUCKET, bound)}" for slo, bound in WITHIN.items()},
+    }
+    spent = " or ".join(promised(expression, slo) for slo, expression in bad.items())
     return rows(
-        "Spent in this time range, by endpoint",
-        f"Requests that failed (500 and more), and those that took longer than {LATENCY_HIGH} s, and how "
-        "much of the service's budget of 30 days each is. Fix the top one first.",
-        keys=[Key("url_rule", "Endpoint", links.endpoint_of_row()), Key("service", "Service")],
+        "Who spent it in this time range",
+        "Bad requests of each endpoint, and their share of all that the objective's budget lost in this "
+        "time range: the shares of an objective add up to 100 %. Fix the top one first.",
+        keys=[
+            Key("service", "Service", links.service_of_row()),
+            Key("slo", "Objective", width=110),
+            Key("url_rule", "Endpoint", links.endpoint_of_row()),
+        ],
         columns=[
-            Column("Failed", f"{failures} > 0", "locale", decimals=0, width=120),
+            Column("Bad requests", f"round({spent}) > 0", "locale", decimals=0, width=120),
             Column(
-                "Error budget",
-                f"({failures} > 0) {_share('errors')}",
+                "Share",
+                f"(({spent}) > 0) / on (service, slo) group_left () sum by (service, slo) (({spent}) > 0)",
                 "percentunit",
-                decimals=2,
+                decimals=1,
                 cell="bar",
-                width=200,
-            ),
-            Column("Slow", f"{slow} > 0", "locale", decimals=0, width=120),
-            Column(
-                "Latency budget",
-                f"({slow} > 0) {_share('latency')}",
-                "percentunit",
-                decimals=2,
-                cell="bar",
+                highest=1,
                 width=200,
             ),
         ],
-        hidden=["job"],
-        sort="Error budget",
-        height=9,
+        sort="Bad requests",
+        height=8,
         no_data="No endpoint spent any budget",
     )
 
 
-def _share(slo: str) -> str:
-    promise = f'{{{SERVICE},slo="{slo}",url_rule=""}}'
-    allowed = f"(1 - slo:flask_http_requests:objective{promise}) * slo:flask_http_requests:total_30d{promise}"
-    return f"/ on (job, service) group_left () ({allowed})"
+def _budget() -> Panel:
+    panel = lines(
+        "Budget left, the last 30 days",
+        "Of the bad requests that the objective allows in 30 days: what was left at each moment. At 0 the "
+        "promise is broken. It begins when a tenth of the 30 days has been seen.",
+        [query(_left(), "{{service}} {{slo}} {{url_rule}}")],
+        unit="percentunit",
+        marks=[(0, BAD)],
+        calcs=["lastNotNull", "min"],
+        axis=Axis(highest=1),
+        width=24,
+        height=7,
+        no_data="Told from the third day on",
+    )
+    return panel.time_from("30d")
 
 
-def _spending() -> list[Panel]:
-    by = "url_rule"
-    failures = rate(COUNT, URL_RULE, ERROR, by=by)
-    slow = f"{total(of(BUCKETS, URL_RULE, EVERY), by)} - {total(of(BUCKETS, URL_RULE, WITHIN), by)}"
-    return [
-        with_links(_bad("Failed requests", "Answered with 500 or more.", failures), links.endpoint_of_line()),
-        with_links(_bad("Slow requests", f"Longer than {LATENCY_HIGH} s.", slow), links.endpoint_of_line()),
-    ]
-
-
-def _bad(title: str, description: str, expression: str) -> graphs.Panel:
-    return lines(
-        title,
-        f"{description} A second, by endpoint.",
-        [query(f"{expression} > 0", "{{url_rule}}")],
-        unit="reqps",
-        stacked=True,
-        no_data="None",
+def _burn() -> Panel:
+    fast, steady = BURN_ALERTS[:2]
+    return (
+        lines(
+            "Burn rate of $slo",
+            f"The budget is spent when it stays at 1 for {BUDGET_DAYS} days. Critical alerts fire where "
+            f"{fast.long} and {fast.short} are both above {fast.rate}, or {steady.long} and {steady.short} "
+            f"above {steady.rate}. On a logarithmic scale.",
+            [query(_burn_rate(window), f"{{{{service}}}} {{{{url_rule}}}} {window}") for window in PAIRS],
+            unit="none",
+            marks=BURN_STEPS[1:],
+            calcs=["lastNotNull", "max"],
+            axis=Axis(lowest=None, logarithmic=True),
+            decimals=2,
+            width=24,
+            height=9,
+            no_data=NO_SLO,
+        )
+        .repeat("slo")
+        .repeat_direction("h")
+        .max_per_row(3)
     )

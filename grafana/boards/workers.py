@@ -1,41 +1,52 @@
 """Flask / Workers and host: is it out of something?"""
 
-from grafana_foundation_sdk.builders import bargauge, common
-from grafana_foundation_sdk.builders.dashboard import FieldColor, Row
-from grafana_foundation_sdk.models import common as look
 from grafana_foundation_sdk.models import dashboard as model
-from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 
-from grafana import board, variables
-from grafana.fields import color_steps
+from grafana import board, links, variables
+from grafana.board import Fold
+from grafana.fields import with_links
 from grafana.graphs import Axis, event_bars, lines
-from grafana.panels import Panel, frame, number
-from grafana.promql import WINDOW, increase, of, queue_quantile, rate, total
+from grafana.panels import Panel, number
+from grafana.promql import WINDOW, of, queue_quantile, rate, replaced_workers, total
 from grafana.queries import now, query
 from grafana.thresholds import (
+    BAD,
+    DIM,
+    FINE,
     FULL,
-    GARBAGE_STEPS,
+    IDLE,
     MEMORY_LOW,
     NEARLY_FULL,
+    NOTICE,
+    PALE,
     QUEUE_SLOW,
     SATURATION_STEPS,
     THREADS_SATURATED,
+    TIME_LEFT_STEPS,
+    WARNING,
     percent,
 )
 
-FORECAST = 4 * 3600
-"""Seconds."""
-TREND = "30m"
-"""What is younger has no trend: its warming up would go on for hours."""
 HOST = 'instance=~"$host"'
 DISKS = f'{HOST},fstype!~"ramfs|squashfs|overlay|tmpfs|fuse.*"'
 NO_WORKERS = "No worker"
 NO_NODE = "No node exporter is scraped"
+MODES = {
+    "user": FINE,
+    "system": IDLE,
+    "iowait": BAD,
+    "steal": WARNING,
+    "nice": DIM,
+    "irq": NOTICE,
+    "softirq": PALE,
+}
 
 
 def dashboard() -> model.Dashboard:
     """Build the dashboard."""
-    hosts = variables.label("host", "Host", "label_values(node_memory_MemTotal_bytes, instance)")
+    hosts = variables.label(
+        "host", "Host", "label_values(node_memory_MemTotal_bytes, instance)", all_value=".+"
+    )
     return board.board(
         "flask-workers",
         "Workers and host",
@@ -43,164 +54,142 @@ def dashboard() -> model.Dashboard:
         "below them.",
         variables=[variables.jobs(), variables.services(), variables.instances(), hosts],
         contents=[
-            _forecast(),
             *_summary(),
-            Row("Workers"),
             *_workers(),
-            Row("Host"),
-            *_host(),
+            Fold("Workers: garbage collection and queue", _more()),
+            Fold("Host: $host", _host()),
         ],
     )
 
 
-def _ahead(series: str, window: str) -> str:
-    """The values in FORECAST seconds, if they go on as in the window."""
-    return f"predict_linear({series}[{window}], {FORECAST}) and {series} offset {TREND}"
-
-
-def _forecast() -> Panel:
-    threads = f"sum({of('flask_worker_threads')})"
-    busy = of("flask_worker_threads_busy")
-    left, memory = f"node_memory_MemAvailable_bytes{{{HOST}}}", f"node_memory_MemTotal_bytes{{{HOST}}}"
-    free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
-    shares = {
-        "threads": f"sum(avg_over_time({busy}[5m])) / {threads}",
-        # A thread that is new counts as it is.
-        "threads, 4 h": f"sum({_ahead(busy, '1h')} or {busy}) / {threads} and sum({busy} offset {TREND})",
-        "memory": f"max(1 - {left} / {memory})",
-        "memory, 4 h": f"max(1 - ({_ahead(left, '1h')}) / {memory})",
-        "disk": f"max(1 - {free} / {size})",
-        "disk, 4 h": f"max(1 - ({_ahead(free, '6h')}) / {size})",
-    }
-    queries = [now(f"clamp({share}, 0, 1)", name) for name, share in shares.items()]
-    panel = frame(
-        bargauge.Panel(),
-        "Saturation, now and in 4 hours",
-        description="Worker threads, memory of the fullest host, and its fullest disk. In 4 hours: if it "
-        "goes on as in the last hour (disk: 6 hours), and nothing before there is half an hour of data. "
-        f"Orange from {percent(NEARLY_FULL)}, red from {percent(FULL)}.",
-        queries=queries,
-        width=14,
-        height=8,
+def _saturation(title: str, description: str, share: str) -> Panel:
+    return number(
+        title,
+        f"{description} Orange from {percent(NEARLY_FULL)}, red from {percent(FULL)}.",
+        query(share),
+        unit="percentunit",
+        steps=SATURATION_STEPS,
+        decimals=0,
+        width=5,
+        trend=False,
+        no_data="Nothing scraped",
     )
-    return (
-        panel.unit("percentunit")
-        .decimals(0)
-        .min(0)
-        .max(1)
-        .no_value(NO_WORKERS)
-        .thresholds(color_steps(SATURATION_STEPS))
-        .color_scheme(FieldColor().mode(FieldColorModeId("thresholds")))
-        .orientation(look.VizOrientation("horizontal"))
-        .display_mode(look.BarGaugeDisplayMode("basic"))
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
+
+
+def _full_in(title: str, left: str, window: str, horizon: str, width: int) -> Panel:
+    """Time until `left` is 0 at the pace of the last `window`; nothing in the first half hour."""
+    pace = f"-deriv({left}[{window}]) > 0"
+    return number(
+        title,
+        f"If it goes on as in the last {window}. Told only if it is within {horizon}, and from half an hour "
+        "of data on.",
+        now(f"min({left} / ({pace}) and {left} offset 30m) < {horizon}"),
+        unit="s",
+        steps=TIME_LEFT_STEPS,
+        decimals=1,
+        width=width,
+        trend=False,
+        no_data=f"Not within {horizon}",
     )
 
 
 def _summary() -> list[Panel]:
+    busy, threads = of("flask_worker_threads_busy"), of("flask_worker_threads")
+    left, memory = f"node_memory_MemAvailable_bytes{{{HOST}}}", f"node_memory_MemTotal_bytes{{{HOST}}}"
+    free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
     return [
-        number(
-            "Worker starts",
-            "Workers started in this time range: at a deploy, after max_requests, or because one died.",
-            now(f"{increase('flask_worker_starts_total')} or vector(0)"),
-            unit="locale",
-            decimals=0,
-            width=5,
-            trend=False,
-            no_data=NO_WORKERS,
+        _saturation(
+            "Busiest instance",
+            "Worker threads that answer a request, of the instance with the largest share; the highest of "
+            "5 minutes.",
+            f"max(max_over_time({busy}[5m]) / {threads})",
         ),
-        number(
-            "Memory",
-            "Resident memory of all workers. Pages that they share count for each.",
-            query(f"sum({of('flask_worker_resident_memory_bytes')})"),
-            unit="bytes",
-            decimals=0,
-            width=5,
-            no_data=NO_WORKERS,
+        _saturation(
+            "Memory of the fullest host",
+            "What is not available to new processes.",
+            f"max(1 - {left} / {memory})",
         ),
-        number(
-            "Processors",
-            "Processor time of all workers: 1 is one processor fully used.",
-            query(rate("flask_worker_cpu_seconds_total")),
-            unit="none",
-            decimals=2,
-            width=5,
-            no_data=NO_WORKERS,
-        ),
-        number(
-            "Garbage collection",
-            "Share of the workers' processor time that goes into finding garbage.",
-            query(
-                f"{rate('flask_worker_gc_seconds_total')} / ({rate('flask_worker_cpu_seconds_total')} > 0)"
-            ),
-            unit="percentunit",
-            steps=GARBAGE_STEPS,
-            decimals=2,
-            width=5,
-            no_data=NO_WORKERS,
-        ),
+        _full_in("Memory full in", left, "1h", "4h", width=5),
+        _saturation("Fullest disk", "Of the chosen hosts.", f"max(1 - {free} / {size})"),
+        _full_in("Disk full in", free, "6h", "1d", width=4),
     ]
 
 
 def _workers() -> list[Panel]:
-    starts = increase("flask_worker_starts_total", by="instance", window="$__interval")
-    return [
+    by = "service, instance"
+    legend = "{{service}} {{instance}}"
+    busy, threads = (f"sum by ({by}) ({of(f'flask_worker_threads{suffix}')})" for suffix in ("_busy", ""))
+    panels = [
         lines(
-            "Threads",
-            "Busy ones against all there are, by instance. FlaskThreadsSaturated fires at "
-            f"{percent(THREADS_SATURATED)}.",
-            [
-                query(f"sum by (instance) ({of('flask_worker_threads_busy')})", "busy {{instance}}"),
-                query(f"sum by (instance) ({of('flask_worker_threads')})", "all {{instance}}"),
-            ],
-            unit="none",
-            decimals=0,
-            width=8,
+            "Busy threads by instance",
+            "Share of the instance's worker threads that answer a request. FlaskThreadsSaturated fires at "
+            f"{percent(THREADS_SATURATED)}; at 100 % requests wait.",
+            [query(f"{busy} / {threads}", legend)],
+            unit="percentunit",
+            marks=[(THREADS_SATURATED, WARNING)],
+            axis=Axis(highest=1),
+            calcs=["max", "lastNotNull"],
+            width=12,
+            height=8,
             no_data=NO_WORKERS,
-        ),
-        lines(
-            "Time in the queue",
-            "From the proxy's X-Request-Start to the worker. Needs a declared proxy "
-            f"(EXPORTER_TRUSTED_PROXIES). FlaskQueueSlow fires at {QUEUE_SLOW} s.",
-            [query(queue_quantile(q), f"p{q * 100:g}") for q in (0.99, 0.95, 0.5)],
-            unit="s",
-            colors={"p99": "red", "p95": "orange", "p50": "green"},
-            marks=[(QUEUE_SLOW, "orange")],
-            width=8,
-            no_data="No proxy says when it took a request",
         ),
         event_bars(
-            "Worker starts",
-            "Each bar is as many as there were within it. Steady bars are workers that die.",
-            [query(starts, "{{instance}}", interval="1m")],
-            no_data=NO_WORKERS,
+            "Workers replaced by instance",
+            "Died or recycled, without a restart of the service. Each bar is as many as there were within "
+            "it. Steady bars are workers that die.",
+            [query(f"{replaced_workers(by, '$__interval')} > 0", legend, interval="1m")],
+            shades=WARNING,
+            width=12,
+            height=8,
+            no_data="No worker was replaced",
         ),
         lines(
-            "Memory of the workers",
-            "A line that only rises is a leak.",
-            [query(f"sum by (instance) ({of('flask_worker_resident_memory_bytes')})", "{{instance}}")],
+            "Memory of the workers by instance",
+            "Resident memory; pages that they share count for each. A line that only rises is a leak.",
+            [query(f"sum by ({by}) ({of('flask_worker_resident_memory_bytes')})", legend)],
             unit="bytes",
             calcs=["lastNotNull", "max"],
-            width=8,
+            width=12,
+            height=8,
             no_data=NO_WORKERS,
         ),
         lines(
-            "Processors used by the workers",
+            "Processors used by instance, ${window:raw}",
             "1 is one processor fully used.",
-            [query(rate("flask_worker_cpu_seconds_total", by="instance"), "{{instance}}")],
+            [query(rate("flask_worker_cpu_seconds_total", by=by), legend)],
             unit="none",
             decimals=2,
-            width=8,
+            width=12,
+            height=8,
             no_data=NO_WORKERS,
         ),
+    ]
+    return [with_links(panel, links.instance_of_line()) for panel in panels]
+
+
+def _more() -> list[Panel]:
+    by = "service, instance"
+    garbage, all_cpu = (rate(f"flask_worker_{part}_seconds_total", by=by) for part in ("gc", "cpu"))
+    return [
+        with_links(
+            lines(
+                "Garbage collection by instance, ${window:raw}",
+                "Share of the workers' processor time that goes into finding garbage.",
+                [query(f"{garbage} / ({all_cpu} > 0)", "{{service}} {{instance}}")],
+                unit="percentunit",
+                axis=Axis(highest=0.1),
+                no_data=NO_WORKERS,
+            ),
+            links.instance_of_line(),
+        ),
         lines(
-            "Requests in progress",
-            "Over all living workers; the exporter's own paths do not count.",
-            [query(f"sum by (instance) ({of('flask_http_requests_in_progress')})", "{{instance}}")],
-            unit="none",
-            decimals=0,
-            width=8,
-            no_data=NO_WORKERS,
+            "Time in the queue, p95, ${window:raw}",
+            "From the proxy's X-Request-Start to the worker. Needs a declared proxy "
+            f"(EXPORTER_TRUSTED_PROXIES). FlaskQueueSlow fires at {QUEUE_SLOW} s.",
+            [query(queue_quantile(0.95, by="service"), "{{service}}")],
+            unit="s",
+            marks=[(QUEUE_SLOW, WARNING)],
+            no_data="No proxy says when it took a request",
         ),
     ]
 
@@ -208,26 +197,24 @@ def _workers() -> list[Panel]:
 def _host() -> list[Panel]:
     cpu = f'node_cpu_seconds_total{{{HOST},mode!="idle"}}'
     idle = f'node_cpu_seconds_total{{{HOST},mode="idle"}}'
-    disks = f'{HOST},device!~"loop.*|ram.*|sr.*|zram.*"'
-    nics = f'{HOST},device!~"lo|veth.*|br-.*|docker.*"'
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
     memory = f"1 - node_memory_MemAvailable_bytes{{{HOST}}} / node_memory_MemTotal_bytes{{{HOST}}}"
     modes = total(f"rate({cpu}[{WINDOW}])", "mode")
     every = f"scalar(count({idle}))"
-
-    def throughput(metric: str, labels: str, by: str) -> str:
-        return total(f"rate({metric}{{{labels}}}[{WINDOW}])", by)
+    cores = f"count by (instance) ({idle})"
 
     return [
         lines(
-            "Processor time",
+            "Processor time by mode, ${window:raw}",
             "Share of all processors, by what they do. iowait is waiting for a disk, steal for the "
             "hypervisor.",
             [query(f"{modes} / {every}", "{{mode}}")],
             unit="percentunit",
             stacked=True,
+            colors=MODES,
             axis=Axis(highest=1),
-            width=8,
+            width=12,
+            height=8,
             no_data=NO_NODE,
         ),
         lines(
@@ -235,53 +222,33 @@ def _host() -> list[Panel]:
             f"What is not available to new processes. HostMemoryLow fires above {percent(MEMORY_LOW)}.",
             [query(memory, "{{instance}}")],
             unit="percentunit",
-            marks=[(MEMORY_LOW, "orange")],
+            marks=[(MEMORY_LOW, WARNING)],
             axis=Axis(highest=1),
-            width=8,
+            width=12,
+            height=8,
             no_data=NO_NODE,
         ),
         lines(
             "Disk space used",
-            "By mount point.",
-            [query(f"max by (instance, mountpoint) (1 - {free} / {size})", "{{mountpoint}}")],
+            f"By mount point. Dashed: {percent(FULL)}.",
+            [query(f"max by (instance, mountpoint) (1 - {free} / {size})", "{{instance}} {{mountpoint}}")],
             unit="percentunit",
+            marks=[(FULL, WARNING)],
             calcs=["lastNotNull", "max"],
             axis=Axis(highest=1),
-            width=8,
+            width=12,
+            height=8,
             no_data=NO_NODE,
         ),
         lines(
-            "Load",
-            "Processes that run or wait, over 1 minute, against the processors that there are.",
-            [
-                query(f"sum by (instance) (node_load1{{{HOST}}})", "load {{instance}}"),
-                query(f"count by (instance) ({idle})", "processors {{instance}}"),
-            ],
+            "Load for each processor",
+            "Processes that run or wait, over 1 minute. Above 1, some wait.",
+            [query(f"sum by (instance) (node_load1{{{HOST}}}) / {cores}", "{{instance}}")],
             unit="none",
-            decimals=1,
-            width=8,
-            no_data=NO_NODE,
-        ),
-        lines(
-            "Disk",
-            "Bytes read and written a second, by device.",
-            [
-                query(throughput("node_disk_read_bytes_total", disks, "device"), "read {{device}}"),
-                query(throughput("node_disk_written_bytes_total", disks, "device"), "written {{device}}"),
-            ],
-            unit="Bps",
-            width=8,
-            no_data=NO_NODE,
-        ),
-        lines(
-            "Network",
-            "Bytes received and sent a second, by device; containers' own interfaces left out.",
-            [
-                query(throughput("node_network_receive_bytes_total", nics, "device"), "received {{device}}"),
-                query(throughput("node_network_transmit_bytes_total", nics, "device"), "sent {{device}}"),
-            ],
-            unit="Bps",
-            width=8,
+            marks=[(1, WARNING)],
+            decimals=2,
+            width=12,
+            height=8,
             no_data=NO_NODE,
         ),
     ]

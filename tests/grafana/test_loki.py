@@ -64,7 +64,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def labels(line: dict[str, Any]) -> dict[str, str]:
     """The stream of a line, as alloy.config has it."""
-    found = {"job": "app", "level": line["level"], "url_rule": line.get("url_rule", "")}
+    found = {"job": "app", "service": "orders", "level": line["level"], "url_rule": line.get("url_rule", "")}
     if "status" in line:
         found["status_class"] = f"{str(line['status'])[0]}xx"
     return {name: value for name, value in found.items() if value}
@@ -140,6 +140,7 @@ def answer(url: str, panel: str, **chosen: str) -> list[dict[str, Any]]:
     """What Loki returns for the panel, with everything selected but what is given."""
     values = {
         "job": "app",
+        "service": ".*",
         "url_rule": ".*",
         "error_type": ".*",
         "status_class": ".*",
@@ -166,7 +167,7 @@ def test_queries_name_what_alloy_sends() -> None:
     assert len(QUERIES) == 3
     for expression in QUERIES.values():
         selector, _, filters = expression.partition("}")
-        assert set(re.findall(r'(\w+)=~?"', selector)) <= names("labels") | {"job"}
+        assert set(re.findall(r'(\w+)=~?"', selector)) <= names("labels") | {"job", "service"}
         filtered = set(re.findall(r"(\w+) ?(?:=~|!=|=|>=)", re.sub(r"\| json .*", "", filters)))
         assert filtered <= names("structured_metadata") | {"job"}
         assert set(re.findall(r"\$\{?([a-z]\w*)", expression)) <= VARIABLES
@@ -200,6 +201,8 @@ def test_times_are_in_the_order_that_loki_takes(tmp_path: Path) -> None:
         ({"request_id": "known-1"}, ["known-1"]),
         ({"request_id": "known-1", "job": "app|other"}, ["known-1"]),
         ({"request_id": "nothing"}, []),
+        ({"service": "orders"}, sorted(REQUESTS)),
+        ({"service": "shop"}, []),
         ({"status_class": "5.."}, ["known-1", "known-12"]),
         ({"status_class": "2..|4.."}, ["id-3", "id-4", "id-5"]),
         ({"error_type": "NotFound"}, ["id-4"]),

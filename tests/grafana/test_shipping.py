@@ -36,9 +36,9 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict
 
 def test_only_what_has_few_values_becomes_a_label() -> None:
     """Each combination of label values is a stream: a request id as a label would make one a request."""
-    job = re.findall(r'__path__ = "[^"]+", (\w+) = "app"', ALLOY)
+    ((job, service),) = re.findall(r'__path__ = "[^"]+", (\w+) = "app", (\w+) = "orders"', ALLOY)
 
-    assert names("labels") | set(job) == {"job", "level", "url_rule", "status_class"}
+    assert names("labels") | {job, service} == {"job", "service", "level", "url_rule", "status_class"}
     assert 'label_drop {\n    values = ["filename"]' in ALLOY
     assert LOKI["limits_config"]["discover_service_name"] == []
     assert LOKI["limits_config"]["discover_log_levels"] is False
