@@ -1,0 +1,184 @@
+"""The look of the dashboards: colours that everybody tells apart, and the rules of the field's linter.
+
+The rules are those of https://github.com/grafana/dashboard-linter (docs/rules).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from grafana.build import documents
+from tests.rig.queries import queries_of
+
+BOARDS = {board["uid"]: board for board in map(json.loads, documents().values())}
+
+# Grafana's palette on its dark theme (packages/grafana-data/src/themes/createVisualizationColors.ts).
+PALETTE = {
+    "red": "#F2495C",
+    "dark-orange": "#FA6400",
+    "yellow": "#FADE2A",
+    "super-light-yellow": "#FFF899",
+    "blue": "#5794F2",
+    "text": "#CCCCDC",
+    "#808080": "#808080",
+}
+# Machado, Oliveira, Fernandes 2009: what is left of linear red, green and blue without the second cone.
+DEUTERANOPIA = (
+    (0.367322, 0.860646, -0.227968),
+    (0.280085, 0.672501, 0.047413),
+    (-0.011820, 0.042940, 0.968881),
+)
+XYZ = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+WHITE = (0.95047, 1.0, 1.08883)
+UNSEEN = {"transparent", "rgba(255,0,255,0.7)"}
+"""The second is a heat map's for exemplars, of which it has none."""
+APART = 20
+"""The smallest difference in CIELAB (1976)."""
+
+# Findings of the linter that are meant so, by rule and, where it is not for all, by dashboard.
+EXCLUSIONS = {
+    "template-job-rule": "All is every job of the exporter: an empty allValue lists them",
+    "panel-datasource-rule": "Requests asks Loki, by a variable of its own",
+    "target-rate-interval-rule": "one window a page ($window), which its titles name; bars have $__interval",
+    "target-job-rule": "alerts, hosts, probes and Prometheus itself are of other jobs than the exporter's",
+    "target-counter-agg-rule": "0 * a counter stands for no errors, and what a series begins with counts",
+    "target-instance-rule": "recorded series of whole services have no instance; hosts have $host",
+}
+
+
+def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every panel but rows, those in closed rows too."""
+    for panel in board["panels"]:
+        yield from (inner for inner in [panel, *panel.get("panels", ())] if inner["type"] != "row")
+
+
+def colors(found: object) -> set[str]:
+    """Every colour that a dashboard names."""
+    if isinstance(found, dict):
+        own = {found[key] for key in ("color", "fixedColor", "iconColor") if isinstance(found.get(key), str)}
+        return own.union(*map(colors, found.values()))
+    return set().union(*map(colors, found)) if isinstance(found, list) else set()
+
+
+def lab(color: str) -> tuple[float, float, float]:
+    """A colour in CIELAB, as somebody sees it who has no cones for green."""
+    linear = [
+        share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
+        for share in (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    ]
+    seen = [min(1.0, max(0.0, sum(a * b for a, b in zip(row, linear, strict=True)))) for row in DEUTERANOPIA]
+    x, y, z = (
+        (t ** (1 / 3) if t > 0.008856 else 7.787 * t + 16 / 116)
+        for row, white in zip(XYZ, WHITE, strict=True)
+        for t in [sum(a * b for a, b in zip(row, seen, strict=True)) / white]
+    )
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+def difference(one: str, other: str) -> float:
+    """How far two colours are apart, in units of which a practised eye sees two."""
+    return math.dist(lab(one), lab(other))
+
+
+def test_colours_differ_without_green_cones() -> None:
+    """Each pair of the colours in use."""
+    used = set().union(*map(colors, BOARDS.values())) - UNSEEN
+    pairs = itertools.combinations(sorted(used), 2)
+
+    assert used <= PALETTE.keys()
+    assert [pair for pair in pairs if difference(*(PALETTE[name] for name in pair)) < APART] == []
+
+
+def test_red_and_green_would_not_differ() -> None:
+    """The measure finds what it is for."""
+    assert difference("#F2495C", "#73BF69") < 10
+
+
+every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+
+
+@every_board
+def test_a_graph_of_errors_is_red_and_no_other_is(board: dict[str, Any]) -> None:
+    """Its series have shades of one colour, which says their kind; no palette makes an error green."""
+    for panel in panels(board):
+        if panel["type"] != "timeseries":
+            continue
+        color = panel["fieldConfig"]["defaults"]["color"]
+        failures = re.match("Failures|Error ratio (of|by)|Error ratio, 5m|Exporter failures", panel["title"])
+
+        assert color["mode"] == "shades", panel["title"]
+        assert (color["fixedColor"] == "red") == bool(failures), panel["title"]
+
+
+@every_board
+def test_a_coloured_state_is_a_word(board: dict[str, Any]) -> None:
+    """A background of a colour has a text for each of its values."""
+    for panel in panels(board):
+        options = panel.get("options", {})
+        if panel["type"] == "stat" and options["colorMode"].startswith("background"):
+            (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+            assert all(state["text"] for state in mapping["options"].values()), panel["title"]
+
+
+def lint(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The findings of the linter: a rule, and where it is broken."""
+    yield from lint_variables({variable["name"]: variable for variable in board["templating"]["list"]})
+    if board["editable"]:
+        yield "uneditable-dashboard", "editable"
+    for panel in panels(board):
+        yield from ((rule, panel["title"]) for rule in lint_panel(panel))
+    for query in queries_of(board):
+        if not query.title.startswith(("variable", "annotation")):
+            yield from ((rule, str(query)) for rule in lint_expression(query.expression))
+
+
+def lint_variables(variables: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    source = variables["datasource"]
+    if (source["type"], source["label"], source["query"]) != ("datasource", "Data source", "prometheus"):
+        yield "template-datasource-rule", "datasource"
+    for name in ("job", "instance"):
+        variable = variables[name]
+        if (variable["label"], variable["multi"], variable.get("allValue")) != (name.title(), True, ".+"):
+            yield f"template-{name}-rule", name
+    for name, variable in variables.items():
+        if variable["type"] == "query" and variable["refresh"] != 2:
+            yield "template-on-time-change-reload-rule", name
+
+
+def lint_panel(panel: dict[str, Any]) -> Iterator[str]:
+    if panel["datasource"]["uid"] != "${datasource}":
+        yield "panel-datasource-rule"
+    if not (panel["title"] and panel.get("description")):
+        yield "panel-title-description-rule"
+    if panel["type"] != "heatmap" and not panel["fieldConfig"]["defaults"].get("unit"):
+        yield "panel-units-rule"
+    if not panel["targets"]:
+        yield "panel-no-targets-rule"
+
+
+def lint_expression(expression: str) -> Iterator[str]:
+    selectors = re.findall(r"\w+\{([^}]*)\}", expression)
+    for name in ("job", "instance"):
+        if not selectors or any(f'{name}=~"${name}"' not in selector for selector in selectors):
+            yield f"target-{name}-rule"
+    if {*re.findall(r"rate\([^[]*\[([^]]*)\]", expression)} - {"$__rate_interval"}:
+        yield "target-rate-interval-rule"
+    if "_total{" in re.sub(r"(rate|increase|resets)\([^)]*\)", "", expression):
+        yield "target-counter-agg-rule"
+
+
+@every_board
+def test_the_linter_finds_nothing(board: dict[str, Any]) -> None:
+    """Nothing but EXCLUSIONS."""
+    assert [finding for finding in lint(board) if finding[0] not in EXCLUSIONS] == []
+
+
+def test_every_exclusion_is_needed() -> None:
+    assert EXCLUSIONS.keys() <= {rule for board in BOARDS.values() for rule, _ in lint(board)}

@@ -1,0 +1,353 @@
+"""What the pages show of an incident, as a real Prometheus answers their queries."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.parse
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+from urllib.request import urlopen
+
+import pytest
+
+from grafana.alerts import STATES
+from grafana.build import documents
+from tests.bench.dashboards import running
+from tests.grafana.history import DEPLOY, ENDPOINTS, INSTANCES, RUNNING_ALERTS, SECONDS, write
+from tests.rig.queries import Query, fill, queries_of, step
+
+BOARDS = {board["uid"]: board for board in map(json.loads, documents().values())}
+EVERY_ENDPOINT = "Endpoints in this time range, the most errors first"
+ALL = dict.fromkeys(("service", "instance", "url_rule", "error_type", "slo", "host", "status_class"), ".*")
+ALL |= {"job": "app", "compare": "10m"}
+
+# Filters that some panel of their page does not have, and why.
+UNFILTERED = {
+    ("flask-workers", "service"): "hosts have no service",
+    ("flask-workers", "instance"): "hosts have instances of their own",
+    ("flask-workers", "host"): "workers do not say which host they run on",
+    ("flask-service", "instance"): "an objective is a whole service's",
+}
+
+
+Table: TypeAlias = dict[tuple[str, ...], dict[str, float]]
+
+
+class Row(NamedTuple):
+    """A row of an answer: a label set, and its value at the end or the values on the way there."""
+
+    labels: dict[str, str]
+    values: list[float]
+
+
+class Pages:
+    """The dashboards over a Prometheus whose data ends at `end`."""
+
+    def __init__(self, address: str, end: int) -> None:
+        self.address = address
+        self.end = end
+        self._answers: dict[str, list[Row]] = {}
+
+    def ask(self, query: Query, **chosen: str) -> list[Row]:
+        """The rows of one query."""
+        parameters: dict[str, object] = {"query": fill(query, ALL | chosen, SECONDS)}
+        if query.instant:
+            path, parameters["time"] = "query", self.end
+        else:
+            path = "query_range"
+            parameters |= {"start": self.end - SECONDS, "end": self.end, "step": step(query, SECONDS)}
+        body = urllib.parse.urlencode(parameters)
+        if body not in self._answers:
+            with urlopen(f"{self.address}/api/v1/{path}", body.encode(), timeout=10) as answer:
+                result = json.load(answer)["data"]["result"]
+            self._answers[body] = [
+                Row(series["metric"], [float(v) for _, v in series.get("values") or [series["value"]]])
+                for series in result
+            ]
+        return self._answers[body]
+
+    def table(self, uid: str, title: str, *keys: str, **chosen: str) -> Table:
+        """The values of a table, by the values of the labels `keys` and by the title of the column."""
+        (panel,) = (panel for panel in panels(uid) if panel["title"] == title)
+        names = panel["transformations"][1]["options"]["renameByName"]
+        several = len(panel["targets"]) > 1
+        rows: Table = defaultdict(dict)
+        for query in queries_of(BOARDS[uid]):
+            if query.title == title:
+                column = names[f"Value #{query.ref}" if several else "Value"]
+                for labels, values in self.ask(query, **chosen):
+                    rows[tuple(labels.get(key, "") for key in keys)][column] = values[-1]
+        return rows
+
+    def page(self, uid: str, **chosen: str) -> list[Row]:
+        """The answers to every query of a page's panels."""
+        names = ("variable", "annotation")
+        queries = [query for query in queries_of(BOARDS[uid]) if not query.title.startswith(names)]
+        return [row for query in queries for row in self.ask(query, **chosen)]
+
+    def lines(self, uid: str, title: str, **chosen: str) -> list[list[Row]]:
+        """The answers to each query of a panel."""
+        return [self.ask(query, **chosen) for query in queries_of(BOARDS[uid]) if query.title == title]
+
+
+def panels(uid: str) -> Iterator[dict[str, Any]]:
+    """Every panel of a page, those in closed rows too."""
+    for panel in BOARDS[uid]["panels"]:
+        yield from (inner for inner in [panel, *panel.get("panels", ())] if inner["type"] != "row")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    directory: Path = tmp_path_factory.mktemp("pages")
+    end = int(time.time()) // 60 * 60
+    write(directory, end)
+    with running(directory / "data") as address:
+        yield Pages(address, end)
+
+
+every_page = pytest.mark.parametrize("uid", BOARDS)
+
+
+@every_page
+def test_a_page_of_one_service_shows_no_other(pages: Pages, uid: str) -> None:
+    """Every query has an answer, though it may be empty, that has no row of the other one."""
+    whole = uid == "monitoring-pipeline"  # it has no filter, and is about everything that is scraped
+    allowed = {"orders", "", *(INSTANCES if whole else ())}
+    others = {
+        str(query)
+        for query in queries_of(BOARDS[uid])
+        if "variable" not in query.title
+        for row in pages.ask(query, service="orders")
+        if row.labels.get("service", "") not in allowed
+    }
+
+    assert others == set()
+
+
+@every_page
+def test_no_row_mixes_services(pages: Pages, uid: str) -> None:
+    """What tells endpoints, instances or versions apart tells their services apart too."""
+    mixed = {
+        str(query)
+        for query in queries_of(BOARDS[uid])
+        if "variable" not in query.title
+        for row in pages.ask(query)
+        if {"url_rule", "version"} & row.labels.keys() and "service" not in row.labels
+    }
+
+    assert mixed == set()
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        (".*", {name for name, *_ in RUNNING_ALERTS}),
+        ("orders", {"FlaskErrorRatioCritical", "FlaskTargetDown", "HostMemoryLow"}),
+        ("shop", {"FlaskLatencyHigh", "ProbeFailed", "HostMemoryLow"}),
+    ],
+)
+@pytest.mark.parametrize("uid", ["home", "flask-service"])
+def test_every_firing_alert_is_listed(pages: Pages, uid: str, service: str, expected: set[str]) -> None:
+    """Those of probes and hosts too, with their service, and since when."""
+    rows = pages.table(uid, "Firing alerts", "alertname", "service", service=service)
+    planted: dict[tuple[str, ...], int] = {
+        (name, labels.get("service", "")): since for name, _, labels, since in RUNNING_ALERTS
+    }
+
+    assert {name for name, _ in rows} == expected
+    assert {key: row["Since"] for key, row in rows.items()} == {
+        key: (pages.end - SECONDS + planted[key]) * 1000 for key in rows
+    }
+
+
+def test_the_state_is_the_worst_that_is_known(pages: Pages) -> None:
+    """In a word, with the instances that are up and the worst alert."""
+    rows = pages.table("home", "Services, last 5 minutes", "service", "instances", "alert")
+    states = {key: STATES[int(row["State"])][0] for key, row in rows.items() if "State" in row}
+
+    assert states == {
+        ("orders", "1 of 2", "FlaskErrorRatioCritical"): "Critical",
+        ("shop", "2 of 2", "ProbeFailed"): "Critical",
+    }
+
+
+def test_the_state_of_one_instance_is_its_own(pages: Pages) -> None:
+    """An alert about a whole service is also that of its instances."""
+
+    def state(instance: str) -> tuple[str, str]:
+        ((row,),) = pages.lines("flask-service", "State", service="orders", instance=instance)
+        return STATES[int(row.values[0])][0], row.labels["instances"]
+
+    assert state("o1:80") == ("Critical", "1 of 1")
+    assert state("o2:80") == ("Down", "0 of 1")
+
+
+def test_no_percentile_is_above_the_slowest_request(pages: Pages) -> None:
+    """In the table of endpoints, and on the graph of a service."""
+    rows = pages.table("flask-endpoints", EVERY_ENDPOINT, "service", "url_rule")
+    slowest, *percentiles, _ = pages.lines("flask-service", "Duration of requests, 5m", service="shop")
+
+    assert [key for key, row in rows.items() if max(row["p50"], row["p95"], row["p99"]) > row["Max"]] == []
+    assert len(percentiles) == 3
+    for ((_, values),) in percentiles:
+        assert max(values) <= max(slowest[0].values)
+
+
+def test_shares_add_up(pages: Pages) -> None:
+    """Each endpoint's share of the time, and of what an objective lost."""
+    endpoints = pages.table("flask-endpoints", EVERY_ENDPOINT, "service", "url_rule")
+    spent = pages.table("flask-slo", "Who spent it in this time range", "service", "slo", "url_rule")
+    sums: dict[tuple[str, ...], float] = defaultdict(float)
+    for (*objective, _), row in spent.items():
+        sums[tuple(objective)] += row["Share"]
+
+    assert sum(row.get("Time", 0) for row in endpoints.values()) == pytest.approx(1)
+    assert sums == {
+        key: pytest.approx(1)
+        for key in {(service, slo) for service in INSTANCES for slo in ("errors", "latency")}
+    }
+
+
+def test_the_chosen_objective_has_its_spenders(pages: Pages) -> None:
+    rows = pages.table("flask-slo", "Who spent it in this time range", "slo", slo="latency")
+
+    assert rows.keys() == {("latency",)}
+
+
+@every_page
+def test_a_filter_that_a_page_offers_changes_each_of_its_panels(uid: str) -> None:
+    """Or UNFILTERED says why it does not."""
+    offered = {
+        variable["name"]
+        for variable in BOARDS[uid]["templating"]["list"]
+        if variable["type"] == "query" and variable.get("hide") != 2
+    }
+    without = {
+        (uid, name)
+        for name in offered
+        for panel in panels(uid)
+        for target in panel["targets"]
+        if not re.search(rf"\$\{{?{name}\b", target["expr"])
+    }
+
+    assert without - UNFILTERED.keys() == set()
+    assert {key for key in UNFILTERED if key[0] == uid} <= without
+
+
+def test_failures_stand_before_refusals(pages: Pages) -> None:
+    """404s, of which there are ten times as many, do not hide what a deploy broke."""
+    titles = "Failures in this time range, by type and endpoint", "New error types in this time range"
+    rows, new = (pages.table("flask-errors", title, "error_type", "service") for title in titles)
+
+    assert rows.keys() == new.keys() == {("ValueError", "orders"), ("InventoryTimeout", "shop")}
+    first = pages.end - SECONDS + DEPLOY
+    assert 0 <= rows["InventoryTimeout", "shop"]["First"] / 1000 - first <= 60
+    assert {row["Times"] for row in new.values()} == {row["Times"] for row in rows.values()}
+
+
+def test_endpoints_of_the_same_name_are_told_apart(pages: Pages) -> None:
+    rows = pages.table("flask-endpoints", EVERY_ENDPOINT, "service", "url_rule")
+
+    assert rows["orders", "/checkout"]["Error ratio"] == pytest.approx(0.19, abs=0.01)
+    assert rows["shop", "/checkout"]["Error ratio"] == pytest.approx(0.036, abs=0.001)
+    assert rows["shop", "/checkout"]["Δ errors"] > 0.01
+    assert rows["orders", "/"]["Δ errors"] == 0
+
+
+def test_the_fullest_instance_counts(pages: Pages) -> None:
+    """7 of 8 threads of one instance, though the other one is idle."""
+    ((row,),) = pages.lines("flask-service", "Busiest instance", service="shop")
+
+    assert row.values[-1] == 7 / 8
+
+
+def test_a_deploy_has_one_mark_with_its_service(pages: Pages) -> None:
+    """The versions at the beginning of the data are no deploys, and a restart replaces no worker."""
+
+    def marks(name: str) -> list[Row]:
+        (answer,) = pages.lines("home", f"annotation {name}")
+        return answer
+
+    ((labels, values),) = marks("Deploys")
+    restarts = {row.labels["instance"] for row in marks("Restarts")}
+    ((replaced, _),) = marks("Replaced workers")
+
+    assert labels == {"service": "shop", "version": "2.0"}
+    assert len(values) == 1
+    assert restarts == {"s1:80", "s2:80"}
+    assert replaced == {"service": "orders"}
+
+
+def test_forty_minutes_tell_nothing_about_thirty_days(pages: Pages) -> None:
+    """No budget and no time until it is gone; burn rates from half of their window on."""
+    rows = pages.table("flask-slo", "Objectives, over 30 days", "service", "slo")
+    columns = set().union(*rows.values())
+
+    assert {"Budget left", "Exhausted in", "Burn 6h"} & columns == set()
+    assert {"Attained", "Seen", "Burn 5m", "Burn 1h"} <= columns
+    assert rows["orders", "errors"]["Seen"] == pytest.approx(36 / 43_200)
+
+
+TABLES = [
+    (uid, panel["title"])
+    for uid in BOARDS
+    for panel in panels(uid)
+    if panel["type"] == "table" and panel["datasource"]["type"] == "prometheus"
+]
+FAILING = {endpoint.rule for endpoint in ENDPOINTS if endpoint.error_type}
+
+
+@pytest.mark.parametrize(("uid", "title"), TABLES)
+def test_a_link_from_a_row_opens_what_the_row_is_about(pages: Pages, uid: str, title: str) -> None:
+    """The page has data, all of it of the row's service, and shows the row's endpoint."""
+    (panel,) = (panel for panel in panels(uid) if panel["title"] == title)
+    first = next(query for query in queries_of(BOARDS[uid]) if query.title == title)
+    targets = {
+        (target, tuple(sorted(values.items())))
+        for url in links_of(panel)
+        for row in pages.ask(first)
+        for target, values in [follow(url, panel, row.labels)]
+        if target != "flask-requests"  # it shows lines of a log
+    }
+
+    assert targets
+    for target, values in targets:
+        chosen = dict(values)
+        answers = pages.page(target, **{name: pattern(value) for name, value in chosen.items()})
+        services = {row.labels["service"] for row in answers if "service" in row.labels}
+        rules = {row.labels.get("url_rule") for row in answers}
+        rule = chosen.get("url_rule", "$__all")
+
+        assert answers, (target, chosen)
+        assert services <= {chosen["service"], "", *(INSTANCES if chosen["service"] == "$__all" else ())}
+        assert rule in {"$__all", *rules} or (target == "flask-errors" and rule not in FAILING)
+
+
+def links_of(panel: dict[str, Any]) -> list[str]:
+    """The addresses of the links from a table to dashboards."""
+    return [
+        link["url"]
+        for override in panel["fieldConfig"]["overrides"]
+        for entry in override["properties"]
+        if entry["id"] == "links"
+        for link in entry["value"]
+        if link["url"].startswith("/d/")
+    ]
+
+
+def follow(url: str, panel: dict[str, Any], labels: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The dashboard that a link opens, and what it chooses there: the texts of the row's cells."""
+    names = panel["transformations"][1]["options"]["renameByName"]
+    cells = {title: labels.get(label, "") for label, title in names.items()}
+    target, _, parameters = url.removeprefix("/d/").partition("?")
+    fields = re.findall(r"var-(\w+)=\$\{__data\.fields\.(\w+):percentencode\}", parameters)
+    return target, {name: cells[field] for name, field in fields}
+
+
+def pattern(value: str) -> str:
+    """A value of a variable as Grafana writes it into a query."""
+    return ".*" if value == "$__all" else re.escape(value).replace("\\", "\\\\")
