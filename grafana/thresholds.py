@@ -29,6 +29,8 @@ TAIL_HIGH = 5.0
 """Seconds that the objective for the slowest requests promises."""
 THREADS_SATURATED = 0.8
 """Share of busy worker threads at which FlaskThreadsSaturated fires."""
+REQUEST_STUCK = 60
+"""Seconds at which FlaskRequestStuck fires."""
 QUEUE_SLOW = 0.25
 """Seconds at which FlaskQueueSlow fires."""
 MEMORY_LOW = 0.9

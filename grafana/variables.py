@@ -102,6 +102,12 @@ def error_types() -> build.QueryVariable:
     return label("error_type", "Error type", query)
 
 
+def error_groups() -> build.QueryVariable:
+    """Bugs of the selected services, by the group that their log lines carry."""
+    query = f"label_values(flask_http_request_error_group_total{{{SERVICE}}}, error_group)"
+    return label("error_group", "Error group", query)
+
+
 def compared_with() -> build.CustomVariable:
     """The past that a page compares the present with."""
     return (

@@ -16,7 +16,8 @@ from grafana.thresholds import ANY_IS_BAD, BAD, IDLE, Steps
 
 ERRORS = "flask_http_request_errors_total"
 REQUESTS = "flask_http_request_duration_seconds_count"
-SELECTION = f'{URL_RULE},error_type=~"$error_type"'
+OF_TYPE = 'error_type=~"$error_type"'
+SELECTION = f"{URL_RULE},{OF_TYPE}"
 FAILURE = 'status!~"4.."'
 REFUSAL = 'status=~"4.."'
 TYPE_OF_ROW = "var-error_type=${__data.fields.Type:percentencode}"
@@ -41,8 +42,9 @@ def dashboard() -> model.Dashboard:
             *_summary(),
             _kinds("Failures", FAILURE, 16, NO_FAILURES, "Answers of 500 and more, and exceptions."),
             _new_types(),
-            *_over_time(),
-            Fold("By version and instance", _more()),
+            _groups(),
+            _by_type(),
+            Fold("By endpoint, version and instance", _more()),
             Fold(
                 "Client errors (4xx)",
                 [_kinds("Client errors", REFUSAL, 24, "No client errors", "Answers of 400 to 499.")],
@@ -114,24 +116,11 @@ def _kinds(title: str, statuses: str, width: int, no_data: str, description: str
                 cell="bar",
                 width=110,
             ),
-            Column(
-                "First",
-                f"min_over_time({moments}[$__range:$__interval]) * 1000",
-                "dateTimeAsLocalNoDateIfToday",
-                width=150,
-                interval="1m",
-            ),
-            Column(
-                "Last",
-                f"max_over_time({moments}[$__range:$__interval]) * 1000",
-                "dateTimeFromNow",
-                width=150,
-                interval="1m",
-            ),
+            *_moments(moments, 150, 150),
         ],
         sort="Times",
         width=width,
-        height=8,
+        height=7,
         no_data=no_data,
     )
     return panel.max_data_points(288)
@@ -163,7 +152,7 @@ def _new_types() -> table.Panel:
         ],
         sort="Times",
         width=8,
-        height=8,
+        height=7,
         no_data="No error type is new in this time range",
     )
     return panel.max_data_points(288)
@@ -175,7 +164,6 @@ def _bars(title: str, description: str, expression: str, legend: str) -> graphs.
         f"{description} Each bar is as many as there were within it.",
         [query(f"{expression} > 0", legend, interval="1m"), exemplars(of(ERRORS, SELECTION, FAILURE))],
         shades=BAD,
-        width=12,
         height=8,
         no_data=NO_FAILURES,
     )
@@ -185,23 +173,62 @@ def _failures(by: str) -> str:
     return count_per_bar(ERRORS, SELECTION, FAILURE, by=by)
 
 
-def _over_time() -> list[Panel]:
+def _groups() -> table.Panel:
+    groups = "flask_http_request_error_group_total"
+    by = "error_group, error_type, where, service"
+    moments = f"timestamp({count_per_bar(groups, OF_TYPE, by=by)} > 0)"
+    group = "var-error_group=${__data.fields.Group:percentencode}"
+    panel = rows(
+        "Bugs in this time range, by error group",
+        "Exceptions of one type that came the same way through the application's own code are one group, "
+        "over endpoints, workers and deploys; place is the function that they come from. Click a group for "
+        "its log lines with their tracebacks; /monitoring/errors of the service has one without Loki.",
+        keys=[
+            Key("error_group", "Group", [links.to("flask-requests", links.SERVICE_OF_ROW, group)], width=120),
+            Key("error_type", "Type", width=150),
+            Key("where", "Place"),
+            Key("service", "Service", links.service_of_row(), width=90),
+        ],
+        columns=[
+            Column("Times", f"{count(groups, OF_TYPE, by=by)} > 0", "locale", decimals=0, width=80),
+            *_moments(moments, 110, 130),
+        ],
+        sort="Times",
+        width=16,
+        height=8,
+        no_data="No exception of the application's code",
+    )
+    return panel.max_data_points(288)
+
+
+def _moments(moments: str, *widths: int) -> list[Column]:
+    """Columns of when something happened first, as a time of the clock to lay beside a deploy, and last."""
+    return [
+        Column(
+            title,
+            f"{kind}_over_time({moments}[$__range:$__interval]) * 1000",
+            unit,
+            width=width,
+            interval="1m",
+        )
+        for title, kind, unit, width in zip(
+            ("First", "Last"),
+            ("min", "max"),
+            ("dateTimeAsLocalNoDateIfToday", "dateTimeFromNow"),
+            widths,
+            strict=True,
+        )
+    ]
+
+
+def _by_type() -> graphs.Panel:
     types = _bars(
         "Failures by error type",
         "Classes of the exceptions, or names of the HTTP errors. A dot leads to the log lines of one.",
         _failures("error_type"),
         "{{error_type}}",
     )
-    endpoints = _bars(
-        "Failures by endpoint",
-        "Where they happen.",
-        _failures(ENDPOINT),
-        "{{service}} {{url_rule}}",
-    )
-    return [
-        with_links(types, [links.to("flask-requests", TYPE_OF_LINE)]),
-        with_links(endpoints, links.endpoint_of_line()),
-    ]
+    return with_links(types, [links.to("flask-requests", TYPE_OF_LINE)])
 
 
 def _more() -> list[Panel]:
@@ -210,6 +237,9 @@ def _more() -> list[Panel]:
         f"sum by (service, version) ({_failures('service, instance')}"
         f" * on (service, instance) group_left (version) {versions})"
     )
+    endpoints = _bars(
+        "Failures by endpoint", "Where they happen.", _failures(ENDPOINT), "{{service}} {{url_rule}}"
+    )
     instances = _bars(
         "Failures by instance",
         "One instance alone: its machine. All of them: the code, or what it depends on.",
@@ -217,6 +247,7 @@ def _more() -> list[Panel]:
         "{{service}} {{instance}}",
     )
     return [
+        with_links(endpoints, links.endpoint_of_line()),
         _bars(
             "Failures by version",
             "Whether a deploy brought them, or ended them.",

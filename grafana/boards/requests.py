@@ -20,6 +20,7 @@ STREAMS = f'{SCOPE},status_class=~"{STATUS}"'
 # An id selects exactly its lines; without one, the second half matches every line. `|=` finds an id fast.
 SELECTION = (
     '|= "$request_id" | request_id="$request_id" or job=~"($job)$request_id" | error_type=~"$error_type"'
+    ' | error_group=~"$error_group" | where=~"$where"'
 )
 REQUESTS = f'{{{STREAMS}}} | logger="exporter.request" {SELECTION} | duration_seconds >= $slower'
 ERRORS = f'{{{SCOPE},level=~"ERROR|CRITICAL"}} | logger!="exporter.request" {SELECTION}'
@@ -31,6 +32,8 @@ COLUMNS = {
     "status": "Status",
     "duration_seconds": "Duration",
     "error_type": "Type",
+    "error_group": "Group",
+    "where": "Waited in",
     "request_id": "Request id",
 }
 """The columns of the table and their titles, by the name of the field in the log."""
@@ -51,6 +54,8 @@ def dashboard() -> model.Dashboard:
             variables.instances().hide(variables.HIDDEN),
             variables.url_rules(),
             variables.error_types(),
+            variables.error_groups(),
+            TextBoxVariable("where").label("Waited in").default_value(".*"),
             CustomVariable("status_class")
             .label("Status")
             .values("2xx : 2..,3xx : 3..,4xx : 4..,5xx : 5..")
@@ -117,7 +122,14 @@ def _requests() -> table.Panel:
             )
         )
     )
-    for column, width in {"Time": 180, "Method": 80, "Status": 70, "Type": 180}.items():
+    for column, width in {
+        "Time": 180,
+        "Method": 80,
+        "Status": 70,
+        "Type": 150,
+        "Group": 120,
+        "Waited in": 150,
+    }.items():
         panel = set_for(panel, column, custom__width=width)
     panel = set_for(panel, "Endpoint", links=[links.to(uid, links.URL_RULE_OF_ROW) for uid in ENDPOINT_PAGES])
     panel = set_for(panel, "Duration", unit="s", custom__width=100)

@@ -5,9 +5,9 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana import board, links, variables
 from grafana.board import Fold
 from grafana.fields import with_links
-from grafana.graphs import Axis, event_bars, lines
+from grafana.graphs import LOGARITHMIC, Axis, event_bars, lines
 from grafana.panels import Panel, number
-from grafana.promql import WINDOW, of, queue_quantile, rate, replaced_workers, total
+from grafana.promql import WINDOW, count_per_bar, of, queue_quantile, rate, replaced_workers, total
 from grafana.queries import now, query
 from grafana.thresholds import (
     BAD,
@@ -20,6 +20,7 @@ from grafana.thresholds import (
     NOTICE,
     PALE,
     QUEUE_SLOW,
+    REQUEST_STUCK,
     SATURATION_STEPS,
     THREADS_SATURATED,
     TIME_LEFT_STEPS,
@@ -56,7 +57,8 @@ def dashboard() -> model.Dashboard:
         contents=[
             *_summary(),
             *_workers(),
-            Fold("Workers: garbage collection and queue", _more()),
+            Fold("Dead and replaced workers, and the requests that they lost", _deaths()),
+            Fold("Garbage collection and queue", _more()),
             Fold("Host: $host", _host()),
         ],
     )
@@ -133,15 +135,18 @@ def _workers() -> list[Panel]:
             height=8,
             no_data=NO_WORKERS,
         ),
-        event_bars(
-            "Workers replaced by instance",
-            "Died or recycled, without a restart of the service. Each bar is as many as there were within "
-            "it. Steady bars are workers that die.",
-            [query(f"{replaced_workers(by, '$__interval')} > 0", legend, interval="1m")],
-            shades=WARNING,
+        lines(
+            "Oldest request without an answer, by instance",
+            "Seconds since it came, without streams and websockets; /monitoring/inflight of the service "
+            f"says what it does. FlaskRequestStuck fires at {REQUEST_STUCK} s.",
+            [query(f"max by ({by}) ({of('flask_http_request_oldest_seconds')})", legend)],
+            unit="s",
+            marks=[(REQUEST_STUCK, WARNING)],
+            axis=LOGARITHMIC,
+            calcs=["max", "lastNotNull"],
             width=12,
             height=8,
-            no_data="No worker was replaced",
+            no_data=NO_WORKERS,
         ),
         lines(
             "Memory of the workers by instance",
@@ -165,6 +170,43 @@ def _workers() -> list[Panel]:
         ),
     ]
     return [with_links(panel, links.instance_of_line()) for panel in panels]
+
+
+def _deaths() -> list[Panel]:
+    deaths = count_per_bar("flask_worker_deaths_total", by="service, cause")
+    losses = count_per_bar("flask_http_requests_lost_total", by="service, url_rule, cause")
+    replaced = replaced_workers("service, instance", "$__interval")
+    each = "Each bar is as many as there were within it."
+    return [
+        event_bars(
+            "Deaths of workers by cause",
+            f"Workers that died and were not told to. {each}",
+            [query(f"{deaths} > 0", "{{service}} {{cause}}", interval="1m")],
+            shades=BAD,
+            no_data="No worker died",
+        ),
+        with_links(
+            event_bars(
+                "Lost requests by endpoint and cause",
+                "Requests that were never answered because their worker died; /monitoring/deaths names "
+                f"them. {each}",
+                [query(f"{losses} > 0", "{{service}} {{url_rule}} {{cause}}", interval="1m")],
+                shades=BAD,
+                no_data="No request was lost",
+            ),
+            links.endpoint_of_line(),
+        ),
+        with_links(
+            event_bars(
+                "Workers replaced by instance",
+                f"Died or recycled (max_requests), without a restart of the service. {each}",
+                [query(f"{replaced} > 0", "{{service}} {{instance}}", interval="1m")],
+                shades=WARNING,
+                no_data="No worker was replaced",
+            ),
+            links.instance_of_line(),
+        ),
+    ]
 
 
 def _more() -> list[Panel]:

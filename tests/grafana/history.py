@@ -105,23 +105,31 @@ def _node(**labels: str) -> dict[str, str]:
     return {"job": "node", "instance": "node:9100"} | labels
 
 
+def _requests(endpoint: Endpoint, target: dict[str, str], elapsed: float) -> Samples:
+    """The families of an endpoint's answers of one status."""
+    requests = endpoint.requests(elapsed)
+    labels = target | {"method": "GET", "url_rule": endpoint.rule, "status": endpoint.status}
+    family = "flask_http_request_duration_seconds"
+    yield f"{family}_count", labels, requests
+    yield f"{family}_sum", labels, requests * endpoint.seconds
+    for bound in BOUNDS:
+        yield f"{family}_bucket", labels | {"le": bound}, requests * (endpoint.seconds <= float(bound))
+    if endpoint.error_type:
+        error = {"error_type": endpoint.error_type}
+        yield "flask_http_request_errors_total", labels | error, requests
+        if endpoint.status == "500":
+            bug = target | error | {"error_group": f"{endpoint.service}0", "where": "app:pay"}
+            yield "flask_http_request_error_group_total", bug, requests
+
+
 def _instance(service: str, target: dict[str, str], number: int, elapsed: float) -> Samples:
     totals: dict[str, float] = defaultdict(float)
     rules: dict[str, float] = {}
     for endpoint in ENDPOINTS:
-        if endpoint.service != service or elapsed < endpoint.since:
-            continue
-        requests = endpoint.requests(elapsed)
-        labels = target | {"method": "GET", "url_rule": endpoint.rule, "status": endpoint.status}
-        totals[endpoint.status] += requests
-        rules[endpoint.rule] = max(endpoint.seconds * 1.1, rules.get(endpoint.rule, 0))
-        family = "flask_http_request_duration_seconds"
-        yield f"{family}_count", labels, requests
-        yield f"{family}_sum", labels, requests * endpoint.seconds
-        for bound in BOUNDS:
-            yield f"{family}_bucket", labels | {"le": bound}, requests * (endpoint.seconds <= float(bound))
-        if endpoint.error_type:
-            yield "flask_http_request_errors_total", labels | {"error_type": endpoint.error_type}, requests
+        if endpoint.service == service and elapsed >= endpoint.since:
+            totals[endpoint.status] += endpoint.requests(elapsed)
+            rules[endpoint.rule] = max(endpoint.seconds * 1.1, rules.get(endpoint.rule, 0))
+            yield from _requests(endpoint, target, elapsed)
     for rule, slowest in rules.items():
         yield "flask_http_request_duration_max_seconds", target | {"url_rule": rule}, slowest
         yield "flask_http_client_disconnects_total", target | {"url_rule": rule}, int(elapsed / 400)
@@ -138,6 +146,10 @@ def _instance(service: str, target: dict[str, str], number: int, elapsed: float)
     yield "flask_exporter_scrape_seconds_count", target, int(young / SCRAPE)
     yield "flask_exporter_scrape_seconds_sum", target, young / 1000
     yield "flask_worker_starts_total", target, 2 + (number == 0 and elapsed >= BREAK and service == "orders")
+    if number == 0 and elapsed >= BREAK and service == "orders":
+        yield "flask_worker_deaths_total", target | {"cause": "SIGKILL"}, 1
+        yield "flask_http_requests_lost_total", target | {"cause": "SIGKILL", "url_rule": "/"}, 2
+    yield "flask_http_request_oldest_seconds", target, 0.2
     yield "flask_worker_threads", target, 8
     yield "flask_worker_threads_busy", target, 7 if target["instance"] == "s1:80" else 1
     yield "flask_worker_resident_memory_bytes", target, 1e8

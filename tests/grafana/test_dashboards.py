@@ -35,18 +35,13 @@ EMPTY = {
     "flask-endpoints: p95 of the worst five, 5m (B)": "exemplars, which are no series",
     **{
         f"flask-errors: {title} (B)": "exemplars, which are no series"
-        for title in (
-            *(
-                f"Failures by {label}"
-                for label in ("error type", "endpoint", "status", "version", "instance")
-            ),
-            "Client errors by error type",
-        )
+        for title in (f"Failures by {label}" for label in ("error type", "endpoint", "version", "instance"))
     },
     "monitoring-pipeline: Notifications, ${window:raw} (B)": "no notification failed",
     "monitoring-pipeline: Notifications, ${window:raw} (D)": "no notification failed",
     "monitoring-pipeline: Exporter failures by stage (A)": "nothing failed",
     "monitoring-pipeline: Exporter failures by stage (B)": "no series was folded",
+    "flask-workers: Lost requests by endpoint and cause (A)": "the killed worker had answered every request",
     "flask-workers: Memory full in (A)": "the data is younger than half an hour",
     "flask-workers: Disk full in (A)": "the data is younger than half an hour",
     **{

@@ -143,6 +143,8 @@ def answer(url: str, panel: str, **chosen: str) -> list[dict[str, Any]]:
         "service": ".*",
         "url_rule": ".*",
         "error_type": ".*",
+        "error_group": ".*",
+        "where": ".*",
         "status_class": ".*",
         "slower": "0",
         "request_id": "",

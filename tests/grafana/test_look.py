@@ -42,6 +42,8 @@ UNSEEN = {"transparent", "rgba(255,0,255,0.7)"}
 APART = 20
 """The smallest difference in CIELAB (1976)."""
 
+FAILURES = "Failures|Error ratio (of|by)|Error ratio, 5m|Exporter failures|Deaths|Lost requests"
+
 # Findings of the linter that are meant so, by rule and, where it is not for all, by dashboard.
 EXCLUSIONS = {
     "template-job-rule": "All is every job of the exporter: an empty allValue lists them",
@@ -111,7 +113,7 @@ def test_a_graph_of_errors_is_red_and_no_other_is(board: dict[str, Any]) -> None
         if panel["type"] != "timeseries":
             continue
         color = panel["fieldConfig"]["defaults"]["color"]
-        failures = re.match("Failures|Error ratio (of|by)|Error ratio, 5m|Exporter failures", panel["title"])
+        failures = re.match(FAILURES, panel["title"])
 
         assert color["mode"] == "shades", panel["title"]
         assert (color["fixedColor"] == "red") == bool(failures), panel["title"]

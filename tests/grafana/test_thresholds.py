@@ -44,6 +44,7 @@ def hours(duration: str) -> float:
         ("FlaskErrorRatioCritical", r"error_ratio_5m > ([\d.]+)", thresholds.ERROR_RATIO_CRITICAL),
         ("FlaskLatencyHigh", r"p95_5m > ([\d.]+)", thresholds.LATENCY_HIGH),
         ("FlaskThreadsSaturated", r"> ([\d.]+)", thresholds.THREADS_SATURATED),
+        ("FlaskRequestStuck", r"> (\d+)m", thresholds.REQUEST_STUCK / 60),
         ("FlaskQueueSlow", r"> ([\d.]+)", thresholds.QUEUE_SLOW),
         ("HostMemoryLow", r"MemTotal_bytes < ([\d.]+)", round(1 - thresholds.MEMORY_LOW, 9)),
         ("MonitoringScrapeSlow", r"> ([\d.]+)s", thresholds.SCRAPE_SLOW),
