@@ -42,23 +42,31 @@ def increase(metric: str, *matchers: str, by: str = "", window: str = "$__range"
 
 
 def count(metric: str, *matchers: str, by: str = "") -> str:
-    """Count events in the time range, in series that begin with their first event, as those of errors do.
-
-    `increase()` does not see the step from absent to 1. So a series that did not exist in the day before
-    counts with its value, where that is more. It extrapolates too: the sum is rounded to whole events.
-    """
-    series = of(metric, *matchers)
-    growth = f"increase({series}[$__range])"
-    value = _new(series, "$__range")
-    events = f"(({value} unless {value} < {growth}) or {growth})"
-    return f"round({total(events, by)})"
+    """Count events in the time range as `growth` does, in whole ones: increase() extrapolates."""
+    return f"round({growth(metric, *matchers, by=by)})"
 
 
 def count_per_bar(metric: str, *matchers: str, by: str = "") -> str:
     """Count events as `count` does, in each interval of a graph."""
+    return f"round({growth_per_bar(metric, *matchers, by=by)})"
+
+
+def growth(metric: str, *matchers: str, by: str = "") -> str:
+    """How much counters grew in the time range that begin with their first event, as those of errors do.
+
+    `increase()` does not see the step from absent to 1. So a series that did not exist in the day before
+    counts with its value, where that is more.
+    """
     series = of(metric, *matchers)
-    events = f"({_new(series, INTERVAL)} or increase({series}[{INTERVAL}]))"
-    return f"round({total(events, by)})"
+    increase = f"increase({series}[$__range])"
+    value = _new(series, "$__range")
+    return total(f"(({value} unless {value} < {increase}) or {increase})", by)
+
+
+def growth_per_bar(metric: str, *matchers: str, by: str = "") -> str:
+    """How much counters grew, as `growth` has it, in each interval of a graph."""
+    series = of(metric, *matchers)
+    return total(f"({_new(series, INTERVAL)} or increase({series}[{INTERVAL}]))", by)
 
 
 def _new(series: str, window: str) -> str:

@@ -14,6 +14,8 @@ from grafana.promql import (
     apdex,
     count_per_bar,
     error_ratio,
+    growth,
+    growth_per_bar,
     increase,
     of,
     quantile_by_endpoint,
@@ -60,7 +62,8 @@ def dashboard() -> model.Dashboard:
         contents=[
             _table(),
             *_worst_five(),
-            Fold("Request rate, Apdex and durations", _more()),
+            Fold("Where slow requests wait", _slow()),
+            Fold("Apdex and durations", _more()),
             Fold("Bytes and disconnects", _bytes()),
         ],
     )
@@ -169,16 +172,63 @@ def _worst_five() -> list[Panel]:
     return [with_links(panel, links.endpoint_of_line()) for panel in panels]
 
 
+def _slow() -> list[Panel]:
+    slow, by = "flask_http_request_slow_seconds_total", "service, url_rule, where"
+    seconds = growth(slow, URL_RULE, by=by)
+    place = "var-where=${__data.fields.Place:percentencode}"
+    most = f"topk(5, sum by (service, where) (increase({of(slow, URL_RULE)}[{RANGE}] @ end())))"
+    return [
+        rows(
+            "Where slow requests wait, in this time range",
+            "The time of requests slower than EXPORTER_SLOW, by the function of the application's own code "
+            "in which they waited, or the template. Click a place for the log lines of its requests; "
+            "/monitoring/slow of the service has the line and the call.",
+            keys=[
+                Key("service", "Service", links.service_of_row(), width=100),
+                Key("url_rule", "Endpoint", links.endpoint_of_row()),
+                Key(
+                    "where",
+                    "Place",
+                    [links.to("flask-requests", links.SERVICE_OF_ROW, links.URL_RULE_OF_ROW, place)],
+                ),
+            ],
+            columns=[
+                Column("Time", f"{seconds} > 0", "s", decimals=1, width=90),
+                Column(
+                    "Share",
+                    f"({seconds} > 0) / on () group_left () {growth(slow, URL_RULE)}",
+                    "percentunit",
+                    decimals=1,
+                    cell="bar",
+                    highest=1,
+                    width=120,
+                ),
+            ],
+            sort="Time",
+            width=12,
+            height=9,
+            no_data="No slow request",
+        ),
+        event_bars(
+            "Where slow requests wait, the worst five places",
+            "Seconds of slow requests that ended within each bar.",
+            [
+                query(
+                    f"{growth_per_bar(slow, URL_RULE, by='service, where')} > 0 and {most}",
+                    "{{service}} {{where}}",
+                    interval="1m",
+                )
+            ],
+            width=12,
+            no_data="No slow request",
+        )
+        .unit("s")
+        .decimals(1),
+    ]
+
+
 def _more() -> list[Panel]:
     panels = [
-        lines(
-            "Request rate of the worst five, ${window:raw}",
-            "Requests a second to each endpoint.",
-            _each(rate(COUNT, URL_RULE, by=ENDPOINT)),
-            unit="reqps",
-            width=8,
-            no_data=NO_TRAFFIC,
-        ),
         lines(
             f"Apdex({LATENCY_HIGH} s) of the worst five, ${{window:raw}}",
             f"Satisfied (within {LATENCY_HIGH} s) plus half of the tolerating (within {APDEX_TOLERABLE} s) "
@@ -189,7 +239,7 @@ def _more() -> list[Panel]:
             calcs=["min", "mean"],
             axis=Axis(highest=1),
             decimals=2,
-            width=8,
+            width=12,
             no_data="Fewer than 20 requests in each window",
         ),
     ]
@@ -197,7 +247,7 @@ def _more() -> list[Panel]:
         "Durations, 5m",
         "Requests a second of the chosen endpoints together that took as long as the left scale says.",
         spread("instance_url_rule", URL_RULE),
-        width=8,
+        width=12,
         height=9,
     )
     return [*(with_links(panel, links.endpoint_of_line()) for panel in panels), durations]

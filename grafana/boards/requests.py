@@ -37,6 +37,7 @@ COLUMNS = {
     "request_id": "Request id",
 }
 """The columns of the table and their titles, by the name of the field in the log."""
+WIDTHS = {"Time": 180, "Method": 80, "Status": 70, "Type": 150, "Group": 120, "Waited in": 150}
 ENDPOINT_PAGES = ("flask-endpoints", "flask-errors")
 NO_LOG = "No such line in this time range, or no Loki: without one, the lines are in the request log's file"
 
@@ -122,14 +123,7 @@ def _requests() -> table.Panel:
             )
         )
     )
-    for column, width in {
-        "Time": 180,
-        "Method": 80,
-        "Status": 70,
-        "Type": 150,
-        "Group": 120,
-        "Waited in": 150,
-    }.items():
+    for column, width in WIDTHS.items():
         panel = set_for(panel, column, custom__width=width)
     panel = set_for(panel, "Endpoint", links=[links.to(uid, links.URL_RULE_OF_ROW) for uid in ENDPOINT_PAGES])
     panel = set_for(panel, "Duration", unit="s", custom__width=100)

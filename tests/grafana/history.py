@@ -114,6 +114,9 @@ def _requests(endpoint: Endpoint, target: dict[str, str], elapsed: float) -> Sam
     yield f"{family}_sum", labels, requests * endpoint.seconds
     for bound in BOUNDS:
         yield f"{family}_bucket", labels | {"le": bound}, requests * (endpoint.seconds <= float(bound))
+    if endpoint.seconds > 0.5:
+        slow = {"url_rule": endpoint.rule, "where": "app.views:wait"}
+        yield "flask_http_request_slow_seconds_total", target | slow, requests * endpoint.seconds
     if endpoint.error_type:
         error = {"error_type": endpoint.error_type}
         yield "flask_http_request_errors_total", labels | error, requests
