@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 from prometheus_client import CollectorRegistry
@@ -31,7 +31,6 @@ from exporter.settings import Settings
 from exporter.store import workerfile
 from exporter.store.directory import WorkerDirectory, shared_path
 from exporter.worker import deaths
-from exporter.worker.deaths import Death
 from exporter.worker.errorgroups import ErrorGroups
 from exporter.worker.facts import Facts
 from exporter.worker.failures import logger
@@ -92,7 +91,7 @@ class Core:
         self._group = group
         self._facts = Facts(settings.app_version, self.directory.counts if self.directory else None)
         self._peers = Peers()
-        self._served = self._served_before()
+        self._served = bool(self.directory and _has_counts(self.directory))
 
     @cached_property
     def worker(self) -> Worker:
@@ -116,8 +115,7 @@ class Core:
         """Where a scrape finds its families."""
         if self.directory:
             return DirectorySource(self.directory, [self.worker.live], self._collect_failed)
-        self.worker  # noqa: B018  its families belong to the registry
-        return RegistrySource(self._registry, self._collect_failed, self._native_counts)
+        return RegistrySource(self._registry, self._collect_failed, partial(_native_counts, self.worker))
 
     @cached_property
     def exposition(self) -> Exposition:
@@ -135,7 +133,7 @@ class Core:
         return Monitoring(
             self.recorder,
             self.routes,
-            self._kept_deaths,
+            partial(deaths.kept, self.directory.path) if self.directory else list,
             self.errors.read,
             self.slow.slowest.read,
             self.source,
@@ -176,7 +174,9 @@ class Core:
         if instruments is None:
             if not announce(shape.prefix):
                 return None
-            instruments = families[shape.prefix] = self._declare(shape, first)
+            instruments = families[shape.prefix] = _declare(
+                self.worker, self.settings, shape, first=first, errors=self.errors
+            )
         else:
             instruments.forget()
         labels = instruments.metrics.shape.group, instruments.metrics.shape.extra
@@ -211,25 +211,6 @@ class Core:
         """Seconds since the service started."""
         return time.monotonic() - self.recorder.started()
 
-    def _declare(self, shape: Shape, first: bool) -> Instruments:
-        max_series = self.settings.max_series
-        registry = cast("CollectorRegistry", self.worker.declared)
-        if not self.settings.extended:
-            return Instruments(self.worker, Metrics(registry, shape), max_series=max_series)
-        self.worker.losses.declare(registry)
-        path = self.directory.path if self.directory else None
-        natives = Natives(path, self.worker.failures) if self.settings.native_histograms else None
-        instruments = ExtendedInstruments(
-            self.worker,
-            ExtendedMetrics(registry, shape),
-            max_series=max_series,
-            first=first,
-            groups=self.errors,
-            natives=natives,
-        )
-        self.worker.live.add(instruments.extremes, instruments.in_progress)
-        return instruments
-
     def _exemplars(self) -> Iterable[Observed]:
         try:
             requests = self.recorder.read()
@@ -242,26 +223,6 @@ class Core:
             errors=f"{self._prefix}http_request_errors",
             group=self._group,
         )
-
-    def _served_before(self) -> bool:
-        """Whether the worker directory has the counts of a service that has ended."""
-        try:
-            if not self.directory or not self.directory.is_left_over():
-                return False
-            starts = DirectorySource(self.directory, ()).metrics(["flask_worker_starts_total"])
-            return any(sample.value for family in starts for sample in family.samples)
-        except OSError:  # its reader says so
-            return False
-
-    def _kept_deaths(self) -> list[Death]:
-        return deaths.kept(self.directory.path) if self.directory else []
-
-    def _native_counts(self, family: str) -> NativeCounts:
-        counts: NativeCounts = {}
-        for instruments in self.worker.families.values():
-            if isinstance(instruments, ExtendedInstruments) and instruments.natives is not None:
-                counts |= instruments.natives.counts(family)
-        return counts
 
     def _problem(self) -> str:
         if self.directory and workerfile.is_shut_out():
@@ -283,3 +244,42 @@ class Core:
 
     def _collect_failed(self, error: BaseException) -> None:
         self.worker.failures.count("scrape", error)
+
+
+def _declare(
+    worker: Worker, settings: Settings, shape: Shape, *, first: bool, errors: ErrorGroups
+) -> Instruments:
+    registry = cast("CollectorRegistry", worker.declared)
+    if not settings.extended:
+        return Instruments(worker, Metrics(registry, shape), max_series=settings.max_series)
+    worker.losses.declare(registry)
+    natives = Natives(shared_path(), worker.failures) if settings.native_histograms else None
+    instruments = ExtendedInstruments(
+        worker,
+        ExtendedMetrics(registry, shape),
+        max_series=settings.max_series,
+        first=first,
+        groups=errors,
+        natives=natives,
+    )
+    worker.live.add(instruments.extremes, instruments.in_progress)
+    return instruments
+
+
+def _native_counts(worker: Worker, family: str) -> NativeCounts:
+    counts: NativeCounts = {}
+    for instruments in worker.families.values():
+        if isinstance(instruments, ExtendedInstruments) and instruments.natives is not None:
+            counts |= instruments.natives.counts(family)
+    return counts
+
+
+def _has_counts(directory: WorkerDirectory) -> bool:
+    """Whether the worker directory has the counts of a service that has ended."""
+    try:
+        if not directory.is_left_over():
+            return False
+        starts = DirectorySource(directory, ()).metrics(["flask_worker_starts_total"])
+        return any(sample.value for family in starts for sample in family.samples)
+    except OSError:  # its reader says so
+        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Response, current_app, request
@@ -199,7 +199,7 @@ class FlaskExporter(Parent):
         )
         if state.exceptions is not None and shape.prefix in state.exceptions.keys:
             return
-        instruments = self.core.instruments(shape, first=first, announce=self._announce)
+        instruments = self.core.instruments(shape, first=first, announce=partial(_announce, self))
         if instruments is None:
             return
         key = EXCHANGE if first else f"{EXCHANGE}.{shape.prefix}"
@@ -259,30 +259,31 @@ class FlaskExporter(Parent):
 
         return begin_and_answer
 
-    def _announce(self, prefix: str) -> bool:
-        """Expose `<prefix>exporter_info`; False if another exporter registered it first.
-
-        The parent class would silently reuse the families of that exporter.
-        """
-        try:
-            Gauge(
-                f"{prefix}exporter_info",
-                "Information about the Prometheus Flask exporter",
-                ["version"],
-                registry=cast("CollectorRegistry", self.core.worker.declared),
-                multiprocess_mode="max",
-            ).labels(self.version).set(1)
-        except ValueError:
-            warnings.warn(
-                f"the registry has {prefix}exporter_info from another exporter, so this application is "
-                "not measured: give it a registry or a defaults_prefix of its own",
-                stacklevel=5,
-            )
-            return False
-        return True
-
     def _current_app(self) -> Flask:
         return self.app or current_app._get_current_object()  # type: ignore[attr-defined]
+
+
+def _announce(exporter: FlaskExporter, prefix: str) -> bool:
+    """Expose `<prefix>exporter_info`; False if another exporter registered it first.
+
+    The parent class would silently reuse the families of that exporter.
+    """
+    try:
+        Gauge(
+            f"{prefix}exporter_info",
+            "Information about the Prometheus Flask exporter",
+            ["version"],
+            registry=cast("CollectorRegistry", exporter.core.worker.declared),
+            multiprocess_mode="max",
+        ).labels(exporter.version).set(1)
+    except ValueError:
+        warnings.warn(
+            f"the registry has {prefix}exporter_info from another exporter, so this application is "
+            "not measured: give it a registry or a defaults_prefix of its own",
+            stacklevel=5,
+        )
+        return False
+    return True
 
 
 def _prefix(name: str) -> str:

@@ -66,6 +66,10 @@ class WorkerFiles(Protocol):
 class Worker:
     """The state of this process for one registry, shared by every application on that registry."""
 
+    _slots: Slots | None = None
+    _second = -1
+    _started = False
+
     def __init__(
         self, registry: CollectorRegistry, directory: str | None, files: WorkerFiles | None = None
     ) -> None:
@@ -101,9 +105,6 @@ class Worker:
         self._refused_counted = files.refused() if files else 0
         self.moves: list[Callable[[], None]] = []
         """Called when the files of this process have been removed, and others are in their place."""
-        self._slots: Slots | None = None
-        self._second = -1
-        self._started = False
         self._levels: deque[str] = deque(maxlen=100_000)
         self._noted: deque[tuple[str, BaseException]] = deque(maxlen=10_000)
         forks.forget(self)

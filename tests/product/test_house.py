@@ -19,6 +19,8 @@ FLOORS = """
     commands
 """.strip().splitlines()
 PRODUCT = ("exporter", "prometheus", "grafana")
+# A drop-in takes what its parent takes.
+DROP_IN = "exporter/extension.py FlaskExporter.__init__"
 FLOOR = {room: floor for floor, line in enumerate(FLOORS) for room in line.split()}
 SIDE = {room: side for line in FLOORS for side in line.split("|") for room in side.split()}
 MODULES = {
@@ -70,3 +72,31 @@ def test_a_package_is_a_docstring() -> None:
     trees = {str(path): ast.parse(path.read_text()) for path in packages - {ROOT / "exporter/__init__.py"}}
 
     assert [path for path, tree in trees.items() if not ast.get_docstring(tree) or tree.body[1:]] == []
+
+
+def parts() -> Iterator[tuple[str, ast.ClassDef | ast.FunctionDef]]:
+    """The classes and functions of the product with their names; inner functions belong to the outer one."""
+    for path in sorted(path for top in PRODUCT for path in (ROOT / top).rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                yield f"{path.relative_to(ROOT)} {node.name}", node
+            if isinstance(node, ast.ClassDef):
+                for member in node.body:
+                    if isinstance(member, ast.FunctionDef):
+                        yield f"{path.relative_to(ROOT)} {node.name}.{member.name}", member
+
+
+def test_a_class_has_one_job() -> None:
+    """Large ones have more: 200 lines, 40 for a constructor, ten parameters that are not settings."""
+    offenders = []
+    for name, node in parts():
+        lines = (node.end_lineno or 0) - node.lineno + 1
+        if isinstance(node, ast.ClassDef):
+            if lines > 200:
+                offenders.append(f"{name} has {lines} lines")
+        elif len(node.args.posonlyargs + node.args.args) > 10 and name != DROP_IN:
+            offenders.append(f"{name} takes {len(node.args.args)} parameters by position")
+        elif node.name == "__init__" and lines > 40:
+            offenders.append(f"{name} has {lines} lines")
+
+    assert not offenders, "\n".join(offenders)
