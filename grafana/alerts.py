@@ -2,8 +2,8 @@
 
 from grafana_foundation_sdk.builders import table
 
-from grafana.fields import States, link
-from grafana.links import RUNBOOKS, to
+from grafana.fields import States
+from grafana.links import runbook, to
 from grafana.promql import SERVICE, firing
 from grafana.tables import Column, Key, rows
 from grafana.thresholds import BAD, FINE, WARNING
@@ -52,7 +52,7 @@ def firing_alerts(instances: str = "", width: int = 12, height: int = 7) -> tabl
                 "alertname",
                 "Alert",
                 [
-                    link("Runbook: what to do", f"{RUNBOOKS}/${{__data.fields.Alert:percentencode}}.md"),
+                    runbook(),
                     *(to(uid, *_ROW) for uid in _PAGES),
                 ],
             ),

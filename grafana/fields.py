@@ -63,9 +63,9 @@ def set_for(panel: P, name: str, **properties: Any) -> P:
     )
 
 
-def link(title: str, url: str) -> dict[str, object]:
+def link(title: str, url: str, *, new_tab: bool = False) -> dict[str, object]:
     """A link from a value or a line, in the form of Grafana's field configuration."""
-    return {"title": title, "url": url, "targetBlank": False}
+    return {"title": title, "url": url, "targetBlank": new_tab}
 
 
 def with_links(panel: P, links: Sequence[Mapping[str, object]]) -> P:

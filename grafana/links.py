@@ -11,8 +11,8 @@ NAVIGATION = {
     "flask-workers": ("Workers and host", "Is it out of something?"),
     "monitoring-pipeline": ("Pipeline", "Can I trust what I see?"),
 }
-RUNBOOKS = "http://127.0.0.1:9090/user"
-"""Where alerts say that their runbooks are; compose's Prometheus serves them."""
+_RUNBOOKS = "/api/datasources/proxy/uid/${datasource}/user"
+"""Prometheus serves them; Grafana passes them on, so that the address is right wherever either runs."""
 
 _VARIABLES = ("datasource", "job", "service", "instance")
 SERVICE_OF_ROW = "var-service=${__data.fields.Service:percentencode}"
@@ -28,6 +28,11 @@ def to(uid: str, *parameters: str) -> dict[str, object]:
     kept = [f"${{{name}:queryparam}}" for name in _VARIABLES if f"var-{name}" not in chosen]
     title, question = NAVIGATION[uid]
     return link(f"{title}: {question}", f"/d/{uid}?{'&'.join((*kept, *parameters, '${__url_time_range}'))}")
+
+
+def runbook() -> dict[str, object]:
+    """The runbook of the alert of a row, in a tab of its own: within one, Grafana takes it for a page."""
+    return link("Runbook: what to do", f"{_RUNBOOKS}/${{__data.fields.Alert:percentencode}}.md", new_tab=True)
 
 
 def service_of_row() -> list[dict[str, object]]:

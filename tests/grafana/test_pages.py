@@ -18,6 +18,7 @@ from grafana.alerts import STATES
 from grafana.build import documents
 from tests.bench.dashboards import running
 from tests.grafana.history import DEPLOY, ENDPOINTS, INSTANCES, RUNNING_ALERTS, SECONDS, write
+from tests.rig.places import ROOT
 from tests.rig.queries import Query, fill, queries_of, step
 
 BOARDS = {board["uid"]: board for board in map(json.loads, documents().values())}
@@ -163,6 +164,19 @@ def test_every_firing_alert_is_listed(pages: Pages, uid: str, service: str, expe
     assert {key: row["Since"] for key, row in rows.items()} == {
         key: (pages.end - SECONDS + planted[key]) * 1000 for key in rows
     }
+
+
+def test_an_alert_leads_to_its_runbook() -> None:
+    """Through Grafana, from the Prometheus that serves it under /user."""
+    (panel,) = (panel for panel in panels("home") if panel["title"] == "Firing alerts")
+    properties = [entry for override in panel["fieldConfig"]["overrides"] for entry in override["properties"]]
+    url = next(entry["value"][0]["url"] for entry in properties if entry["id"] == "links")
+    directory, _, name = url.rpartition("/")
+
+    assert directory == "/api/datasources/proxy/uid/${datasource}/user"
+    for alert, *_ in RUNNING_ALERTS:
+        file = name.replace("${__data.fields.Alert:percentencode}", alert)
+        assert (ROOT / "prometheus/runbooks" / file).is_file()
 
 
 def test_the_state_is_the_worst_that_is_known(pages: Pages) -> None:
