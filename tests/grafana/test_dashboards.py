@@ -48,9 +48,12 @@ EMPTY = {
         f"flask-slo: Objectives, over 30 days ({ref})": "no budget is told before the third day"
         for ref in "FJ"
     },
-    "flask-slo: Objectives, over 30 days (I)": "no half of 6 hours has been seen",
+    **{f"flask-slo: Objectives, over 30 days ({ref})": "no half of its window has been seen" for ref in "HI"},
     "flask-slo: Budget left, the last 30 days (A)": "no budget is told before the third day",
-    "flask-slo: Burn rate of $slo (C)": "no half of 6 hours has been seen",
+    **{f"flask-slo: Burn rate of $slo ({ref})": "no half of its window has been seen" for ref in "AC"},
+    "flask-workers: Deaths of workers by cause (A)": "the worker was killed before the time range",
+    "flask-workers: Workers replaced by instance (A)": "the worker was killed before the time range",
+    "monitoring-pipeline: Targets that were down in this time range (A)": "all targets are up",
     **{f"home: Services, last 5 minutes ({ref})": "no budget is told before the third day" for ref in "GH"},
     **{
         f"{uid}: annotation {event} (A)": reason
@@ -59,6 +62,7 @@ EMPTY = {
             "Restarts": "the service as a whole was not restarted",
             "Deploys": "there was no deploy",
             "Critical alerts": "none needs to fire",
+            "Replaced workers": "the worker was killed before the time range",
         }.items()
     },
 }

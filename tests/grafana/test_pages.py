@@ -297,6 +297,40 @@ def test_a_deploy_has_one_mark_with_its_service(pages: Pages) -> None:
     assert replaced == {"service": "orders"}
 
 
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Deaths of workers by cause", {"cause": "SIGKILL"}),
+        ("Lost requests by endpoint and cause", {"url_rule": "/", "cause": "SIGKILL"}),
+        ("Workers replaced by instance", {"instance": "o1:80"}),
+    ],
+)
+def test_a_dead_worker_is_seen_once(pages: Pages, title: str, expected: dict[str, str]) -> None:
+    """Its cause, what it was answering, and that another one took its place."""
+    (((labels, values),),) = pages.lines("flask-workers", title)
+
+    assert labels == {"service": "orders"} | expected
+    assert sum(values) == (2 if "Lost" in title else 1)
+
+
+def test_a_bug_has_its_place_and_its_beginning(pages: Pages) -> None:
+    rows = pages.table(
+        "flask-errors", "Bugs in this time range, by error group", "error_group", "where", "service"
+    )
+
+    assert rows.keys() == {("orders0", "app:pay", "orders"), ("shop0", "app:pay", "shop")}
+    assert all(row["First"] < row["Last"] for row in rows.values())
+
+
+def test_the_time_of_slow_requests_adds_up(pages: Pages) -> None:
+    rows = pages.table(
+        "flask-endpoints", "Where slow requests wait, in this time range", "service", "url_rule", "where"
+    )
+
+    assert rows.keys() == {("orders", "/slow", "app.views:wait"), ("shop", "/checkout", "app.views:wait")}
+    assert sum(row["Share"] for row in rows.values()) == pytest.approx(1)
+
+
 def test_forty_minutes_tell_nothing_about_thirty_days(pages: Pages) -> None:
     """No budget and no time until it is gone; burn rates from half of their window on."""
     rows = pages.table("flask-slo", "Objectives, over 30 days", "service", "slo")
