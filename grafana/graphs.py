@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from grafana_foundation_sdk.builders import common
 from grafana_foundation_sdk.builders import dashboard as build
@@ -14,10 +15,14 @@ from grafana_foundation_sdk.models.dashboard import FieldColorModeId
 from grafana.fields import color_steps, set_for
 from grafana.panels import BARS, NO_DATA, frame
 from grafana.queries import LogQuery, Query
-from grafana.thresholds import FINE, Steps
+from grafana.thresholds import Steps
 
 POINTS = 360
 """A graph of lines asks for no more: over a day, a point every 4 minutes."""
+
+
+COLORBLIND_SAFE = cast("FieldColorModeId", "palette-colorblind")
+"""Eight colours that everybody tells apart (Okabe and Ito 2008). Grafana 13 has them, the SDK does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ def lines(
     marks: Steps = (),
     stacked: bool = False,
     colors: Mapping[str, str] | None = None,
-    shades: str = FINE,
+    shades: str = "",
     calcs: Sequence[str] = ("mean", "max"),
     decimals: int | None = None,
     width: int = 12,
@@ -52,8 +57,8 @@ def lines(
 ) -> graphs.Panel:
     """Draw lines over time, and each of `marks` as a dashed line.
 
-    A series has the colour of its name in `colors`, or a shade of the colour `shades`, which says what kind
-    it is: a palette would make a healthy line red and a failure green.
+    A series has the colour of its name in `colors`, or a shade of the colour `shades`, which says its kind,
+    as red does of failures. Without either, colours tell series apart and say nothing else.
     """
     panel = (
         _graph(title, description, queries, calcs=calcs, width=width, height=height)
@@ -88,7 +93,7 @@ def event_bars(
     queries: Sequence[Query],
     *,
     colors: Mapping[str, str] | None = None,
-    shades: str = FINE,
+    shades: str = "",
     width: int = 8,
     height: int = 9,
     no_data: str = NO_DATA,
@@ -137,7 +142,9 @@ def _graph(
 
 
 def _scheme(shades: str) -> build.FieldColor:
-    return build.FieldColor().mode(FieldColorModeId("shades")).fixed_color(shades)
+    if shades:
+        return build.FieldColor().mode(FieldColorModeId("shades")).fixed_color(shades)
+    return build.FieldColor().mode(COLORBLIND_SAFE)
 
 
 def _colored(panel: graphs.Panel, colors: Mapping[str, str] | None) -> graphs.Panel:

@@ -103,8 +103,8 @@ def _kinds(title: str, statuses: str, width: int, no_data: str, description: str
                 "Type",
                 [links.to("flask-requests", links.SERVICE_OF_ROW, links.URL_RULE_OF_ROW, TYPE_OF_ROW)],
             ),
-            Key("status", "Status", width=70),
-            Key("service", "Service", links.service_of_row(), width=100),
+            Key("status", "Status", width=60),
+            Key("service", "Service", links.service_of_row(), width=90),
             Key("url_rule", "Endpoint", links.endpoint_of_row(TYPE_OF_ROW)),
         ],
         columns=[
@@ -114,9 +114,9 @@ def _kinds(title: str, statuses: str, width: int, no_data: str, description: str
                 "locale",
                 decimals=0,
                 cell="bar",
-                width=110,
+                width=90,
             ),
-            *_moments(moments, 150, 150),
+            *_moments(moments, 110, 130),
         ],
         sort="Times",
         width=width,
@@ -137,16 +137,16 @@ def _new_types() -> table.Panel:
         "deploy or a dependency went wrong.",
         keys=[
             Key("error_type", "Type", [links.to("flask-requests", links.SERVICE_OF_ROW, TYPE_OF_ROW)]),
-            Key("service", "Service", links.service_of_row(), width=90),
+            Key("service", "Service", links.service_of_row(), width=75),
         ],
         columns=[
-            Column("Times", f"{counts} > 0 unless on ({by}) {yesterday}", "locale", decimals=0, width=70),
+            Column("Times", f"{counts} > 0 unless on ({by}) {yesterday}", "locale", decimals=0, width=60),
             Column(
                 "First",
                 f"min_over_time(timestamp({bars} > 0)[$__range:$__interval]) * 1000 unless on ({by}) "
                 f"{yesterday}",
                 "dateTimeAsLocalNoDateIfToday",
-                width=110,
+                width=105,
                 interval="1m",
             ),
         ],
@@ -184,14 +184,14 @@ def _groups() -> table.Panel:
         "over endpoints, workers and deploys; place is the function that they come from. Click a group for "
         "its log lines with their tracebacks; /monitoring/errors of the service has one without Loki.",
         keys=[
-            Key("error_group", "Group", [links.to("flask-requests", links.SERVICE_OF_ROW, group)], width=120),
+            Key("error_group", "Group", [links.to("flask-requests", links.SERVICE_OF_ROW, group)], width=115),
             Key("error_type", "Type", width=150),
             Key("where", "Place"),
-            Key("service", "Service", links.service_of_row(), width=90),
+            Key("service", "Service", links.service_of_row(), width=80),
         ],
         columns=[
-            Column("Times", f"{count(groups, OF_TYPE, by=by)} > 0", "locale", decimals=0, width=80),
-            *_moments(moments, 110, 130),
+            Column("Times", f"{count(groups, OF_TYPE, by=by)} > 0", "locale", decimals=0, width=70),
+            *_moments(moments, 105, 125),
         ],
         sort="Times",
         width=16,

@@ -63,7 +63,7 @@ def _burn_rate(window: str) -> str:
     """The pace over a window, once half of it has been seen."""
     pace = _of(f"slo:flask_http_requests:burn_rate_{window}")
     if window in {alert.long for alert in BURN_ALERTS}:
-        pace += f" and {_of(f'slo:flask_http_requests:covered_{window}')} >= 0.5"
+        pace = f"({pace} and {_of(f'slo:flask_http_requests:covered_{window}')} >= 0.5)"
     return pace
 
 
