@@ -43,19 +43,19 @@ def _services() -> Panel:
         "Budgets are those of 30 days, told from the third day on. Click a service to see more of it.",
         keys=[
             Key("service", "Service", links.service_of_row()),
-            Key("instances", "Instances up", width=105),
-            Key("alert", "Worst alert"),
+            Key("instances", "Instances up", width=100),
+            Key("alert", "Worst alert", width=185),
         ],
         columns=[
-            Column("State", state(), "none", states=STATES, width=100),
+            Column("State", state(), "none", states=STATES, width=90),
             Column(
                 "Request rate",
                 _of("job:flask_http_request_duration_seconds:rate_5m"),
                 "reqps",
                 decimals=1,
-                width=115,
+                width=105,
             ),
-            Column("Error ratio", ratio, "percentunit", decimals=2, width=100),
+            Column("Error ratio", ratio, "percentunit", decimals=2, width=90),
             Column(
                 "Of allowed",
                 times_allowed(ratio),
@@ -63,7 +63,7 @@ def _services() -> Panel:
                 decimals=1,
                 steps=BURN_STEPS,
                 cell="colour",
-                width=100,
+                width=90,
             ),
             Column(
                 "p95",
@@ -72,8 +72,9 @@ def _services() -> Panel:
                 decimals=1,
                 steps=LATENCY_STEPS,
                 cell="colour",
+                width=72,
             ),
-            Column("p99", _of("job:flask_http_request_duration_seconds:p99_5m"), "s", decimals=1),
+            Column("p99", _of("job:flask_http_request_duration_seconds:p99_5m"), "s", decimals=1, width=72),
             *(
                 Column(
                     f"{title} budget left",
@@ -82,7 +83,7 @@ def _services() -> Panel:
                     decimals=1,
                     steps=BUDGET_STEPS,
                     cell="colour",
-                    width=150,
+                    width=134,
                     no_value="too early",
                 )
                 for slo, title in (("errors", "Error"), ("latency", "Latency"))

@@ -80,7 +80,7 @@ def _objectives() -> Panel:
         "Objectives, over 30 days",
         "Seen is how much of the 30 days has been measured; the budget is told from a tenth on, and a burn "
         "rate from half of its window on. A burn rate of 1 spends exactly the budget. Exhausted in: at the "
-        "pace of the last hour. Objectives are set in prometheus/slo.yml.",
+        "pace of the last hour, if that is above 1. Objectives are set in prometheus/slo.yml.",
         keys=[
             Key("service", "Service", links.service_of_row()),
             Key("slo", "Objective", width=110),
@@ -121,8 +121,7 @@ def _objectives() -> Panel:
                 decimals=1,
                 steps=TIME_LEFT_STEPS,
                 cell="colour",
-                no_value="not at this pace",
-                width=130,
+                width=110,
             ),
         ],
         sort="Burn 5m",

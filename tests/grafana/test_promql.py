@@ -255,3 +255,34 @@ def test_workers_that_start_with_the_service_replace_none(tmp_path: Path, values
     series = {f"flask_worker_starts_total{{{TARGET}}}": values}
 
     check(tmp_path, f"sum({expression}) or vector(0)", series, {"{}": workers})
+
+
+@pytest.mark.parametrize(
+    ("left", "pace", "covered", "expected"),
+    [
+        ("0.5x5000", "2x5000", "1x5000", {"left": 0.5, "lasts": 0.5 * 30 * 86_400 / 2}),
+        ("-3x5000", "2x5000", "1x5000", {"left": 0, "lasts": 0}),  # spent, and no more than that
+        ("0.5x5000", "0.5x5000", "1x5000", {"left": 0.5}),  # it lasts
+        ("0.5x5000", "2x5000", "0.4x5000", {"left": 0.5}),  # no half of the hour has been seen
+        ("_x1000 0.5x4000", "2x5000", "1x5000", {}),  # younger than three days
+        ("_x1000 -3x4000", "2x5000", "1x5000", {}),
+    ],
+    ids=["burns", "spent", "lasts", "unseen", "young", "young and spent"],
+)
+def test_a_budget_is_told_from_the_third_day_on(
+    tmp_path: Path, left: str, pace: str, covered: str, expected: dict[str, float]
+) -> None:
+    """What is left of it, no less than none, and how long that lasts at the pace of the last hour."""
+    (board,) = (json.loads(text) for path, text in documents().items() if path.endswith("slo.json"))
+    (panel,) = (panel for panel in board["panels"] if panel["title"] == "Objectives, over 30 days")
+    columns = panel["transformations"][1]["options"]["renameByName"]
+    names = {"Budget left": "left", "Exhausted in": "lasts"}
+    labels = 'job="app",service="orders",slo="errors"'
+    series = {
+        f"slo:flask_http_requests:{name}{{{labels}}}": values
+        for name, values in {"budget_left_30d": left, "burn_rate_1h": pace, "covered_1h": covered}.items()
+    }
+    for target in panel["targets"]:
+        if name := names.get(columns[f"Value #{target['refId']}"]):
+            value = {'{service="orders", slo="errors"}': expected[name]} if name in expected else {}
+            check(tmp_path, target["expr"].replace("$slo", ".*"), series, value, "5000m")
