@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
+from weakref import WeakMethod
 
 from prometheus_client import CollectorRegistry
 
@@ -75,7 +76,10 @@ class Core:
         self.recorder = FlightRecorder(settings.recent, path, prefix)
         self.routes = Routes()
         self.places = Places()
-        self.errors = ErrorGroups(path, settings.app_version, self._uncounted)
+        uncounted = WeakMethod(self._uncounted)  # the worker keeps the groups, and must not keep its registry
+        self.errors = ErrorGroups(
+            path, settings.app_version, lambda error: (tell := uncounted()) and tell(error)
+        )
         self.slow = SlowRequests(
             settings.slow if settings.extended else 0.0,
             self.places,
