@@ -21,6 +21,7 @@ from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from exporter import FlaskExporter
+from tests.rig.users import as_child
 from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted, environ
 
 
@@ -607,9 +608,10 @@ def test_any_other_request_id_is_replaced(given: str) -> None:
     assert int(found, 16) > 0
 
 
-def test_the_applications_own_request_id_is_left_alone() -> None:
+@pytest.mark.parametrize("header", ["x-request-id", "X-Request-ID", "X-Request-Id"])
+def test_the_applications_own_request_id_is_left_alone(header: str) -> None:
     app, _ = application()
-    app.after_request(lambda response: response.headers.set("x-request-id", "mine") or response)
+    app.after_request(lambda response: response.headers.set(header, "mine") or response)
 
     ids = [value for name, value in call(app, "/orders/7").headers if name.lower() == "x-request-id"]
 
@@ -622,3 +624,17 @@ def test_each_request_has_an_id_of_its_own() -> None:
     ids = {dict(call(app, "/orders/7").headers)["X-Request-ID"] for _ in range(1000)}
 
     assert len(ids) == 1000
+
+
+def test_a_forked_worker_makes_other_ids_than_its_parent() -> None:
+    app, _ = application()
+
+    def ids() -> set[str]:
+        return {dict(call(app, "/orders/7").headers)["X-Request-ID"] for _ in range(20)}
+
+    ids()  # the parent has some in store
+    reading, writing = os.pipe()
+    as_child(lambda: os.write(writing, " ".join(ids()).encode()))
+    os.close(writing)
+    with open(reading) as of_child:
+        assert not ids() & set(of_child.read().split())

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -100,7 +101,8 @@ class TestSockets:
             assert _get(port, host="::1").status == 200
 
     @pytest.mark.parametrize(
-        ("networks", "status"), [("127.0.0.0/8", 200), ("::ffff:127.0.0.1/128", 200), ("::1", 403)]
+        ("networks", "status"),
+        [("127.0.0.0/8", 200), ("::ffff:127.0.0.1/128", 200), ("::ffff:0:0/96", 200), ("::1", 403)],
     )
     def test_ipv4_through_an_ipv6_socket_counts_as_ipv4(self, networks: str, status: int) -> None:
         with _served(_access(allow=networks), _V6Server, "::") as port:
@@ -257,21 +259,36 @@ def _first_answer(path: Path) -> bytes:
         return connection.recv(4096)
 
 
+def _through_proxy_fix(sender: str, claim: str) -> dict[str, Any]:
+    """The environ behind Werkzeug's ProxyFix of a request whose X-Forwarded-For is `claim`."""
+    environ = {"REMOTE_ADDR": sender, "HTTP_X_FORWARDED_FOR": claim, "HTTP_HOST": "x"}
+    ProxyFix(lambda *_: [])(environ, lambda *_: lambda _: None)
+    return environ
+
+
 class TestClientAddress:
     def test_proxy_fix_does_not_hide_the_sender(self) -> None:
         """Werkzeug's ProxyFix believes any header: whom we heard from still has to be a declared proxy."""
-        seen: list[dict[str, Any]] = []
+        environ = _through_proxy_fix("203.0.113.9", "127.0.0.1")
 
-        def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:  # noqa: ARG001
-            seen.append(environ)
-            return []
+        assert environ["REMOTE_ADDR"] == "127.0.0.1"
+        assert client_address(environ, ()) is None
+        assert _access().refusal(environ) is not None
 
-        environ = {"REMOTE_ADDR": "203.0.113.9", "HTTP_X_FORWARDED_FOR": "127.0.0.1", "HTTP_HOST": "x"}
-        ProxyFix(application)(environ, lambda *_: lambda _: None)
+    @pytest.mark.parametrize("claim", ["127.0.0.1", "10.0.0.1", "10.0.0.1, 127.0.0.1"])
+    def test_proxy_fix_makes_no_declared_proxy_of_a_stranger(self, claim: str) -> None:
+        access = _access(trusted_proxies="127.0.0.1 10.0.0.1")
+        environ = _through_proxy_fix("203.0.113.9", claim)
 
-        assert seen[0]["REMOTE_ADDR"] == "127.0.0.1"
-        assert client_address(seen[0], ()) is None
-        assert _access().refusal(seen[0]) is not None
+        assert _status(access, environ) == 403
+        assert not access.from_proxy(environ)
+        assert access.from_proxy(_through_proxy_fix("10.0.0.1", "203.0.113.9"))
+
+    @pytest.mark.parametrize("hops", ["10.0.0.2", "10.0.0.2, 10.0.0.1", "10.0.0.2,10.0.0.3"])
+    def test_where_all_hops_are_declared_proxies_the_first_is_the_client(self, hops: str) -> None:
+        environ = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": hops}
+
+        assert str(client_address(environ, [ip_network("10.0.0.0/29")])) == "10.0.0.2"
 
     @pytest.mark.parametrize(
         "sender", ["", None, "not an address", "127.0.0.1.evil.example", "fe80::1%", "0x7f.1", "127.1"]
@@ -286,7 +303,10 @@ class TestClientAddress:
         ("address", "inside"),
         [
             ("10.255.0.1", True),
+            ("172.15.255.255", False),
             ("172.16.0.1", True),
+            ("172.17.0.1", True),  # Docker's own bridge
+            ("172.31.255.255", True),
             ("172.32.0.1", False),
             ("192.168.3.4", True),
             ("192.0.2.1", False),  # is_private says yes
@@ -295,6 +315,8 @@ class TestClientAddress:
             ("100.64.0.1", False),
             ("fd00::1", True),
             ("fe80::1%eth0", True),
+            ("febf::1", True),
+            ("fec0::1", False),
             ("2001:db8::1", False),
             ("::ffff:192.168.0.1", True),
             ("::ffff:8.8.8.8", False),
@@ -386,6 +408,27 @@ class TestToken:
         assert (opens(""), opens("n3w-one")) == (False, True)
         path.write_bytes(b"third")
         assert (opens("third"), opens("n3w-one")) == (True, False)
+
+    def test_a_token_that_replaces_one_of_the_same_length_and_time_is_taken_over(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "token"
+        access = _access(token_file=_token_file(path, b"former"))
+        status = path.stat()
+        (tmp_path / "new").write_bytes(b"latter")
+        os.utime(tmp_path / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.replace(tmp_path / "new", path)
+
+        assert _status(access, {"HTTP_AUTHORIZATION": "Bearer latter"}) == 200
+        assert _status(access, {"HTTP_AUTHORIZATION": "Bearer former"}) == 401
+
+    @pytest.mark.parametrize("authorization", ["Bearer  s3cret", "bearer s3cret ", "BEARER \ts3cret\t"])
+    def test_spaces_around_it_and_the_case_of_the_scheme_do_not_matter(
+        self, tmp_path: Path, authorization: str
+    ) -> None:
+        access = _access(token_file=_token_file(tmp_path / "token"))
+
+        assert _status(access, {"HTTP_AUTHORIZATION": authorization}) == 200
 
     def test_half_of_a_token_opens_nothing(self, tmp_path: Path) -> None:
         """A file that is written anew counts when it has stayed as it is for a second."""

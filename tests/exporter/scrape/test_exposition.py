@@ -430,6 +430,49 @@ def test_simultaneous_scrapers_share_one_merge() -> None:
     assert sorted(b"merge 1.0" in body for body in bodies) == [False] + [True] * 9
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        [{"names": ["first"]}, {"names": ["second"]}],
+        [{"names": ["first"]}, {}],
+        [{}, {"accept": OPENMETRICS}],
+        [{"accept_encoding": "gzip"}, {}],
+    ],
+)
+def test_simultaneous_scrapers_of_other_contents_each_get_their_own(others: list[dict[str, Any]]) -> None:
+    registry = CollectorRegistry()
+    running, finish = threading.Event(), threading.Event()
+
+    def slow() -> float:
+        running.set()
+        finish.wait(30)
+        return 1.0
+
+    Gauge("first", "f", registry=registry).set_function(slow)
+    Gauge("second", "s", registry=registry).set(2.0)
+    exposition = Exposition(RegistrySource(registry))
+    bodies: dict[int, bytes] = {}
+
+    def scrape(number: int) -> None:
+        bodies[number] = exposition.render(**others[number])[0]
+
+    turn = CountingLock()
+    exposition._turns._turn = turn  # type: ignore[assignment]
+    scrapers = [threading.Thread(target=exposition.render)]
+    scrapers += [threading.Thread(target=scrape, args=[number]) for number in range(2)]
+    scrapers[0].start()
+    assert running.wait(30)
+    for scraper in scrapers[1:]:
+        scraper.start()
+    eventually(lambda: turn.asked == 3, "all scrapers to wait")
+    finish.set()
+    for scraper in scrapers:
+        scraper.join()
+
+    assert bodies == {number: exposition.render(**others[number])[0] for number in range(2)}
+    assert bodies[0] != bodies[1]
+
+
 def test_a_failed_merge_serves_nobody() -> None:
     """The next one tries again."""
     registry = CollectorRegistry()

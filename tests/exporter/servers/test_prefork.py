@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.mmap_dict import MmapedDict
 
 from exporter.store.directory import WorkerDirectory
 from tests.rig.deadline import eventually
@@ -48,6 +49,40 @@ def test_a_pre_fork_server_of_ones_own(tmp_path: Path) -> None:
 
     assert done.stdout == "['archive.json', 'archive.lock', 'archive.master']\n", done.stderr
     assert samples(WorkerDirectory(tmp_path / "workers")) == {"hits_total": 6.0}
+
+
+PRELOADED = """
+import os
+from flask import Flask
+from exporter import FlaskExporter
+
+app = Flask("orders")
+FlaskExporter(app)
+app.add_url_rule("/", "home", lambda: "home")
+client = app.test_client()
+for _ in range(3):
+    client.get("/")
+child = os.fork()
+for _ in range(4 if child else 2):
+    client.get("/")
+if not child:
+    os.kill(os.getpid(), 9)
+os.waitpid(child, 0)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_worker_that_was_forked_after_requests_counts_in_files_of_its_own(tmp_path: Path) -> None:
+    """The parent's memory is shared: two processes that add to it would lose requests."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", PRELOADED], env=environment, check=False)
+
+    read: Any = MmapedDict.read_all_values_from_file
+    counts = [
+        [value for key, value, *_ in read(path) if "_http_request_total" in key]
+        for path in tmp_path.glob("counter_*.db")
+    ]
+    assert sorted(map(sum, counts)) == [2.0, 7.0]
 
 
 def test_several_workers_need_a_directory() -> None:
