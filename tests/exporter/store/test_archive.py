@@ -29,6 +29,15 @@ def test_partials_hold_the_exact_sum(numbers: list[float]) -> None:
     assert sum(map(Fraction, partials)) == sum(map(Fraction, numbers))
 
 
+@pytest.mark.parametrize("value", [1.0, 0.1, 1e-300])
+def test_an_archive_does_not_grow_with_the_number_of_folds(value: float) -> None:
+    partials: list[float] = []
+    for _ in range(2000):
+        add(partials, value)
+
+    assert len(partials) < 10
+
+
 def test_a_scrape_shows_the_same_before_and_after_every_fold() -> None:
     """2,000 folds of random durations: where plain floats fall by a bit, what a scrape shows does not."""
     chance = random.Random(1)

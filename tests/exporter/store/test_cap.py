@@ -8,7 +8,7 @@ import pytest
 
 from exporter.store import cap
 from exporter.store.directory import WorkerDirectory
-from tests.rig.workerfiles import NOBODY, dead, histogram, living, samples, total
+from tests.rig.workerfiles import NOBODY, dead, histogram, key, living, samples, total
 
 TOTAL = "flask_http_request"
 
@@ -84,6 +84,16 @@ def test_a_known_rule_keeps_its_name(tmp_path: Path) -> None:
         'flask_http_request_total{method="GET",status="200",url_rule="/"}': 5.0,
         'flask_http_request_total{method="_OTHER",status="4xx",url_rule="/orders"}': 2.0,
     }
+
+
+@pytest.mark.parametrize("stem", ["gauge_sum", "gauge_min", "gauge_mostrecent"])
+def test_a_gauge_that_is_named_like_requests_has_no_cap(stem: str, tmp_path: Path) -> None:
+    directory = WorkerDirectory(tmp_path, max_series=10)
+    values = {key("http_request_load", "", path=f"/{number}"): float(number) for number in range(20)}
+    dead(tmp_path, stem, NOBODY, values, timestamp=1.0)
+    directory.sweep()
+
+    assert samples(directory) == {f'http_request_load{{path="/{at}"}}': float(at) for at in range(20)}
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import fcntl
 import math
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -19,9 +20,11 @@ import pytest
 
 from exporter import guard
 from exporter.merge.format import LENGTH
+from exporter.merge.merge import Merge
 from exporter.settings import SettingsError
+from exporter.store.contents import Contents
 from exporter.store.directory import WorkerDirectory
-from exporter.store.files import LockedError
+from exporter.store.files import Files, LockedError
 from exporter.store.master import DirectoryInUseError
 from exporter.store.workerfile import WorkerFile
 from tests.rig.disk import small_disk
@@ -38,6 +41,7 @@ from tests.rig.workerfiles import (
     their_lines,
     total,
 )
+from tests.rig.wsgi import Raises
 
 BOUNDS = ("0.1", "0.5", "1.0", "+Inf")
 MODES = (
@@ -57,6 +61,15 @@ MODES = (
 @pytest.fixture
 def directory(tmp_path: Path) -> WorkerDirectory:
     return WorkerDirectory(tmp_path)
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    """Threads take turns so often that they meet wherever no lock keeps them apart."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 def every_type(directory: Path, pid: int, seed: int) -> list[WorkerFile]:
@@ -178,6 +191,65 @@ def test_a_dead_plain_process_is_folded(tmp_path: Path, directory: WorkerDirecto
 
     assert samples(directory) == {"hits_total": 5.0}
     assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
+
+
+def test_a_dead_worker_whose_pid_lives_again_is_folded(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Its lock is gone, and the process of that number is another one."""
+    dead(tmp_path, "counter", os.getpid(), {total(): 1.0})
+    dead(tmp_path, "gauge_livesum", os.getpid(), {key("g", ""): 1.0})
+
+    assert samples(directory) == {"hits_total": 1.0}
+    assert sorted(os.listdir(tmp_path)) == ["archive.json", "archive.lock"]
+
+
+def test_a_plain_file_that_was_named_dead_stays_so_when_its_pid_lives_again(
+    tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """A compactor was killed before it had folded the file."""
+    plain(tmp_path, "counter", os.getpid(), {total(): 1.0}).close()
+    name = f"counter_{os.getpid()}.db"
+    os.rename(tmp_path / name, tmp_path / f"archive-dead-{name}~1")
+
+    assert samples(directory) == {"hits_total": 1.0}
+    assert sorted(os.listdir(tmp_path)) == ["archive.json", "archive.lock"]
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        (PermissionError, [f"counter_{NOBODY}.db"]),
+        (ProcessLookupError, ["archive.json"]),
+        (OverflowError, ["archive.json"]),
+    ],
+)
+def test_a_plain_process_of_somebody_else_is_alive(
+    error: type[BaseException],
+    names: list[str],
+    tmp_path: Path,
+    directory: WorkerDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system lets nobody signal it, which says that there is one."""
+    file = plain(tmp_path, "counter", NOBODY, {total(): 1.0})
+    monkeypatch.setattr(os, "kill", Raises(error()))
+
+    assert samples(directory) == {"hits_total": 1.0}
+    assert sorted(os.listdir(tmp_path)) == sorted([*names, "archive.lock"])
+    file.close()
+
+
+@pytest.mark.parametrize("stamps", [(0.0, 0.0), (0.0, 7.0)])
+def test_a_most_recent_gauge_that_nobody_has_set_is_not_there(
+    stamps: tuple[float, ...], tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    files = [
+        living(tmp_path, "gauge_mostrecent", NOBODY + at, {key("g", ""): stamp}, timestamp=stamp)
+        for at, stamp in enumerate(stamps)
+    ]
+
+    assert samples(directory) == ({"g": 7.0} if any(stamps) else {})
+    for file in files:
+        file.close()
 
 
 def test_keys_that_differ_in_help_are_one_series(tmp_path: Path, directory: WorkerDirectory) -> None:
@@ -318,6 +390,84 @@ def test_a_replaced_file_is_read_anew(tmp_path: Path, directory: WorkerDirectory
     other.close()
 
 
+@pytest.mark.parametrize("age", [100.0, -3600.0])
+def test_new_keys_are_read_though_the_time_of_their_file_stays(
+    age: float, tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """Writing through memory does not touch it on tmpfs, and a clock may have been set."""
+    stamp = (time.time() - age,) * 2
+    file = living(tmp_path, "counter", NOBODY, {total(path="/a"): 1.0})
+    os.utime(file._fname, stamp)
+    assert samples(directory) == {'hits_total{path="/a"}': 1.0}
+
+    file.write_value(total(path="/b"), 2.0, 0.0)
+    os.utime(file._fname, stamp)
+    assert samples(directory) == {'hits_total{path="/a"}': 1.0, 'hits_total{path="/b"}': 2.0}
+    file.close()
+
+
+def test_other_keys_are_read_though_a_fresh_file_keeps_its_length_and_time(
+    tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """The clock of files ticks every few ms: the time of a new one may hide a second change."""
+    stamp = (time.time() + 3600,) * 2
+    file = living(tmp_path, "counter", NOBODY, {total(path="/a"): 1.0})
+    os.utime(file._fname, stamp)
+    assert samples(directory) == {'hits_total{path="/a"}': 1.0}
+
+    content = Path(file._fname).read_bytes()
+    with open(file._fname, "r+b") as rewritten:
+        rewritten.write(content.replace(b'"/a"', b'"/b"'))
+    os.utime(file._fname, stamp)
+    assert samples(directory) == {'hits_total{path="/b"}': 1.0}
+    file.close()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_buckets_of_workers_with_other_bounds_add_up_in_order(
+    order: int, tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """A rolling deploy may change them: each count is that of all observations up to its bound."""
+    counts = [{"0.1": 1.0, "1.0": 2.0, "+Inf": 4.0}, {"0.1": 8.0, "0.5": 16.0, "+Inf": 32.0}][::order]
+    files = [
+        living(tmp_path, "histogram", NOBODY + at, histogram("took", of_worker, 1.0))
+        for at, of_worker in enumerate(counts)
+    ]
+
+    assert samples(directory) == {
+        'took_bucket{le="0.1"}': 9.0,
+        'took_bucket{le="0.5"}': 25.0,
+        'took_bucket{le="1.0"}': 27.0,
+        'took_bucket{le="+Inf"}': 63.0,
+        "took_count": 63.0,
+        "took_sum": 2.0,
+    }
+    for file in files:
+        file.close()
+
+
+@pytest.mark.parametrize(
+    ("values", "sum_of_them"),
+    [((math.inf, -math.inf), math.nan), ((1e308, 1e308), math.inf), ((math.nan, 1.0), math.nan)],
+)
+@pytest.mark.parametrize("stem", ["counter", "gauge_livesum"])
+def test_values_without_a_sum_cost_themselves_only(
+    stem: str, values: tuple[float, ...], sum_of_them: float, tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    files = [
+        living(tmp_path, "counter", NOBODY + at, {total(): 1.0, total("odd"): value})
+        if stem == "counter"
+        else living(tmp_path, stem, NOBODY + at, {key("odd_total", ""): value, key("hits_total", ""): 1.0})
+        for at, value in enumerate(values)
+    ]
+
+    seen = samples(directory)
+    assert seen["hits_total"] == 2.0
+    assert repr(seen["odd_total"]) == repr(sum_of_them)
+    for file in files:
+        file.close()
+
+
 def test_sums_never_fall_by_a_bit(tmp_path: Path, directory: WorkerDirectory) -> None:
     """Through 300 folds of random durations a sum stays what it was to the last bit."""
     chance = random.Random(3)
@@ -343,7 +493,7 @@ def test_prepare_makes_a_private_directory(tmp_path: Path) -> None:
 
 
 def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directory: WorkerDirectory) -> None:
-    """Files of the dead, free rings and the archive go; the living, error groups and strangers stay."""
+    """Files of the dead, free rings and archives go; the living, error groups and strangers stay."""
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     directory.sweep()
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
@@ -352,7 +502,11 @@ def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directo
     (tmp_path / "precious.db").touch()
     (tmp_path / "recent_0.ring").touch()
     (tmp_path / "errors_0.groups").touch()
-    directory.prepare()
+    (tmp_path / "archive-corrupt-00000000000000000001-archive.json").touch()
+    (tmp_path / "recent_1.ring").touch()
+    with open(tmp_path / "recent_1.ring") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        directory.prepare()
     seen = samples(directory)
     file.close()
     directory.release()
@@ -364,7 +518,30 @@ def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directo
         f"counter_{NOBODY + 1}.db",
         "errors_0.groups",
         "precious.db",
+        "recent_1.ring",
     ]
+
+
+def test_the_master_writes_its_process_id_and_nothing_else(
+    tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """The one before had a longer one."""
+    (tmp_path / "archive.master").write_text("99999999999999999999\n")
+    directory.prepare()
+    directory.release()
+
+    assert (tmp_path / "archive.master").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_scrape_does_not_wait_for_a_fold(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Another one reads at the same time, and keeps the compactor out."""
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    waits: list[float] = []
+    with Files(str(tmp_path)).lock(fcntl.LOCK_SH), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "sleep", waits.append)
+        assert samples(directory) == {"hits_total": 1.0}
+
+    assert waits == []
 
 
 def test_what_the_dead_have_left_is_told_apart_from_what_the_living_write(
@@ -414,19 +591,25 @@ def test_a_directory_in_use_is_refused(tmp_path: Path, directory: WorkerDirector
     assert samples(second) == {}
 
 
-def test_simultaneous_scrapes_and_folds_agree(tmp_path: Path) -> None:
-    """Four threads scrape and fold while workers come and go: every scrape sees a total that was true."""
+@pytest.mark.parametrize("shared", [False, True])
+def test_simultaneous_scrapes_and_folds_agree(shared: bool, tmp_path: Path, quick_switches: None) -> None:  # noqa: ARG001
+    """Four threads scrape and fold while workers come and go: every scrape sees a total that was true.
+
+    They are as four processes, or share one directory as the pages of a service do.
+    """
+    common = WorkerDirectory(tmp_path)
     stop = threading.Event()
     shown: list[list[float]] = [[] for _ in range(4)]
     errors: list[BaseException] = []
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
 
     def scrape(into: list[float]) -> None:
-        directory = WorkerDirectory(tmp_path)
+        directory = common if shared else WorkerDirectory(tmp_path)
         try:
             while not stop.is_set():
                 into.append(samples(directory)["hits_total"])
                 directory.sweep()
+                directory.merge_with_natives()
         except BaseException as error:
             errors.append(error)
 
@@ -497,6 +680,62 @@ def test_a_full_disk_loses_no_count(tmp_path: Path) -> None:
         (tmp_path / "ballast").unlink()
         assert samples(directory) == expected
         assert sorted(os.listdir(tmp_path)) == ["archive.json", "archive.lock"]
+
+
+@pytest.mark.parametrize("series", [1, 400])
+def test_an_archive_that_cannot_be_written_leaves_the_last_one(
+    series: int, tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """Neither a file that fails at its first byte nor one that fails when it is closed takes its place."""
+    counts = {total(path=f"/{number}"): 1.0 for number in range(series)}
+    dead(tmp_path, "counter", NOBODY, counts)
+    directory.sweep()
+    archive = (tmp_path / "archive.json").read_bytes()
+    dead(tmp_path, "counter", NOBODY, counts)
+
+    def fold() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+        with pytest.raises(OSError, match="File too large"):
+            directory.sweep()
+
+    as_child(fold)
+    assert (tmp_path / "archive.json").read_bytes() == archive
+    assert not (tmp_path / "archive.json.tmp").exists()
+    assert set(samples(directory).values()) == {2.0}
+
+
+@pytest.mark.parametrize("same", ["inode", "time"])
+def test_another_archive_is_read_anew(same: str, tmp_path: Path, directory: WorkerDirectory) -> None:
+    """Whether only its inode tells it from the last one, or only its time."""
+    for count in (1.0, 2.0):
+        (tmp_path / f"{count}").mkdir()
+        dead(tmp_path / f"{count}", "counter", NOBODY, {total(): count})
+        WorkerDirectory(tmp_path / f"{count}").sweep()
+        os.utime(tmp_path / f"{count}/archive.json", (1, 1))
+    archive, other = tmp_path / "archive.json", tmp_path / "2.0/archive.json"
+    os.replace(tmp_path / "1.0/archive.json", archive)
+    assert samples(directory) == {"hits_total": 1.0}
+
+    if same == "time":
+        os.replace(other, archive)
+    else:
+        archive.write_bytes(other.read_bytes())
+    assert samples(directory) == {"hits_total": 2.0}
+
+
+def test_layouts_of_gone_files_are_dropped(tmp_path: Path) -> None:
+    """Workers come and go for months; what a scraper keeps of them goes with their files."""
+    files, merge = Files(str(tmp_path)), Merge()
+    contents = Contents(files, merge)
+    file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
+    contents.read()
+    status = os.stat(file._fname)
+    assert merge.likely_size(status) > 0
+
+    file.close()
+    os.unlink(file._fname)
+    contents.read()
+    assert merge.likely_size(status) == 0
 
 
 def test_layouts_of_gone_series_are_dropped(tmp_path: Path, directory: WorkerDirectory) -> None:

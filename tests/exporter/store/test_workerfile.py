@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import mmap
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
-from exporter.merge.format import promises_lock
+from exporter.merge.format import head, promises_lock, split
 from exporter.settings import SettingsError
 from exporter.store import workerfile
 from exporter.store.workerfile import WorkerFile, install
 from tests.rig.disk import small_disk
 from tests.rig.workerfiles import NOBODY, dead, living, plain, total
+from tests.rig.wsgi import Raises
 
 
 def open_and_read(path: Path) -> bytes:
@@ -48,6 +52,24 @@ def test_prometheus_client_reads_what_is_written(tmp_path: Path) -> None:
     assert {key: (value, timestamp) for key, value, timestamp, _ in read} == {
         key: (value, 7.0) for key, value in written.items()
     }
+
+
+def test_a_reader_never_sees_half_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each write to the memory, where a kill may stop it, the file has whole entries only."""
+    seen: list[list[bytes]] = []
+
+    class Watched(mmap.mmap):
+        def __setitem__(self, at: Any, value: Any) -> None:
+            super().__setitem__(at, value)
+            seen.append(split(open_and_read(tmp_path / f"counter_{NOBODY}.db")))
+
+    monkeypatch.setattr(mmap, "mmap", Watched)
+    keys = [total(path="/" + "x" * length) for length in range(12)]
+    living(tmp_path, "counter", NOBODY, dict.fromkeys(keys, 1.0)).close()
+
+    heads = [head(key.encode()) for key in keys]
+    assert all(entries == heads[: len(entries)] for entries in seen)
+    assert seen[-1] == heads
 
 
 def test_space_is_reserved_and_not_only_promised(tmp_path: Path) -> None:
@@ -181,6 +203,29 @@ def test_a_directory_that_is_not_there_is_made_for_this_user_alone(tmp_path: Pat
 
     assert [path.name for path in directory.iterdir()] == ["counter_1.db"]
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(errno.ENOSPC, OSError), (errno.EDQUOT, OSError), (errno.EROFS, SettingsError)],
+)
+def test_a_full_disk_is_no_fault_of_the_settings(
+    number: int, raised: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is a quota that is used up."""
+    monkeypatch.setattr(os, "makedirs", Raises(OSError(number, os.strerror(number))))
+
+    with pytest.raises(raised, match=os.strerror(number)) as error:
+        workerfile.ready(str(tmp_path / "made"))
+    assert type(error.value) is raised
+
+
+def test_a_file_of_zeros_is_one_that_begins(tmp_path: Path) -> None:
+    """Its space is reserved, and nothing is in it yet."""
+    for size in (8, 4096, 1 << 16):
+        (tmp_path / "counter_1.db").write_bytes(bytes(size))
+
+        assert open_and_read(tmp_path / "counter_1.db") == bytes(8)
 
 
 def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
