@@ -82,6 +82,7 @@ def test_the_defaults() -> None:
         ("log_backups", "1", 1),
         ("listen", "127.0.0.1:9101", ("127.0.0.1", 9101)),
         ("listen", "[::1]:0", ("::1", 0)),
+        ("listen", "[::1]:65535", ("::1", 65535)),
         ("drain", "0", 0.0),
     ],
 )
@@ -160,6 +161,7 @@ def test_keyword_arguments_win_and_none_is_none_given() -> None:
         ("log_max_bytes", "1", "give a whole number of bytes from 10000"),
         ("log_backups", "0", "give a whole number of files from 1 to 1000"),
         ("listen", "9101", "give host:port"),
+        ("listen", "127.0.0.1:65536", "give host:port"),
         ("listen", "127.0.0.1:99999", "give host:port"),
         ("drain", "-1", "give seconds from 0 to 3600"),
         ("drain", "soon", "give seconds from 0 to 3600"),

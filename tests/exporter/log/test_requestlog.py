@@ -27,6 +27,7 @@ from flask.logging import default_handler
 from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
+from exporter.log.destinations import Stdout
 from exporter.log.records import RequestContext
 from exporter.log.requestlog import RequestLog
 from exporter.log.rotating import RotatingFile
@@ -121,6 +122,8 @@ class TestLine:
         [
             (200, False, "INFO"),
             (302, False, "INFO"),
+            (399, False, "INFO"),
+            (400, False, "WARNING"),
             (404, False, "WARNING"),
             (500, True, "ERROR"),
             (200, True, "ERROR"),
@@ -132,6 +135,21 @@ class TestLine:
         log().write(exchange(status=status, failed=failed))
 
         assert [level] == [line["level"] for line in _lines(path)]
+
+    @pytest.mark.parametrize(
+        ("end", "stamp"),
+        [
+            (0.0, "1970-01-01T00:00:00.000000Z"),
+            (1_767_225_600 + 2**-10, "2026-01-01T00:00:00.000976Z"),
+            (1_767_225_600.0625, "2026-01-01T00:00:00.062500Z"),
+        ],
+    )
+    def test_its_time_has_six_digits(
+        self, log: Callable[..., RequestLog], path: Path, end: float, stamp: str
+    ) -> None:
+        log().write(exchange(start_time=end, duration=0.0))
+
+        assert [stamp] == [line["timestamp"] for line in _lines(path)]
 
     def test_the_setting_leaves_lower_levels_out(self, log: Callable[..., RequestLog], path: Path) -> None:
         written = log(log_level="WARNING")
@@ -147,6 +165,8 @@ class TestLine:
             ("/\x1b[31m\x1b]0;title\x07\x9b\x7f", "/\x1b[31m\x1b]0;title\x07\ufffd\x7f"),
             ("/\udcff\ud800", "/??"),
             ("/caf\u00c3\u00a9\u00e2\u0080\u00a8", "/café\u2028"),
+            ("/" + "x" * 511, "/" + "x" * 511),
+            ("/" + "x" * 512, "/" + "x" * 511 + "…"),
             ("/" + "x" * 1_000_000, "/" + "x" * 511 + "…"),
             ('"\\', '"\\'),
         ],
@@ -298,6 +318,15 @@ class TestRotation:
         expected = {"requests.log": b"", "requests.log.1": b"000000004\n", "requests.log.2": b"000000003\n"}
         assert names == expected
 
+    def test_it_leaves_no_descriptor_open(self, path: Path) -> None:
+        to = RotatingFile(str(path), 10, 2)
+        before = os.listdir("/proc/self/fd")
+        for number in range(20):
+            to.write(b"%09d\n" % number, 6)
+
+        assert os.listdir("/proc/self/fd") == before
+        to.close()
+
     def test_an_idle_worker_s_line_is_kept_though_its_file_was_rotated_out_of_existence(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -419,6 +448,25 @@ class TestDestinations:
     def test_one_that_cannot_be_used_is_an_error_at_start_up_that_names_it(self, target: str) -> None:
         with pytest.raises(SettingsError, match=re.escape(f"EXPORTER_REQUEST_LOG={target!r}")):
             RequestLog(Settings.load({}, request_log=target))
+
+    @pytest.mark.parametrize("most", [1, 3, 4096])
+    def test_stdout_gets_the_rest_of_a_line_that_it_takes_in_parts(
+        self, most: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a signal in the middle of a write, or a terminal, has it."""
+        written: list[bytes] = []
+
+        def write(_: int, data: bytes) -> int:
+            written.append(data[:most])
+            return len(written[-1])
+
+        to = Stdout()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write)
+            to.write(b'{"whole":1}\n', 6)
+            to.write(b'{"whole":2}\n', 6)
+
+        assert b"".join(written) == b'{"whole":1}\n{"whole":2}\n'
 
     def test_stdout_takes_whole_lines_from_several_processes(self) -> None:
         """The reader is slower than the writers, so the pipe is full most of the time."""
@@ -690,6 +738,40 @@ class TestRecords:
 
         assert (record["message"], record["error_type"]) == ("Exception on /boom [GET]", "ValueError")
         assert record["request_id"] == line["request_id"]
+
+    @pytest.mark.parametrize("propagate", [True, False])
+    def test_a_handled_exception_in_the_log_hides_no_unhandled_one(
+        self, app: Flask, path: Path, propagate: bool
+    ) -> None:
+        app.config["PROPAGATE_EXCEPTIONS"] = propagate
+
+        @app.get("/twice")
+        def twice() -> str:
+            try:
+                return os.environ["NO_SUCH_ORDER"]
+            except KeyError:
+                app.logger.exception("no such order")
+            raise ValueError("worse")
+
+        with suppress(ValueError):
+            app.test_client().get("/twice")
+
+        logged = [line["traceback"].splitlines()[-1] for line in _lines(path) if "traceback" in line]
+        assert logged == ["KeyError: 'NO_SUCH_ORDER'", "ValueError: worse"]
+
+    @pytest.mark.parametrize("size", [16_384, 20_000, 100_000])
+    def test_of_a_long_traceback_the_end_stays(self, app: Flask, path: Path, size: int) -> None:
+        """There it says what has happened."""
+
+        @app.get("/long")
+        def long() -> str:
+            raise ValueError("x" * size + " and the end")
+
+        app.test_client().get("/long")
+        record, _ = _lines(path)
+
+        assert len(record["traceback"]) == 16_384
+        assert record["traceback"].endswith("xx and the end")
 
     def test_outside_of_a_request_there_is_no_id(self, app: Flask, path: Path) -> None:
         app.logger.error("starting")

@@ -123,6 +123,23 @@ def test_a_whole_body_is_no_disconnect_though_the_server_stops_reading_at_its_le
     assert counts.disconnects == {}
 
 
+@pytest.mark.parametrize("length", [0, 2])
+def test_an_error_after_the_last_byte_is_the_applications_own_and_counts_nothing(length: int) -> None:
+    """The request is over: all that it had announced has been handed over."""
+    app, exporter = application()
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def chunks() -> Iterator[bytes]:
+            yield b"x" * length
+            raise KeyError("late")
+
+        return Response(chunks(), headers={"Content-Length": str(length)})
+
+    assert repr(call(app, "/stream").error) == "KeyError('late')"
+    Counts(exporter).are("GET", "/stream", "200")
+
+
 def test_closing_twice_counts_once() -> None:
     app, exporter = application()
     body = app(environ("/orders/7"), lambda *_: lambda _: None)

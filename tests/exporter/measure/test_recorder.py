@@ -56,6 +56,30 @@ def test_each_second_begins_anew(instruments: Extended) -> None:
     assert instruments.slots.totals(1061.0) == (1, 0)
 
 
+def test_a_reader_never_sees_a_second_with_the_values_of_another(instruments: Extended) -> None:
+    """After each write to a slot that begins anew."""
+    record, slots, seen = recorder(instruments, "200"), instruments.slots, []
+
+    class Watched:
+        def __init__(self) -> None:
+            self.view = slots.view
+
+        def __getitem__(self, at: int) -> float:
+            return self.view[at]
+
+        def __setitem__(self, at: int, value: float) -> None:
+            self.view[at] = value
+            seen.append((slots.extremes(1000.9).get(RULE), slots.totals(1000.9)))
+
+    record(exchange(duration=9.0, failed=True), 940.5)
+    slots.view = Watched()  # type: ignore[assignment]
+    record(exchange(duration=0.2), 1000.5)
+
+    assert seen[0] == (None, (0, 0))
+    assert seen[-1] == ((0.2, 0.2), (1, 0))
+    assert set(seen) <= {(None, (0, 0)), ((0.2, 0.2), (0, 0)), ((0.2, 0.2), (1, 0))}
+
+
 def test_a_request_that_another_thread_overtook_counts_in_the_later_second(
     instruments: Extended,
 ) -> None:

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
 from exporter.pages import figures
+from exporter.pages.monitoring import Filter
 
 DESCRIPTION = json.loads((Path(figures.__file__).parent / "openapi.json").read_text())
 _TIMES = "give seconds since the epoch, or a UTC time such as 2026-01-31T12:00:00Z"
@@ -112,6 +113,17 @@ class TestStats:
             "recent_request_count": 8,
         }
         assert stats["requests_per_second"] == pytest.approx(8 / max(uptime, 1), rel=0.01)
+
+    @pytest.mark.parametrize(
+        ("uptime", "last_minute", "rate"),
+        [(0.5, 3, 3.0), (30.0, 60, 2.0), (60.0, 120, 2.0), (3600.0, 120, 2.0)],
+    )
+    def test_the_rate_is_that_of_the_last_minute_or_since_the_start(
+        self, uptime: float, last_minute: int, rate: float
+    ) -> None:
+        stats = figures.stats(figures.Totals(), [], uptime, last_minute)
+
+        assert stats["requests_per_second"] == rate
 
     def test_a_service_without_traffic_has_no_times(self, client: FlaskClient) -> None:
         stats = _valid(_json(client, "/monitoring/stats"), "/stats")
@@ -282,6 +294,20 @@ class TestRequests:
     )
     def test_filters(self, busy: FlaskClient, query: str, paths: list[str]) -> None:
         assert [one["path"] for one in _json(busy, f"/monitoring/requests?{query}")] == paths
+
+    @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
+    def test_a_time_without_a_zone_is_utc_wherever_the_service_runs(
+        self, zone: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", zone)
+            time.tzset()
+            since = [
+                Filter.of([("since", f"2026-01-31T12:00:00{suffix}")]).since for suffix in ("", "Z", "+02:00")
+            ]
+        time.tzset()
+
+        assert since == [1_769_860_800.0, 1_769_860_800.0, 1_769_853_600.0]
 
     def test_since_is_inclusive(self, busy: FlaskClient) -> None:
         whole = _json(busy, "/monitoring/requests")

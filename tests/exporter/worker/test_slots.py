@@ -189,3 +189,24 @@ def test_slots_move_into_a_directory_with_all_places(tmp_path: Path) -> None:
     assert slots.shared
     assert slots.entry("/a") == place
     assert Slots(str(tmp_path)).totals(1000.0) == (3, 0)
+
+
+def test_slots_that_are_closed_twice_close_no_file_of_others(tmp_path: Path) -> None:
+    slots = Slots(str(tmp_path))
+    slots.close()
+    others = [os.dup(0) for _ in range(10)]
+    slots.close()
+
+    for other in others:
+        os.close(other)  # raises where it is closed already
+
+
+def test_slots_leave_one_descriptor_open_besides_their_memory(tmp_path: Path) -> None:
+    slots = Slots(str(tmp_path))
+    before = os.listdir("/proc/self/fd")
+    for _ in range(5):
+        slots.move(str(tmp_path))
+        slots.totals(1000.0)
+
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    slots.close()
