@@ -35,6 +35,7 @@ from exporter.observation import EXCHANGE, Delay
 from exporter.settings import Settings, SettingsError
 from tests.rig.clients import ask
 from tests.rig.deadline import eventually
+from tests.rig.descriptors import open_below
 from tests.rig.exchanges import exchange
 from tests.rig.network import free_ports
 from tests.rig.places import ROOT
@@ -320,12 +321,13 @@ class TestRotation:
 
     def test_it_leaves_no_descriptor_open(self, path: Path) -> None:
         to = RotatingFile(str(path), 10, 2)
-        before = os.listdir("/proc/self/fd")
+        assert open_below(path.parent) == [str(path)]
         for number in range(20):
             to.write(b"%09d\n" % number, 6)
 
-        assert os.listdir("/proc/self/fd") == before
+        assert open_below(path.parent) == [str(path)]
         to.close()
+        assert open_below(path.parent) == []
 
     def test_an_idle_worker_s_line_is_kept_though_its_file_was_rotated_out_of_existence(
         self, path: Path, monkeypatch: pytest.MonkeyPatch

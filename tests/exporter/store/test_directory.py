@@ -27,6 +27,7 @@ from exporter.store.directory import WorkerDirectory
 from exporter.store.files import Files, LockedError
 from exporter.store.master import DirectoryInUseError
 from exporter.store.workerfile import WorkerFile
+from tests.rig.descriptors import open_below
 from tests.rig.disk import small_disk
 from tests.rig.users import STRANGER, as_child, needs_root
 from tests.rig.workerfiles import (
@@ -721,6 +722,20 @@ def test_another_archive_is_read_anew(same: str, tmp_path: Path, directory: Work
     else:
         archive.write_bytes(other.read_bytes())
     assert samples(directory) == {"hits_total": 2.0}
+
+
+def test_scrapes_and_folds_leave_no_descriptor_open(tmp_path: Path, directory: WorkerDirectory) -> None:
+    file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
+    before = open_below(tmp_path)
+    for number in range(3):
+        dead(tmp_path, "counter", NOBODY + 1 + number, {total(): 1.0})
+        assert samples(directory) == {"hits_total": number + 2.0}
+        directory.counts()
+    directory.prepare(keep=True)
+    directory.release()
+
+    assert open_below(tmp_path) == before
+    file.close()
 
 
 def test_layouts_of_gone_files_are_dropped(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from exporter.merge.format import head, promises_lock, split
 from exporter.settings import SettingsError
 from exporter.store import workerfile
 from exporter.store.workerfile import WorkerFile, install
+from tests.rig.descriptors import open_below
 from tests.rig.disk import small_disk
 from tests.rig.workerfiles import NOBODY, dead, living, plain, total
 from tests.rig.wsgi import Raises
@@ -334,9 +335,8 @@ def test_a_reader_that_keeps_a_lock_on_a_new_file_costs_it(
 
 def test_a_file_costs_two_descriptors(tmp_path: Path) -> None:
     """That of its lock, and that which its memory keeps; also after it has grown."""
-    before = len(os.listdir("/proc/self/fd"))
     file = living(tmp_path, "counter", NOBODY, {total(path=f"/{number:0100}"): 1.0 for number in range(1000)})
 
-    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert open_below(tmp_path) == [file._fname] * 2
     file.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tmp_path) == []

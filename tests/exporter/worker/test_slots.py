@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporter.worker.slots import SLOT, WINDOW, Slots, _walk
+from tests.rig.descriptors import open_below
 
 
 def write(slots: Slots, group: str, second: int, low: float, high: float, some: int, wrong: int = 0) -> None:
@@ -201,12 +202,13 @@ def test_slots_that_are_closed_twice_close_no_file_of_others(tmp_path: Path) -> 
         os.close(other)  # raises where it is closed already
 
 
-def test_slots_leave_one_descriptor_open_besides_their_memory(tmp_path: Path) -> None:
+def test_slots_cost_two_descriptors(tmp_path: Path) -> None:
+    """Their own, and that which their memory keeps; also when they have moved and read."""
     slots = Slots(str(tmp_path))
-    before = os.listdir("/proc/self/fd")
     for _ in range(5):
         slots.move(str(tmp_path))
         slots.totals(1000.0)
 
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(open_below(tmp_path)) == 2
     slots.close()
+    assert open_below(tmp_path) == []
