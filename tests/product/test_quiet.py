@@ -20,8 +20,8 @@ from tests.rig.stack import Run, running, settings
 
 HOUR = 3600.0
 
-# A deploy, or a pause of a busy machine, takes its seconds however fast the rules' time passes; a larger scale
-# would make them minutes.
+# A deploy, or a pause of a busy machine, takes its seconds however fast the rules go: a larger scale
+# makes minutes of them.
 SCALE = 10
 
 SWITCH = "MonitoringDeadMansSwitch"
