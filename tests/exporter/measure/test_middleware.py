@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -21,6 +22,7 @@ from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from exporter import FlaskExporter
+from tests.rig.switches import quick_switches
 from tests.rig.users import as_child
 from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted, environ
 
@@ -584,6 +586,40 @@ def test_the_queue_header_of_a_client_counts_for_nothing(proxies: Any) -> None:
     )
 
     assert counted(exporter, "flask_http_request_queue_seconds_count") == {}
+
+
+# The first request
+
+
+def test_simultaneous_first_requests_begin_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that come in meanwhile wait, and are measured too."""
+    app, exporter = application()
+    asked, beginnings, begun = list[int](), list[int](), threading.Event()
+
+    def begin(*_: Any) -> None:
+        beginnings.append(len(asked))
+        begun.set()
+        while len(asked) < 4:
+            time.sleep(0)
+        for _ in range(100_000):  # time for the others to come in
+            pass
+
+    def ask(number: int) -> None:
+        if number:
+            begun.wait(30)
+        asked.append(number)
+        call(app, "/orders/7")
+
+    monkeypatch.setattr(exporter.core, "begin", begin)
+    threads = [threading.Thread(target=ask, args=[number]) for number in range(4)]
+    with quick_switches():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert beginnings == [1]
+    assert Counts(exporter).total == {("GET", "200"): 4}
 
 
 # Request ids

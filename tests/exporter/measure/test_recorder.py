@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 from flask import Response
 
@@ -11,6 +14,7 @@ from exporter.measure.instruments import ExtendedInstruments as Extended
 from exporter.measure.recorder import announced_size
 from exporter.observation import Recorder
 from tests.rig.exchanges import exchange
+from tests.rig.switches import quick_switches
 from tests.rig.wsgi import RULE, application, call, counted
 
 
@@ -78,6 +82,38 @@ def test_a_reader_never_sees_a_second_with_the_values_of_another(instruments: Ex
     assert seen[0] == (None, (0, 0))
     assert seen[-1] == ((0.2, 0.2), (1, 0))
     assert set(seen) <= {(None, (0, 0)), ((0.2, 0.2), (0, 0)), ((0.2, 0.2), (1, 0))}
+
+
+def test_threads_that_share_a_slot_lose_no_request(instruments: Extended) -> None:
+    """Four recorders of one rule, where each access to a slot lets another thread run."""
+    recorders = [recorder(instruments, status) for status in ("200", "201", "202", "203")]
+
+    class Yielding:
+        def __init__(self) -> None:
+            self.view = instruments.slots.view
+
+        def __getitem__(self, at: int) -> float:
+            time.sleep(0)
+            return self.view[at]
+
+        def __setitem__(self, at: int, value: float) -> None:
+            time.sleep(0)
+            self.view[at] = value
+
+    def answer(number: int) -> None:
+        for at in range(100):
+            recorders[number](exchange(duration=float(1 + 4 * at + number)), 1000.0 + at // 20)
+
+    instruments.slots.view = Yielding()  # type: ignore[assignment]
+    threads = [threading.Thread(target=answer, args=[number]) for number in range(4)]
+    with quick_switches():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert instruments.slots.totals(1005.0) == (400, 0)
+    assert instruments.slots.extremes(1005.0) == {RULE: (1.0, 400.0)}
 
 
 def test_a_request_that_another_thread_overtook_counts_in_the_later_second(

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ from exporter.store.master import DirectoryInUseError
 from exporter.store.workerfile import WorkerFile
 from tests.rig.descriptors import open_below
 from tests.rig.disk import small_disk
+from tests.rig.switches import quick_switches
 from tests.rig.users import STRANGER, as_child, needs_root
 from tests.rig.workerfiles import (
     NOBODY,
@@ -62,15 +63,6 @@ MODES = (
 @pytest.fixture
 def directory(tmp_path: Path) -> WorkerDirectory:
     return WorkerDirectory(tmp_path)
-
-
-@pytest.fixture
-def quick_switches() -> Iterator[None]:
-    """Threads take turns so often that they meet wherever no lock keeps them apart."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def every_type(directory: Path, pid: int, seed: int) -> list[WorkerFile]:
@@ -593,7 +585,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path, directory: WorkerDirector
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_simultaneous_scrapes_and_folds_agree(shared: bool, tmp_path: Path, quick_switches: None) -> None:  # noqa: ARG001
+def test_simultaneous_scrapes_and_folds_agree(shared: bool, tmp_path: Path) -> None:
     """Four threads scrape and fold while workers come and go: every scrape sees a total that was true.
 
     They are as four processes, or share one directory as the pages of a service do.
@@ -615,13 +607,14 @@ def test_simultaneous_scrapes_and_folds_agree(shared: bool, tmp_path: Path, quic
             errors.append(error)
 
     threads = [threading.Thread(target=scrape, args=[into]) for into in shown]
-    for thread in threads:
-        thread.start()
-    for worker in range(1, 60):
-        dead(tmp_path, "counter", NOBODY + worker, {total(): 1.0})
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with quick_switches() if shared else nullcontext():
+        for thread in threads:
+            thread.start()
+        for worker in range(1, 60):
+            dead(tmp_path, "counter", NOBODY + worker, {total(): 1.0})
+        stop.set()
+        for thread in threads:
+            thread.join()
 
     assert errors == []
     for one in shown:
