@@ -601,7 +601,7 @@ def test_simultaneous_first_requests_begin_once(monkeypatch: pytest.MonkeyPatch)
         begun.set()
         while len(asked) < 4:
             time.sleep(0)
-        for _ in range(100_000):  # time for the others to come in
+        for _again in range(100_000):  # time for the others to come in
             pass
 
     def ask(number: int) -> None:
