@@ -110,3 +110,8 @@ backtest: $(VENV)/.dev tools ## what the alerts would have told of a normal fort
 .PHONY: mutation
 mutation: $(VENV)/.dev tools ## change the rules one thing at a time, and see whether their tests notice
 	@$(BIN)/python -m tests.mutation $(ARGS)
+
+# A sample by operator and its seed, or aimed changes by name: make mutate ARGS='sample 300 7'
+.PHONY: mutate
+mutate: $(VENV)/.dev ## change the exporter one thing at a time, and see whether its tests notice
+	@$(BIN)/python -m tests.mutate $(ARGS)

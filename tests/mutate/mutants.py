@@ -1,0 +1,160 @@
+"""Changed copies of a module: aimed by hand at a truth, or by an operator at any place.
+
+The operators are our own: mutmut and cosmic-ray know no aimed changes, and choose no tests by the place.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TESTS = "tests/exporter"
+# Rooms and modules whose tests stand with those of their users.
+BESIDE = {
+    "merge": (f"{TESTS}/store",),
+    "gunicorn.py": (f"{TESTS}/servers",),
+    "prefork.py": (f"{TESTS}/servers",),
+    "parent.py": ("tests/parent_suite",),
+}
+OPPOSITES: dict[type[ast.AST], Any] = {
+    ast.Eq: ast.NotEq(),
+    ast.NotEq: ast.Eq(),
+    ast.Lt: ast.LtE(),
+    ast.LtE: ast.Lt(),
+    ast.Gt: ast.GtE(),
+    ast.GtE: ast.Gt(),
+    ast.Is: ast.IsNot(),
+    ast.IsNot: ast.Is(),
+    ast.In: ast.NotIn(),
+    ast.NotIn: ast.In(),
+    ast.And: ast.Or(),
+    ast.Or: ast.And(),
+    ast.Add: ast.Sub(),
+    ast.Sub: ast.Add(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A module with one change, and the test files that cover the module, those that notice most first."""
+
+    name: str
+    what: str
+    file: str
+    text: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aimed:
+    """A change that breaks a truth; `file` is below `exporter/`, and `tests` are below `tests/exporter/`."""
+
+    name: str
+    truth: str
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+    def mutant(self, root: Path) -> Mutant:
+        """The module with this change; raises LookupError unless the old text is there exactly once."""
+        file = f"exporter/{self.file}"
+        text = (root / file).read_text(encoding="utf-8")
+        if text.count(self.before) != 1:
+            raise LookupError(f"{self.name}: {file} has its text {text.count(self.before)} times, not once")
+        tests = tuple(f"{TESTS}/{test}" for test in self.tests)
+        return Mutant(self.name, self.truth, file, text.replace(self.before, self.after), tests)
+
+
+def sample(root: Path, number: int, seed: int) -> list[Mutant]:
+    """So many changes by operator, each place of the package as likely as any other."""
+    places = []
+    for path in sorted((root / "exporter").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        places += [(path, *change) for change in changes(source)]
+    chosen = random.Random(seed).sample(places, min(number, len(places)))
+    mutants = []
+    for path, line, what, text in chosen:
+        file = str(path.relative_to(root))
+        mutants.append(Mutant(f"{file}:{line}", what, file, text, tests_of(root, path)))
+    return mutants
+
+
+def tests_of(root: Path, path: Path) -> tuple[str, ...]:
+    """The test files of the folder that mirrors the module's, its own first."""
+    module = path.relative_to(root / "exporter")
+    files = list((root / TESTS / module.parent).glob("test_*.py"))
+    for folder in BESIDE.get(module.parts[0], ()):
+        files += (root / folder).glob("test_*.py")
+    files.sort(key=lambda file: (file.stem != f"test_{path.stem}", file.stat().st_size))
+    return tuple(str(file.relative_to(root)) for file in files)
+
+
+def changes(source: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the line of each change, what was changed, and the changed source."""
+    data = source.encode()
+    starts = [0]
+    for row in data.splitlines(keepends=True):
+        starts.append(starts[-1] + len(row))
+    for node in _nodes(ast.parse(source)):
+        for text in replacements(node):
+            start = starts[node.lineno - 1] + node.col_offset
+            end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+            changed = data[:start] + text.encode() + data[end:]
+            yield node.lineno, f"{ast.unparse(node)} → {text}", changed.decode()
+
+
+def replacements(node: ast.AST) -> Iterator[str]:
+    """Yield what may stand in the place of a node."""
+    match node:
+        case ast.expr():
+            # In brackets: it may be a part of another expression.
+            yield from (f"({ast.unparse(other)})" for other in _expressions(node))
+        case ast.Return(ast.expr() as value) if ast.unparse(value) != "None":
+            yield "return None"
+        case ast.AugAssign(target, ast.Add() | ast.Sub() as operator, value):
+            yield ast.unparse(ast.AugAssign(target, OPPOSITES[type(operator)], value))
+            yield "pass"
+        case (
+            ast.Expr(ast.Call() | ast.Await())
+            | ast.Assign([ast.Attribute() | ast.Subscript()])
+            | ast.Raise()
+            | ast.Delete()
+            | ast.AugAssign()
+        ):
+            yield "pass"
+
+
+def _expressions(node: ast.expr) -> Iterator[ast.expr]:
+    match node:
+        case ast.Compare(left, [operator], others):
+            yield ast.Compare(left, [OPPOSITES[type(operator)]], others)
+        case ast.BoolOp(operator, values):
+            yield ast.BoolOp(OPPOSITES[type(operator)], values)
+        case ast.UnaryOp(ast.Not(), operand):
+            yield operand
+        case ast.BinOp(left, ast.Add() | ast.Sub() as operator, right):
+            yield ast.BinOp(left, OPPOSITES[type(operator)], right)
+        case ast.Constant(bool(value)):
+            yield ast.Constant(not value)
+        case ast.Constant(int(value) | float(value)):
+            yield ast.Constant(value + 1)
+
+
+def _nodes(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
+    """What runs: no annotations, no imports for types, and no f-strings, whose parts have no places."""
+    for field, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or field in ("annotation", "returns"):
+                continue
+            if isinstance(child, ast.JoinedStr) or (
+                isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            ):
+                continue
+            if isinstance(child, ast.expr | ast.stmt):
+                yield child
+            yield from _nodes(child)

@@ -1,0 +1,101 @@
+"""The tool that changes the exporter: what it changes, and that it tells what is noticed from what is not."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutate.__main__ import Tree, survivors
+from tests.mutate.aimed import AIMED
+from tests.mutate.mutants import Aimed, Mutant, changes, sample
+from tests.rig.places import ROOT
+
+
+@pytest.mark.parametrize("change", AIMED, ids=[change.name for change in AIMED])
+def test_an_aimed_change_still_has_its_place(change: Aimed) -> None:
+    """Its text is in the code exactly once, the changed code can be compiled, and its tests are there."""
+    mutant = change.mutant(ROOT)
+
+    ast.parse(mutant.text)
+    assert mutant.text != (ROOT / mutant.file).read_text(encoding="utf-8")
+    assert [test for test in mutant.tests if not (ROOT / test).is_file()] == []
+
+
+def test_aimed_changes_have_names_of_their_own() -> None:
+    assert len({change.name for change in AIMED} - {"aimed", "sample"}) == len(AIMED)
+
+
+@pytest.mark.parametrize("text", ["absent", "a"])
+def test_an_aimed_change_without_its_place_is_an_error(tmp_path: Path, text: str) -> None:
+    """It says how often its text is there."""
+    (tmp_path / "exporter").mkdir()
+    (tmp_path / "exporter/x.py").write_text("a + a\n")
+
+    with pytest.raises(LookupError, match=rf"x.py has its text {'a + a'.count(text)} times, not once"):
+        Aimed("name", "A truth.", "x.py", text, "", ()).mutant(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "changed"),
+    [
+        ("x = a < b", ["x = (a <= b)"]),
+        ("x = a is not b", ["x = (a is b)"]),
+        ("x = not (a or b)", ["x = (a or b)", "x = not ((a and b))"]),
+        ("x = 'é', a + 1", ["x = 'é', (a - 1)", "x = 'é', a + (2)"]),
+        ("x: Literal[1] = True", ["x: Literal[1] = (False)"]),
+        ("x -= a", ["x += a", "pass"]),
+        ("f(\n  a)", ["pass"]),
+        ("x.y = z", ["pass"]),
+        ("'words'\nx = f'{a + b}'", []),
+        ("if TYPE_CHECKING:\n  x = 1", []),
+        ("def f() -> 'int':\n  return a", ["def f() -> 'int':\n  return None"]),
+        ("def f():\n  return None", []),
+    ],
+)
+def test_one_thing_is_changed_at_a_time(source: str, changed: list[str]) -> None:
+    """Comparisons, conditions, constants, sums, statements and results; not names, texts and types."""
+    assert [text for _, _, text in changes(source)] == changed
+
+
+def test_a_sample_is_repeated_by_its_seed() -> None:
+    """Each change can be compiled, and is covered by tests."""
+    mutants = sample(ROOT, 50, 7)
+
+    assert mutants == sample(ROOT, 50, 7) != sample(ROOT, 50, 8)
+    assert [mutant.name for mutant in mutants if not ast.parse(mutant.text) or not mutant.tests] == []
+
+
+def test_a_change_is_noticed_and_none_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A test that does not end notices; one that fails without the change does not. Nothing stays changed."""
+    text = "def one():\n    return 1\n"
+    (tmp_path / "module.py").write_text(text)
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nmarkers = ['soak']\n")
+    (tmp_path / "test_fit.py").write_text("import module\ndef test_fit():\n    assert module.one() == 1\n")
+    (tmp_path / "test_unfit.py").write_text(
+        "import module\ndef test_unfit():\n    assert module.one() == 2\n"
+    )
+    tree = Tree(tmp_path, patience=1)
+
+    def notices(changed: str, *tests: str) -> bool:
+        return tree.notices(Mutant("name", "what", "module.py", changed, tests))
+
+    assert notices(text.replace("1", "2"), "test_fit.py")
+    assert notices(text.replace("return 1", "while True: pass"), "test_fit.py")
+    assert not notices(text, "test_fit.py")
+    assert not notices(text.replace("1", "3"), "test_unfit.py")
+    assert capsys.readouterr().out == "test_unfit.py fails without a change: it is left out\n"
+    assert (tmp_path / "module.py").read_text() == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "module.py",
+        "pyproject.toml",
+        "test_fit.py",
+        "test_unfit.py",
+    ]
+
+
+@pytest.mark.soak
+def test_the_tests_notice_most_of_a_sample() -> None:
+    """A few changes mean nothing, so of eight one or two may survive; the goal is that of `make mutate`."""
+    missed = survivors(sample(ROOT, 8, 1))
+
+    assert len(missed) <= 2, [f"{mutant.name} {mutant.what}" for mutant in missed]
