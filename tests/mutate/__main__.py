@@ -100,7 +100,10 @@ class Tree:
         except subprocess.TimeoutExpired:
             return True
         finally:
-            # What the tests started, too: a change may keep a server from ending.
+            # So that the tests end what they started, which may have sessions of its own.
+            with suppress(subprocess.TimeoutExpired):
+                process.send_signal(signal.SIGINT)  # nothing, when it has ended
+                process.wait(20)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
