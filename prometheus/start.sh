@@ -61,4 +61,13 @@ for entry in "$here"/*; do
 done
 rules "$copy/rules"
 
+# Before 3.8 a feature flag, and no key of a job, asks for native histograms.
+case $("$1" --version 2>&1 | sed -n 's/.*version \([0-9]*\.[0-9]*\).*/\1/p; q') in
+[0-2].* | 3.[0-7])
+  rm -f "$copy/prometheus.yml"
+  sed '/scrape_native_histograms:/d' "$here/prometheus.yml" >"$copy/prometheus.yml"
+  set -- "$@" --enable-feature=native-histograms
+  ;;
+esac
+
 exec "$@"
