@@ -114,19 +114,27 @@ def test_values_that_cannot_work_are_refused(tmp_path: Path, setting: str, value
     assert answer.stderr.startswith((f"{setting}={value}", f"{setting}: {value}"))
 
 
-def test_start_links_what_is_not_written(tmp_path: Path) -> None:
-    """The program gets a configuration whose target files are the live ones and whose rules are the copy."""
+@pytest.mark.parametrize(
+    ("version", "stable"),
+    [("2.55.1", False), ("3.5.3+ds1", False), ("3.8.0", True), ("3.13.2", True), ("4.0.0", True)],
+)
+def test_start_links_what_is_not_written(tmp_path: Path, version: str, stable: bool) -> None:
+    """The target files are the live ones, the rules a copy; an older Prometheus gets what it takes."""
     config = tmp_path / "copy/prometheus.yml"
-    answer = subprocess.run(
-        ["sh", START, executable("promtool"), "check", "config", f"--config.file={config}"],
+    program = tmp_path / "prometheus"
+    program.write_text(
+        f'#!/bin/sh\n[ "$*" = --version ] && echo "prometheus, version {version} (branch: x)" || echo "$*"\n'
+    )
+    program.chmod(0o755)
+    flags = subprocess.check_output(
+        ["sh", START, program, f"--config.file={config}"],
         env={"PATH": "/usr/bin:/bin", "GRAFANA_URL": "https://g.example"},
-        capture_output=True,
         text=True,
-        check=False,
     )
 
+    assert ("--enable-feature=native-histograms" in flags) == (not stable)
+    assert ("scrape_native_histograms: true" in config.read_text(encoding="utf-8")) == stable
+    assert (config.resolve() == ROOT / "prometheus/prometheus.yml") == stable
     assert dialect.check(config.parent).returncode == 0
-    assert "flag" in answer.stderr  # promtool itself ran, and knows no such flag
     assert (tmp_path / "copy/targets").resolve() == ROOT / "prometheus/targets"
-    assert config.resolve() == ROOT / "prometheus/prometheus.yml"
     assert "https://g.example/d/" in (tmp_path / "copy/rules/service.yml").read_text(encoding="utf-8")
