@@ -17,8 +17,8 @@ Ten words mean the same everywhere in this package:
 - *exchange*: an observation on its way, which is the `start_response` and the body of its answer.
 - *outcome*: the common properties of requests with the same method, rule and status.
 - *recorder*: the function that adds an observation to every family of its label set.
-- *slot*: one second of one group: the count, the errors, the minimum and the maximum; or one request's place
-  in a ring.
+- *slot*: the place in a ring for one request, for one error group, or for one second of one group: the count,
+  the errors, the minimum and the maximum.
 - *ring*: a numbered file that one worker writes, and that the next worker takes over.
 - *archive*: the file with the counts of all dead workers.
 - *family*: a metric with its name, type and help text, and all its series.

@@ -1,4 +1,4 @@
-"""The core: every part of one measured service, for whatever framework; it only plugs them together."""
+"""The core: it connects the parts of one service, and knows nothing of its framework."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ with shared-import = exporter.uwsgi, or empty the directory before each start.""
 class Core:
     """The parts of one service.
 
-    What belongs to the registry is made when it is first asked for, so an exporter without an application
+    The parts that belong to the registry are made at their first use, so an exporter without an application
     leaves the registry alone.
     """
 
     def __init__(
         self, settings: Settings, registry: CollectorRegistry, *, prefix: str, group: str, context: Context
     ) -> None:
-        """`prefix` and `group` are those of the request families; health checks run in a `context`.
+        """`prefix` and `group` are those of the request families; health checks run inside a `context`.
 
         Raises:
             SettingsError: the request log cannot be written.
@@ -72,22 +72,22 @@ class Core:
         self.settings = settings
         self.access = Access(settings)
         path = shared_path()
-        self.directory = path and WorkerDirectory(path, settings.max_series, self._fold_failed)
-        self.recorder = FlightRecorder(settings.recent, path, prefix)
+        self.directory = path and WorkerDirectory(path, settings.max_series, self._count_fold_error)
+        self.flight_recorder = FlightRecorder(settings.recent, path, prefix)
         self.routes = Routes()
         self.places = Places()
-        uncounted = WeakMethod(self._uncounted)  # the worker keeps the groups, and must not keep its registry
+        reference = WeakMethod(self._count_group_error)  # the worker keeps the groups, but not its registry
         self.errors = ErrorGroups(
-            path, settings.app_version, lambda error: (tell := uncounted()) and tell(error)
+            path, settings.app_version, lambda error: (count := reference()) and count(error)
         )
         self.slow = SlowRequests(
             settings.slow if settings.extended else 0.0,
             self.places,
-            lambda: self.recorder.live,
+            lambda: self.flight_recorder.live,
             path,
             lambda error: self.worker.note("slow", error),
         )
-        self.request_log = RequestLog(settings, self._record_lost)
+        self.request_log = RequestLog(settings, self._note_log_error)
         self.checks = Checks(context)
         self.health = Health(self.checks, Vitals(self.window, self.uptime, draining), self.access, settings)
         self._registry = registry
@@ -95,36 +95,36 @@ class Core:
         self._group = group
         self._facts = Facts(settings.app_version, self.directory.counts if self.directory else None)
         self._peers = Peers()
-        self._served = bool(self.directory and _has_counts(self.directory))
+        self._has_old_counts = bool(self.directory and _has_counts(self.directory))
 
     @cached_property
     def worker(self) -> Worker:
-        """What this process keeps for the registry."""
+        """The state of this process for the registry."""
         path = self.directory.path if self.directory else None
         worker = Worker.of(self._registry, path, workerfile if self.directory else None)
         worker.live.add(self.checks, self._facts)
-        worker.recorders.add(self.recorder)
-        worker.losses.rules.add(self.routes)
+        worker.flight_recorders.add(self.flight_recorder)
+        worker.losses.routes.add(self.routes)
         worker.moves += [self.errors.move, self.slow.slowest.after_fork]
         return worker
 
     def renew(self) -> None:
-        """Begin anew where somebody, as tests do, has emptied the registry."""
+        """Drop the parts of a registry that has been emptied, as tests do."""
         if "worker" in vars(self) and not self.worker.declared.complete:
             for name in ("worker", "source", "exposition", "metrics_page", "monitoring"):
                 vars(self).pop(name, None)
 
     @cached_property
     def source(self) -> Source:
-        """Where a scrape finds its families."""
+        """The place where a scrape finds its families."""
         if self.directory:
-            return DirectorySource(self.directory, [self.worker.live], self._collect_failed)
-        return RegistrySource(self._registry, self._collect_failed, partial(_native_counts, self.worker))
+            return DirectorySource(self.directory, [self.worker.live], self._count_scrape_error)
+        return RegistrySource(self._registry, self._count_scrape_error, partial(_native_counts, self.worker))
 
     @cached_property
     def exposition(self) -> Exposition:
-        """What a scrape gets."""
-        return Exposition(self.source, self._exemplars, self._collect_failed)
+        """The text of all families for a scrape."""
+        return Exposition(self.source, self._exemplars, self._count_scrape_error)
 
     @cached_property
     def metrics_page(self) -> MetricsPage:
@@ -133,11 +133,11 @@ class Core:
 
     @cached_property
     def monitoring(self) -> Monitoring:
-        """The figures for people."""
+        """The pages below `/monitoring`."""
         return Monitoring(
-            self.recorder,
+            self.flight_recorder,
             self.routes,
-            partial(deaths.kept, self.directory.path) if self.directory else list,
+            partial(deaths.latest, self.directory.path) if self.directory else list,
             self.errors.read,
             self.slow.slowest.read,
             self.source,
@@ -154,11 +154,11 @@ class Core:
                 self._peers.join(environ, application)
             except OSError as error:
                 self.worker.failures.count("middleware", error)
-        elif self._served and not self.directory.is_held():
+        elif self._has_old_counts and not self.directory.is_held():
             logger.warning(UNPREPARED, self.directory.path)
         if self.settings.extended:
             try:
-                self.recorder.open(capacity())
+                self.flight_recorder.open(capacity())
             except OSError as error:
                 self.worker.failures.count("recent", error)
         self.worker.start()
@@ -167,18 +167,18 @@ class Core:
     def instruments(
         self, shape: Shape, *, first: bool, announce: Callable[[str], bool]
     ) -> Instruments | None:
-        """The families of this shape; applications that share the registry share them.
+        """The instruments of this shape; applications that share the registry share them.
 
-        None if `announce`, which is asked with the prefix before they are declared, objects. `first`
-        says whether the application has no others. Raises ValueError if the registry has them with
-        other labels.
+        New ones need the consent of `announce`, which is called with the prefix; without it the result is
+        None. `first` says whether the application has no other instruments. Raises ValueError if the
+        registry has the families with other labels.
         """
-        families: dict[str, Instruments] = self.worker.families
-        instruments = families.get(shape.prefix)
+        by_prefix: dict[str, Instruments] = self.worker.instruments
+        instruments = by_prefix.get(shape.prefix)
         if instruments is None:
             if not announce(shape.prefix):
                 return None
-            instruments = families[shape.prefix] = _declare(
+            instruments = by_prefix[shape.prefix] = _declare(
                 self.worker, self.settings, shape, first=first, errors=self.errors
             )
         else:
@@ -193,31 +193,31 @@ class Core:
         return instruments
 
     def sinks(self) -> list[Sink]:
-        """What takes each recorded request."""
+        """The sinks that the settings turn on."""
         sinks: list[Sink] = []
         if self.request_log.on:
             sinks.append(("request_log", self.request_log.write))
         return sinks
 
     def fingerprints(self) -> Fingerprints | None:
-        """What tells the groups of exceptions; None where they are not counted."""
+        """The fingerprints of exceptions; None if error groups are not counted."""
         return Fingerprints(self.places, self.errors) if self.settings.extended else None
 
     def window(self) -> tuple[int, int]:
         """Requests and errors of the last 60 s, over all workers."""
         try:
             return self.worker.slots.totals(time.monotonic())
-        except Exception as error:  # a probe must not end a service for what its exporter lacks
+        except Exception as error:  # a failure of the exporter must not make the service unhealthy
             self.worker.failures.count("health", error)
             return 0, 0
 
     def uptime(self) -> float:
         """Seconds since the service started."""
-        return time.monotonic() - self.recorder.started()
+        return time.monotonic() - self.flight_recorder.birth()
 
     def _exemplars(self) -> Iterable[Observed]:
         try:
-            requests = self.recorder.read()
+            requests = self.flight_recorder.read()
         except Exception as error:  # a scrape without exemplars is better than none
             self.worker.failures.count("recent", error)
             requests = []
@@ -237,16 +237,16 @@ class Core:
             self.worker.failures.count("scrape", error)
             return ""
 
-    def _uncounted(self, error: BaseException) -> None:
+    def _count_group_error(self, error: BaseException) -> None:
         self.worker.failures.count("error_groups", error)
 
-    def _record_lost(self, error: BaseException) -> None:
+    def _note_log_error(self, error: BaseException) -> None:
         self.worker.note("request_log", error)
 
-    def _fold_failed(self, error: BaseException) -> None:
+    def _count_fold_error(self, error: BaseException) -> None:
         self.worker.failures.count("fold", error)
 
-    def _collect_failed(self, error: BaseException) -> None:
+    def _count_scrape_error(self, error: BaseException) -> None:
         self.worker.failures.count("scrape", error)
 
 
@@ -272,7 +272,7 @@ def _declare(
 
 def _native_counts(worker: Worker, family: str) -> NativeCounts:
     counts: NativeCounts = {}
-    for instruments in worker.families.values():
+    for instruments in worker.instruments.values():
         if isinstance(instruments, ExtendedInstruments) and instruments.natives is not None:
             counts |= instruments.natives.counts(family)
     return counts
@@ -285,5 +285,5 @@ def _has_counts(directory: WorkerDirectory) -> bool:
             return False
         starts = DirectorySource(directory, ()).metrics(["flask_worker_starts_total"])
         return any(sample.value for family in starts for sample in family.samples)
-    except OSError:  # its reader says so
+    except OSError:  # the first scrape reports it
         return False

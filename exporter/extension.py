@@ -209,7 +209,7 @@ class FlaskExporter(Parent):
         outcomes = Outcomes(
             instruments,
             Grouping.of(app, group_by, labels),
-            self.core.recorder if first and self.settings.extended else None,
+            self.core.flight_recorder if first and self.settings.extended else None,
             self.core.sinks() if first else (),
             self.core.fingerprints(),
         )

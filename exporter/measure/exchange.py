@@ -108,7 +108,7 @@ class Exchange(Fallible):
         expected = self.expected
         if expected is None:
             STREAMING.set(self)
-            self.outcomes.flight.lasts(self)
+            self.outcomes.flight.stream(self)
         size = 0
         try:
             for chunk in self.body:

@@ -1,4 +1,4 @@
-"""`/monitoring/errors`: the error groups of all workers, as their query asks for them."""
+"""`/monitoring/errors`: the error groups of all workers, or one of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from exporter.worker.errorslots import Group
 _GROUP = re.compile("[0-9a-f]{12}|_other").fullmatch
 
 
-def asked(arguments: Iterable[tuple[str, str]]) -> str | None:
-    """The group that is asked for; None for all. Raises ValueError that names the argument and its value."""
+def group_of(arguments: Iterable[tuple[str, str]]) -> str | None:
+    """The group in a query; None for all groups. Raises ValueError that names the argument and its value."""
     group = None
     for name, value in arguments:
         if name != "group":
@@ -26,18 +26,18 @@ def asked(arguments: Iterable[tuple[str, str]]) -> str | None:
     return group
 
 
-def shown(groups: Iterable[Group], group: str | None) -> list[dict[str, Any]]:
+def body(groups: Iterable[Group], group: str | None) -> list[dict[str, Any]]:
     """The body of the page: all groups, or this one with its traceback."""
     if group is None:
-        return [_shown(each) for each in groups]
+        return [_element(candidate) for candidate in groups]
     return [
-        {**_shown(each), "traceback": each.traceback}
-        for each in groups
-        if each.fingerprint.error_group == group
+        {**_element(candidate), "traceback": candidate.traceback}
+        for candidate in groups
+        if candidate.fingerprint.error_group == group
     ]
 
 
-def _shown(group: Group) -> dict[str, Any]:
+def _element(group: Group) -> dict[str, Any]:
     return {
         **group.fingerprint._asdict(),
         "url_rule": group.url_rule,

@@ -113,7 +113,7 @@ def endpoints(totals: Totals, requests: Sequence[Request], group: str) -> dict[s
     }
 
 
-def shown(request: Request) -> dict[str, Any]:
+def element(request: Request) -> dict[str, Any]:
     """One element of the body of `/monitoring/requests`."""
     return {
         **_moment(request.start_time),
@@ -133,7 +133,7 @@ def shown(request: Request) -> dict[str, Any]:
     }
 
 
-def shown_slow(request: SlowRequest) -> dict[str, Any]:
+def slow_element(request: SlowRequest) -> dict[str, Any]:
     """One element of a list in the body of `/monitoring/slow`."""
     return {
         **_moment(request.start_time),

@@ -1,4 +1,4 @@
-"""`/monitoring/inflight`: every request of every worker that is being answered, the oldest first."""
+"""`/monitoring/inflight`: the requests in progress of all workers, the oldest first."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from datetime import datetime, timezone
 from time import perf_counter
 from typing import Any
 
-from exporter.worker.inflight import Running
+from exporter.worker.inflight import WorkerRequest
 from exporter.worker.stacks import stack
 
 STACK_SECONDS = 0.1
-"""Age from which a request is shown with the stack of its thread."""
+"""The age from which a request has the stack of its thread beside it."""
 
 
 def inflight(
-    running: Iterable[Running], rule: Callable[[str, str], str] | None = None
+    entries: Iterable[WorkerRequest], rule: Callable[[str, str], str] | None = None
 ) -> list[dict[str, Any]]:
-    """The body of the page; `rule` knows the rule of a method and a path, if anybody does."""
+    """The body of the page; `rule` gives the rule of a method and a path, None if no rules are known."""
     now = perf_counter()
-    oldest = sorted(running, key=lambda one: one.request.started)
-    return [_shown(one, max(now - one.request.started, 0.0), rule) for one in oldest]
+    oldest_first = sorted(entries, key=lambda entry: entry.request.started)
+    return [_element(entry, max(now - entry.request.started, 0.0), rule) for entry in oldest_first]
 
 
-def _shown(one: Running, age: float, rule: Callable[[str, str], str] | None) -> dict[str, Any]:
-    request = one.request
+def _element(entry: WorkerRequest, age: float, rule: Callable[[str, str], str] | None) -> dict[str, Any]:
+    request = entry.request
     return {
         "request_id": request.request_id,
         "method": request.method,
@@ -35,8 +35,8 @@ def _shown(one: Running, age: float, rule: Callable[[str, str], str] | None) -> 
         ),
         "age_seconds": round(age, 6),
         "state": request.state,
-        "worker": one.worker,
-        "pid": one.pid,
+        "worker": entry.worker,
+        "pid": entry.pid,
         "thread": request.thread,
-        "stack": stack(one.thread) if one.thread is not None and age > STACK_SECONDS else None,
+        "stack": stack(entry.thread) if entry.thread is not None and age > STACK_SECONDS else None,
     }

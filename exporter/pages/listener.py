@@ -25,16 +25,15 @@ from exporter import guard
 from exporter.pages.access import Access
 from exporter.pages.answers import Page, as_json, as_text
 from exporter.pages.deaths import deaths
-from exporter.pages.inflight import inflight as shown
+from exporter.pages.inflight import inflight
 from exporter.pages.metrics import MetricsPage
 from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource
 from exporter.settings import Settings
 from exporter.store.directory import WorkerDirectory
-from exporter.worker import inflight
-from exporter.worker.deaths import kept
+from exporter.worker.deaths import latest
 from exporter.worker.facts import Facts
-from exporter.worker.inflight import Busy, InProgress
+from exporter.worker.inflight import Busy, InProgress, in_flight, tallies
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -120,17 +119,15 @@ class _Application:
     def __init__(self, settings: Settings, directory: WorkerDirectory) -> None:
         self._path = settings.path or "/metrics"
         self._access = Access(settings)
-        read = partial(inflight.tallies, directory.path)
+        read = partial(tallies, directory.path)
         live = [Facts(settings.app_version, directory.counts), Busy(read), InProgress(read)]
         page = MetricsPage(Exposition(DirectorySource(directory, live)), self._access)
         self._pages: dict[str, Page] = {self._path: page.answer}
         if settings.monitoring_path:
             path, most = directory.path, max(settings.recent, _RECORDS)
             self._pages |= {
-                f"{settings.monitoring_path}/inflight": lambda _: as_json(
-                    shown(inflight.running(path, most))
-                ),
-                f"{settings.monitoring_path}/deaths": lambda _: as_json(deaths(kept(path))),
+                f"{settings.monitoring_path}/inflight": lambda _: as_json(inflight(in_flight(path, most))),
+                f"{settings.monitoring_path}/deaths": lambda _: as_json(deaths(latest(path))),
             }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

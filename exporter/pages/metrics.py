@@ -50,7 +50,7 @@ class MetricsPage:
         if worker is None:
             return self._render(environ)
         worker.tick(int(time.monotonic()))  # an idle worker's figures would be old
-        worker.count_noted()
+        worker.count_notes()
         with worker.scrapes.time():
             return self._render(environ)
 

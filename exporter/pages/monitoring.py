@@ -1,7 +1,7 @@
 """`/monitoring/stats`, `/requests`, `/endpoints` and others: the service's own figures as JSON, for insiders.
 
-The same answer whichever worker is asked: totals come from the merged counters, times from the rings of all
-workers. `openapi.json` beside this module describes it and is served as `/monitoring/openapi.json`.
+Every worker gives the same answer: totals come from the merged counters, and times from the rings of all
+workers. `openapi.json` beside this module describes the pages, and is itself `/monitoring/openapi.json`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DEFAULT_LIMIT = 100
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which requests are asked for; None where it does not matter. `since` in seconds since the epoch."""
+    """The conditions of a query for requests; None for no condition. `since` is seconds since the epoch."""
 
     limit: int = _DEFAULT_LIMIT
     endpoint: str | None = None
@@ -47,7 +47,7 @@ class Filter:
 
     @classmethod
     def of(cls, arguments: Iterable[tuple[str, str]]) -> Filter:
-        """Raises ValueError that names the argument, its value and what is understood."""
+        """Parse a query; raises ValueError that names the argument, its value and the remedy."""
         values: dict[str, Any] = {}
         for name, text in arguments:
             if name not in _PARSERS:
@@ -61,7 +61,7 @@ class Filter:
         return cls(**values)
 
     def matches(self, candidate: Request) -> bool:
-        """Whether this request is asked for."""
+        """Whether this request meets all conditions."""
         return (
             (self.endpoint is None or self.endpoint in (candidate.url_rule, candidate.endpoint))
             and (self.status is None or str(candidate.status).startswith(self.status))
@@ -75,9 +75,9 @@ class Monitoring:
 
     def __init__(
         self,
-        recorder: FlightRecorder,
+        flight_recorder: FlightRecorder,
         routes: Routes,
-        kept: Callable[[], list[Death]],
+        latest_deaths: Callable[[], list[Death]],
         error_groups: Callable[[], list[Group]],
         slowest: Callable[[], Mapping[str, list[SlowRequest]]],
         source: Source,
@@ -87,11 +87,11 @@ class Monitoring:
         prefix: str = "flask_",
         group: str = "url_rule",
     ) -> None:
-        """`kept` gives the deaths of workers, `slowest` the slowest requests by rule."""
-        self._recorder = recorder
-        self._recorded = recorder.read
+        """`slowest` gives the slowest requests by rule."""
+        self._flight_recorder = flight_recorder
+        self._history = flight_recorder.read
         self._routes = routes
-        self._deaths = kept
+        self._deaths = latest_deaths
         self._error_groups = error_groups
         self._slowest = slowest
         self._source = source
@@ -101,7 +101,7 @@ class Monitoring:
         self._group = group
 
     def pages(self) -> dict[str, Page]:
-        """The pages by what follows the path under which they are served."""
+        """The pages by the end of their path, after the path of all of them."""
         return {
             "/stats": partial(self._insiders_only, self.stats),
             "/requests": partial(self._insiders_only, self.requests),
@@ -114,31 +114,31 @@ class Monitoring:
         }
 
     def stats(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
-        """Totals since the start, times over the recorded requests."""
+        """Totals since the start, and times over the recorded requests."""
         uptime, (requests, _) = self._vitals.uptime(), self._vitals.window()
-        return as_json(figures.stats(self._totals(), self._recorded(), uptime, requests))
+        return as_json(figures.stats(self._totals(), self._history(), uptime, requests))
 
     def requests(self, environ: Environ) -> Answer:
-        """The recorded requests that the query asks for, newest first."""
+        """The recorded requests that meet the query, newest first."""
         try:
             selection = Filter.of(arguments_of(environ))
         except ValueError as error:
             return as_json({"error": str(error)}, 400)
-        requests = [request for request in self._recorded() if selection.matches(request)]
-        return as_json([figures.shown(request) for request in requests[: selection.limit]])
+        requests = [request for request in self._history() if selection.matches(request)]
+        return as_json([figures.element(request) for request in requests[: selection.limit]])
 
     def endpoints(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """The figures of each endpoint, the busiest first."""
-        return as_json(figures.endpoints(self._totals(), self._recorded(), self._group))
+        return as_json(figures.endpoints(self._totals(), self._history(), self._group))
 
     def slow(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
-        """The slowest requests of each rule within the last hour, and where they waited."""
+        """The slowest requests of each rule within the last hour, with their delays."""
         rules = self._slowest()
-        return as_json({rule: [figures.shown_slow(slow) for slow in rules[rule]] for rule in rules})
+        return as_json({rule: [figures.slow_element(slow) for slow in rules[rule]] for rule in rules})
 
     def inflight(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
-        """The requests that are being answered, the oldest first."""
-        return as_json(inflight(self._recorder.running(), self._routes.rule))
+        """The requests in progress, the oldest first."""
+        return as_json(inflight(self._flight_recorder.in_flight(), self._routes.rule))
 
     def deaths(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """The latest deaths of workers, the last one first."""
@@ -147,13 +147,13 @@ class Monitoring:
     def errors(self, environ: Environ) -> Answer:
         """The error groups, the latest first."""
         try:
-            group = errors.asked(arguments_of(environ))
+            group = errors.group_of(arguments_of(environ))
         except ValueError as error:
             return as_json({"error": str(error)}, 400)
-        return as_json(errors.shown(self._error_groups(), group))
+        return as_json(errors.body(self._error_groups(), group))
 
     def openapi(self, environ: Environ) -> Answer:
-        """The description of the pages in OpenAPI 3.1, with the address under which they are served."""
+        """The description of the pages in OpenAPI 3.1, with their address."""
         document = json.loads(files("exporter.pages").joinpath("openapi.json").read_text("utf-8"))
         path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
         document["servers"] = [{"url": path.removesuffix("/openapi.json")}]

@@ -45,7 +45,7 @@ class WorkerFile(MmapedDict):
     """The file of one kind of metric of this process; takes the place of prometheus_client's `MmapedDict`.
 
     It reserves its space, so that a full disk is no SIGBUS. An error of the system never reaches a request:
-    samples without a place stay in the process and are counted by `refused()`; they are written whole with
+    samples without a place stay in the process and are counted by `refusals()`; they are written whole with
     their first change after there is a place again.
     """
 
@@ -196,7 +196,7 @@ _losses = 0
 _error: OSError | None = None
 
 
-def refused() -> int:
+def refusals() -> int:
     """The number of writes of this process without a place."""
     return _losses
 

@@ -1,8 +1,9 @@
-"""Deaths: what workers were answering when they died, and of what they died.
+"""Deaths of workers: their causes, and the requests that were in progress.
 
-The ring of a dead worker names its owner until somebody has read what was in progress. Who knows the cause,
-as the master of gunicorn does, reads it first; without such a master, the other workers do. The latest
-deaths are kept in `deaths_0.ring`, one JSON object a line. Nothing here imports prometheus_client.
+The ring of a dead worker names its owner until a process has read the requests in progress. gunicorn's master
+knows the cause of a death, and reads them at once; without such a master, another worker does so later. The
+file `deaths_0.ring` has the latest deaths, one JSON object a line. This module does not import
+prometheus_client.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from json.encoder import encode_basestring_ascii as quoted
+from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 from exporter import forks, guard
@@ -25,21 +26,21 @@ from exporter.worker.requests import HEADER, KIND, OWNER_AT, Header
 FILE = "deaths_0.ring"
 UNKNOWN = "unknown"
 HARMLESS = ("exit 0", "SIGTERM", "SIGINT", "SIGQUIT")
-"""How a worker ends that was told to; it has lost what it was answering, and else nothing has happened."""
+"""The causes of an ordered end; it is a death only if the worker had requests in progress."""
 
-_KEPT = 100
+_DEATHS_LIMIT = 100
 _BYTES = 1 << 22
-_PATIENCE = 1.0  # how long others may hold the file (s)
-_NAMED = 10
+_PATIENCE = 1.0  # the time for which others may hold the file (s)
+_NAMES_LIMIT = 10
 _RECORDS = 1_000_001
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A request that a dead worker was answering; its age in seconds.
+class LostRequest:
+    """A request that was in progress when its worker died.
 
-    `answered` says that all of the answer had been handed to the server, which may have sent it: such a one
-    has been counted as answered.
+    It was `answered` if the server had all of the answer, and may have sent it. Such a request is counted as
+    answered, and not as lost.
     """
 
     request_id: str
@@ -60,38 +61,39 @@ class Death:
     pid: int
     cause: str
     """`SIGKILL` and other signals, `timeout`, `exit 3` and other codes, `graceful timeout`, or `unknown`."""
-    requests: tuple[Lost, ...] = ()
+    requests: tuple[LostRequest, ...] = ()
     stack: tuple[str, ...] = ()
-    """What `faulthandler` wrote in a crash, line by line."""
+    """The lines that `faulthandler` wrote in a crash."""
     counted: bool = field(default=False, kw_only=True)
+    """Whether a worker has added it to the counters."""
 
     def __str__(self) -> str:
-        named = [
-            f"{one.method} {quoted(one.path)} ({one.request_id}, {one.age_seconds:.1f} s, {one.state})"
-            for one in self.requests[:_NAMED]
+        names = [
+            f"{lost.method} {quote(lost.path)} ({lost.request_id}, {lost.age_seconds:.1f} s, {lost.state})"
+            for lost in self.requests[:_NAMES_LIMIT]
         ]
-        rest = len(self.requests) - len(named)
+        rest = len(self.requests) - len(names)
         others = f" and {rest} more" if rest > 0 else ""
         hint = ", perhaps for want of memory" if self.cause == "SIGKILL" else ""
         return (
             f"worker {self.pid} died: {self.cause}{hint}; it was answering "
-            f"{', '.join(named) or 'nothing'}{others}"
+            f"{', '.join(names) or 'nothing'}{others}"
         )
 
     @classmethod
     def of(cls, line: bytes) -> Death:
-        """The death in this line; raises ValueError if it is none of ours."""
+        """The death in this line; raises ValueError if the line has another content."""
         try:
             fields = json.loads(line)
-            lost = tuple(_checked(Lost(**request), _LOST) for request in fields.pop("requests"))
-            death: Death = _checked(cls(**fields, requests=lost), _DEATH)
+            lost = tuple(_check(LostRequest(**request), _REQUEST) for request in fields.pop("requests"))
+            death: Death = _check(cls(**fields, requests=lost), _DEATH)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"no death: {error}") from error
         return replace(death, stack=tuple(map(str, death.stack)))
 
 
 _NUMBER = (int, float)
-_LOST: dict[str, Any] = {
+_REQUEST: dict[str, Any] = {
     **dict.fromkeys(("request_id", "method", "path", "script_name", "state"), str),
     "age_seconds": _NUMBER,
     "answered": bool,
@@ -106,18 +108,19 @@ _DEATH: dict[str, Any] = {
 }
 
 
-def _checked(thing: Any, types: dict[str, Any]) -> Any:
-    for name, expected in types.items():
+def _check(thing: Any, types: dict[str, Any]) -> Any:
+    """Return the object; raise ValueError if an attribute has another type."""
+    for name, kind in types.items():
         value = getattr(thing, name)
-        if not isinstance(value, expected) or (expected is _NUMBER and not 0 <= value < 1e11):
+        if not isinstance(value, kind) or (kind is _NUMBER and not 0 <= value < 1e11):
             raise ValueError(f"{name} is {value!r}")
     return thing
 
 
 def dead(directory: str) -> set[int]:
-    """The owners of rings with requests in progress that nobody holds any more. Raises OSError."""
+    """The dead owners of rings with requests in progress. Raises OSError."""
     owners = set()
-    for _, descriptor in ring.opened(directory, KIND):
+    for _, descriptor in ring.descriptors(directory, KIND):
         header = Header.of(os.pread(descriptor, HEADER, 0))
         if header and not requests.is_free(descriptor) and not ring.is_held(descriptor, header.owner):
             owners.add(header.owner)
@@ -125,35 +128,38 @@ def dead(directory: str) -> set[int]:
 
 
 def bury(directory: str, pid: int, cause: str, *, wait: float = 0.0) -> Death | None:
-    """Read what a dead worker was answering, and let others have its ring; None if there is nothing to tell.
+    """Read the requests in progress of a dead worker, and free its ring; None for an end that is no death.
 
-    `wait` is how long (s) its lock may outlive it. Raises OSError, and then it stays to be read.
+    `wait` is the time (s) for which the worker's lock may outlive it. An OSError leaves the ring for a second
+    attempt.
     """
-    now, lost, stack = time.perf_counter(), list[Lost](), list[str]()
-    with _locked(directory) as file:
-        for number, descriptor in _owned(directory, pid, wait):
+    now, lost, stack = time.perf_counter(), list[LostRequest](), list[str]()
+    with _lock_file(directory) as file:
+        for number, descriptor in _rings_of(directory, pid, wait):
             content = requests.content(descriptor, _RECORDS)
-            lost += [_lost(request, now) for request in requests.in_flight(content)] if content else []
+            lost += (
+                [_lost_request(request, now) for request in requests.in_flight(content)] if content else []
+            )
             stack += crash.lines(directory, number)
         death = None
         if lost or cause not in HARMLESS:
             death = Death(time.time(), pid, cause, tuple(lost), tuple(stack))
             _write(file, [*_read(file), death])
-        for number, descriptor in _owned(directory, pid, wait):
+        for number, descriptor in _rings_of(directory, pid, wait):
             crash.clear(directory, number)
             os.pwrite(descriptor, bytes(8), OWNER_AT)
     return death
 
 
-def kept(directory: str) -> list[Death]:
-    """The latest deaths, the last one first. Raises OSError where the directory cannot be read."""
-    for _, descriptor in ring.opened(directory, "deaths"):
+def latest(directory: str) -> list[Death]:
+    """The latest deaths, the last one first. Raises OSError if the directory cannot be read."""
+    for _, descriptor in ring.descriptors(directory, "deaths"):
         return _read(descriptor)[::-1]
     return []
 
 
 def version(directory: str) -> tuple[int, int]:
-    """What changes with the file; (0, 0) where there is none."""
+    """The version of the file: its time and its size, or (0, 0) if there is no file."""
     with suppress(OSError):
         status = os.stat(os.path.join(directory, FILE))
         return status.st_mtime_ns, status.st_size
@@ -161,49 +167,49 @@ def version(directory: str) -> tuple[int, int]:
 
 
 def count(directory: str, rule: Callable[[str, str], str]) -> list[Death]:
-    """The deaths that nobody has counted before, with the rules of their requests. Raises OSError."""
-    with _locked(directory) as file:
+    """The deaths that no worker has counted yet, with the rules of their requests. Raises OSError."""
+    with _lock_file(directory) as file:
         deaths = _read(file)
-        fresh = {at: _named(death, rule) for at, death in enumerate(deaths) if not death.counted}
-        if fresh:
-            _write(file, [fresh.get(at, death) for at, death in enumerate(deaths)])
-    return list(fresh.values())
+        new = {at: _with_rules(death, rule) for at, death in enumerate(deaths) if not death.counted}
+        if new:
+            _write(file, [new.get(at, death) for at, death in enumerate(deaths)])
+    return list(new.values())
 
 
-def _named(death: Death, rule: Callable[[str, str], str]) -> Death:
-    lost = tuple(
-        replace(one, url_rule=rule(one.method, one.path.removeprefix(one.script_name)))
-        for one in death.requests
+def _with_rules(death: Death, rule: Callable[[str, str], str]) -> Death:
+    lost = (
+        replace(request, url_rule=rule(request.method, request.path.removeprefix(request.script_name)))
+        for request in death.requests
     )
-    return replace(death, requests=lost, counted=True)
+    return replace(death, requests=tuple(lost), counted=True)
 
 
-def _lost(request: requests.InFlight, now: float) -> Lost:
+def _lost_request(request: requests.InFlight, now: float) -> LostRequest:
     age = round(max(now - request.started, 0.0), 6)
-    return Lost(
+    return LostRequest(
         request.request_id,
         request.method,
         request.path,
         request.script_name,
         age,
         request.state,
-        request.answered,
+        request.is_answered,
     )
 
 
-def _owned(directory: str, pid: int, wait: float) -> Iterator[tuple[int, int]]:
-    """The rings that this dead process has left, each locked while it is the current one."""
-    for number, descriptor in ring.opened(directory, KIND, os.O_RDWR):
+def _rings_of(directory: str, pid: int, wait: float) -> Iterator[tuple[int, int]]:
+    """The number and the descriptor of each ring of this dead process, locked until the next one."""
+    for number, descriptor in ring.descriptors(directory, KIND, os.O_RDWR):
         header = Header.of(os.pread(descriptor, HEADER, 0))
         if header is not None and header.owner == pid and guard.lock(descriptor, fcntl.LOCK_EX, wait):
             header = Header.of(os.pread(descriptor, HEADER, 0))
-            if header is not None and header.owner == pid:  # nobody has taken it meanwhile
+            if header is not None and header.owner == pid:  # no worker has taken it meanwhile
                 yield number, descriptor
 
 
 @contextmanager
-def _locked(directory: str) -> Iterator[int]:
-    """The file, open and locked: whoever buries a worker or counts deaths is alone."""
+def _lock_file(directory: str) -> Iterator[int]:
+    """Open and lock the file: one process at a time buries workers and counts deaths."""
     at = guard.directory(directory)
     try:
         descriptor = guard.regular(FILE, os.O_RDWR | os.O_CREAT, at)
@@ -226,15 +232,15 @@ def _read(descriptor: int) -> list[Death]:
 
 
 def _write(descriptor: int, deaths: list[Death]) -> None:
-    """The latest ones, and before them those that are still to be counted, for as many as there is room.
+    """Write the latest deaths and all that are not counted yet, within the limits of the file.
 
-    Raises OSError where the disk is full.
+    Raises OSError if the disk is full.
     """
-    counted = [death for death in deaths if death.counted][-_KEPT:]
-    uncounted = [death for death in deaths if not death.counted]
+    old = [death for death in deaths if death.counted][-_DEATHS_LIMIT:]
+    new = [death for death in deaths if not death.counted]
     lines: list[bytes] = []
     size = 0
-    for death in reversed(counted + uncounted):
+    for death in reversed(old + new):
         line = json.dumps(asdict(death)).encode() + b"\n"
         size += len(line)
         if size > _BYTES:

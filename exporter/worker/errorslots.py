@@ -1,8 +1,9 @@
-"""The slots of an errors file: one error group each.
+"""The slots of an errors ring: one error group each.
 
-Layout, native byte order: a header of 64 bytes, then slots of 4 KiB. A slot begins with what never changes,
-the time of the first error and the texts, after their checksum. Then come the latest requests with their
-times, the version, and last the count, which commits: readers copy a slot from its beginning to its end.
+Layout, native byte order: a header of 64 bytes, then slots of 4 KiB. A slot begins with its constant part: a
+checksum, the time of the first error and the texts. The latest requests with their times follow, then the
+version, and at last the count. The count commits the rest, because readers copy a slot from its beginning to
+its end.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ SLOTS = 64
 SLOT = 4096
 HEADER = 64
 SIZE = HEADER + SLOTS * SLOT
-"""Bytes of a file."""
+"""The bytes of a ring."""
 START = struct.pack("=8sII", b"errors01", SLOT, SLOTS).ljust(HEADER, b"\0")
 """The header."""
 COUNT_AT = SLOT - 8
-"""Where a slot has its count, an unsigned 64-bit number."""
+"""The offset of the count in a slot, an unsigned 64-bit number."""
 
-# Requests of a group that are told. There is a place for one more, the next, which a reader may see half-way.
-_SHOWN = 4
+# The latest requests of a group for readers. A slot has room for one more, which may be half written.
+_REQUESTS_LIMIT = 4
 
-_HEAD = struct.Struct("=IId")  # checksum of all that never changes, length of the texts, first
+_HEAD = struct.Struct("=IId")  # checksum of the constant part, length of the texts, time of the first error
 _REQUEST = struct.Struct("=d64s")
 _VERSION = struct.Struct("=64s")
 _VERSION_AT = COUNT_AT - _VERSION.size
-_REQUESTS_AT = _VERSION_AT - (_SHOWN + 1) * _REQUEST.size
+_REQUESTS_AT = _VERSION_AT - (_REQUESTS_LIMIT + 1) * _REQUEST.size
 _TEXTS_LIMIT = _REQUESTS_AT - _HEAD.size
-_NAME_LIMIT = 500  # bytes of each text but the last one, the traceback
+_NAME_LIMIT = 500  # bytes of each text except the last one, the traceback
 
 _GROUP = re.compile("[0-9a-f]{12}|_other").fullmatch
 _REQUEST_ID = re.compile("[A-Za-z0-9._-]{0,64}").fullmatch
@@ -52,34 +53,34 @@ class Group:
     requests: tuple[tuple[float, str], ...]
     """The time and the id ("" for none) of each, the latest first."""
     url_rule: str
-    """Where it happened first."""
+    """The rule of the first error."""
     first_version: str
     version: str
-    """The application's own, when it happened first and last."""
+    """The versions of the application at the first and the last error."""
     traceback: str
 
     @property
     def last(self) -> float:
-        """When it happened last."""
+        """The time of the last error."""
         return self.requests[0][0] if self.requests else self.first
 
 
-def together(groups: Sequence[Group]) -> Group:
-    """One group of what several workers have of the same."""
+def merge(groups: Sequence[Group]) -> Group:
+    """Merge the groups of several workers with the same fingerprint into one."""
     requests = sorted((request for group in groups for request in group.requests), reverse=True)
     return replace(
         min(groups, key=lambda group: group.first),
         count=sum(group.count for group in groups),
-        requests=tuple(requests[:_SHOWN]),
+        requests=tuple(requests[:_REQUESTS_LIMIT]),
         version=max(groups, key=lambda group: group.last).version,
     )
 
 
 def pack(group: Group) -> bytes:
-    """A group as its slot; texts that are too long are cut."""
+    """The slot of a group; long texts are cut."""
     names = (*group.fingerprint, group.url_rule, group.first_version)
-    texts = b"".join(_encoded(name)[:_NAME_LIMIT] + b"\0" for name in names)
-    texts += _end(_encoded(group.traceback), _TEXTS_LIMIT - len(texts))
+    texts = b"".join(_encode(name)[:_NAME_LIMIT] + b"\0" for name in names)
+    texts += _last_lines(_encode(group.traceback), _TEXTS_LIMIT - len(texts))
     slot = bytearray(SLOT)
     _HEAD.pack_into(slot, 0, _checksum(group.first, texts), len(texts), group.first)
     slot[_HEAD.size : _HEAD.size + len(texts)] = texts
@@ -91,18 +92,18 @@ def pack(group: Group) -> bytes:
 
 
 def pack_request(memory: bytearray | mmap, slot: int, number: int, at: float, request_id: str) -> None:
-    """Write the time and the id of a group's request of this number; `slot` is where its slot begins."""
-    place = slot + _REQUESTS_AT + number % (_SHOWN + 1) * _REQUEST.size
-    _REQUEST.pack_into(memory, place, at, request_id.encode("latin-1", "replace"))
+    """Write the time and the id of a group's request of this number; `slot` is the offset of the slot."""
+    offset = slot + _REQUESTS_AT + number % (_REQUESTS_LIMIT + 1) * _REQUEST.size
+    _REQUEST.pack_into(memory, offset, at, request_id.encode("latin-1", "replace"))
 
 
 def pack_version(memory: bytearray | mmap, slot: int, version: str) -> None:
-    """Write the version in which a group happens now."""
-    _VERSION.pack_into(memory, slot + _VERSION_AT, _encoded(version))
+    """Write the version of the group's last error."""
+    _VERSION.pack_into(memory, slot + _VERSION_AT, _encode(version))
 
 
 def unpack(content: bytes) -> Iterator[tuple[int, Group]]:
-    """The groups of a file with the numbers of their slots; what is no slot of ours is left out."""
+    """The groups of a ring with the numbers of their slots, without damaged ones."""
     if len(content) != SIZE or not content.startswith(START):
         return
     for number in range(SLOTS):
@@ -118,7 +119,7 @@ def _group(slot: bytes) -> Group | None:
     if not 0 < count < 1 << 53 or length > _TEXTS_LIMIT or checksum != _checksum(first, texts):
         return None
     group, error_type, where, rule, first_version, traceback, *_ = (
-        *_decoded(texts).split("\0", 5),
+        *_decode(texts).split("\0", 5),
         *[""] * 5,
     )
     if not _GROUP(group) or not _is_time(first):
@@ -130,22 +131,24 @@ def _group(slot: bytes) -> Group | None:
         tuple(_requests(slot, count)),
         rule,
         first_version,
-        _decoded(slot[_VERSION_AT:COUNT_AT].rstrip(b"\0")),
+        _decode(slot[_VERSION_AT:COUNT_AT].rstrip(b"\0")),
         traceback,
     )
 
 
 def _requests(slot: bytes, count: int) -> Iterator[tuple[float, str]]:
     """The latest requests, the latest first."""
-    for number in range(count - 1, max(count - 1 - _SHOWN, -1), -1):
-        at, request_id = _REQUEST.unpack_from(slot, _REQUESTS_AT + number % (_SHOWN + 1) * _REQUEST.size)
+    for number in range(count - 1, max(count - 1 - _REQUESTS_LIMIT, -1), -1):
+        at, request_id = _REQUEST.unpack_from(
+            slot, _REQUESTS_AT + number % (_REQUESTS_LIMIT + 1) * _REQUEST.size
+        )
         text = request_id.rstrip(b"\0").decode("latin-1")
         if _is_time(at) and _REQUEST_ID(text):
             yield at, text
 
 
-def _end(text: bytes, limit: int) -> bytes:
-    """The last lines of a traceback, which say what happened."""
+def _last_lines(text: bytes, limit: int) -> bytes:
+    """The last lines of a traceback, which matter most."""
     return text if len(text) <= limit else b"...\n" + text[4 - limit :].partition(b"\n")[2]
 
 
@@ -157,9 +160,9 @@ def _is_time(seconds: float) -> bool:
     return 0 < seconds < 1e11  # not NaN either
 
 
-def _encoded(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     return text.replace("\0", "").encode("utf-8", "replace")
 
 
-def _decoded(text: bytes) -> str:
-    return text.decode("utf-8", "ignore")  # where it was cut
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "ignore")  # a text may be cut inside a character

@@ -1,7 +1,7 @@
-"""Flight recorder: the requests that each worker is answering, and the last ones that it has answered.
+"""Flight recorder: the requests in progress of each worker, and the last ones that it has answered.
 
-It writes the ring that `exporter.worker.requests` describes and reads. Where there is no worker directory, or
-no room in it, the ring is private memory.
+It writes the ring that `exporter.worker.requests` describes and reads. Without a worker directory, or without
+room in it, the ring is private memory.
 """
 
 from __future__ import annotations
@@ -19,157 +19,159 @@ from time import monotonic, perf_counter
 from exporter import forks, posix
 from exporter.observation import Observation
 from exporter.worker import crash, inflight, requests, ring
-from exporter.worker.inflight import Running, Tally
+from exporter.worker.inflight import Tally, WorkerRequest
 from exporter.worker.requests import HEADER, KIND, Content, Header, Request
 from exporter.worker.writers import ignore, writers
 
-# Places for requests in progress where nobody has told the number of threads.
+# The slots for requests in progress if the number of threads is unknown.
 _THREADS = 64
-# Another worker may have been started with another size: so many records are read of any.
+# The records that are read of any ring, because other workers may have larger rings than this one.
 _READ_LIMIT = 10_001
-# A request that was answered an hour ago has a server that forgot to close it.
-_FORGOTTEN_SECONDS = 3600.0
+# A server that has not closed an answer after an hour has forgotten it.
+_CLOSE_SECONDS = 3600.0
 
 _start = attrgetter("start_time")
 _holders = getattr(sys, "getrefcount", lambda _: 4)  # PyPy counts no references
 
 
 class FlightRecorder:
-    """Keeps the requests of this process; with a `directory`, those of all workers can be read.
+    """Keeps the requests of this process; with a `directory`, reads those of all workers.
 
-    Each process opens it before its first request, so that workers forked from a master that has the
-    application loaded get rings of their own.
+    Each process opens it before its first request: so workers that a master forks after it has loaded the
+    application get rings of their own.
     """
 
     enter: Callable[[Observation], None]
-    """Gives a request that came in its place."""
-    lasts: Callable[[Observation], None]
-    """Notes that the answer has begun, of a stream or websocket that is meant to last."""
+    """Gives a new request a slot."""
+    stream: Callable[[Observation], None]
+    """Notes that the answer has begun, and is a stream, which may last."""
     record: Callable[[Observation], None]
-    """Completes the record of an answered request; raises CrowdedError if it has none."""
+    """Completes the record of an answered request; raises CrowdedError if it has no slot."""
     leave: Callable[[Observation], None]
-    """Frees the place: the server has sent everything. Does nothing the second time."""
+    """Frees the slot, because the server has sent everything; a second call does nothing."""
     live: list[Observation | None]
-    """The request in each place; none in the first. Another list after a fork."""
+    """The request in each slot; slot 0 stays empty. A fork replaces the list."""
 
     _memory: mmap.mmap | None
-    _shared: bool
-    _opening: threading.Lock
-    _places: deque[int]
+    _is_shared: bool
+    _open_lock: threading.Lock
+    _free_slots: deque[int]
     _surplus: set[Observation]
-    _turn: Callable[[mmap.mmap], None]
+    """The requests without a slot."""
+    _switch: Callable[[mmap.mmap], None]
 
     def __init__(self, recent: int, directory: str | None = None, prefix: str = "flask_") -> None:
-        """`recent` is how many answered requests are read of each ring; `prefix` that of their families."""
+        """`recent` answered requests are read of each ring; `prefix` is that of the request families."""
         self._recent = recent
         self._directory = directory
         self._prefix = prefix
-        self._born = monotonic()
+        self._birth = monotonic()
         self._most = max(recent + 1, _READ_LIMIT)
         self.after_fork()
         forks.forget(self)
 
     @property
-    def shared(self) -> bool:
-        """Whether the ring is a file, for every worker to see."""
-        return self._shared
+    def is_shared(self) -> bool:
+        """Whether the ring is a file, for every worker to read."""
+        return self._is_shared
 
     def open(self, threads: int = 0) -> None:
-        """Begin to keep the requests of this process, which serves so many at once; 0 for nobody knows.
+        """Keep the requests of this process from now on; `threads` is 0 if their number is unknown.
 
-        Raises OSError where the directory has no room; until `settle` finds some, nobody else sees them.
+        Raises OSError if the directory has no room; then other workers do not see these requests until
+        `settle` finds room.
         """
-        with self._opening:
+        with self._open_lock:
             if self._memory is not None:
                 return
             records = 1 + max(self._recent, threads or _THREADS)
-            self._header = header = Header(records, self._born, os.getpid(), self._prefix)
+            self._header = header = Header(records, self._birth, os.getpid(), self._prefix)
             self._memory = memory = mmap.mmap(-1, header.length)
-            memory[: len(header.packed())] = header.packed()
+            memory[: len(header.pack())] = header.pack()
             self.live = [None] * records
-            self._places = deque(range(1, records))
-            self.enter, self.lasts, self.record, self.leave, self._turn = writers(
-                header, memory, self.live, self._places, self._surplus
+            self._free_slots = deque(range(1, records))
+            self.enter, self.stream, self.record, self.leave, self._switch = writers(
+                header, memory, self.live, self._free_slots, self._surplus
             )
             if self._directory is not None:
                 self._move(self._directory, new=True)
 
-    def settle(self, removed: bool = False) -> None:
-        """Called once a second: free what was forgotten, and find room in the directory where there was none.
+    def settle(self, removal: bool = False) -> None:
+        """Free forgotten slots, and look for room in the directory if there was none; called once a second.
 
-        `removed` says that this process's files are gone from it.
+        `removal` says that the files of this process have been removed from the directory.
         """
         if self._memory is None:
             return
-        self._shared = self._shared and not removed
-        self._turn(self._memory)
+        self._is_shared = self._is_shared and not removal
+        self._switch(self._memory)
         self._tidy(self._memory)
-        if self._directory is not None and not self._shared:
-            with suppress(OSError), self._opening:
+        if self._directory is not None and not self._is_shared:
+            with suppress(OSError), self._open_lock:
                 self._move(self._directory)
 
     def read(self) -> list[Request]:
         """The recorded requests of all workers, living and dead: newest start first, each once."""
-        recorded: list[Request] = []
+        history: list[Request] = []
         for first, second in self._contents():
-            recent = sorted(requests.finished(first, second), key=_start, reverse=True)
-            recorded += recent[: self._recent]
-        recorded.sort(key=_start, reverse=True)
-        return recorded
+            recent = sorted(requests.history(first, second), key=_start, reverse=True)
+            history += recent[: self._recent]
+        history.sort(key=_start, reverse=True)
+        return history
 
     def tally(self) -> Tally | None:
-        """What this process is answering; None where the ring is a file, which tells it."""
+        """The tally of this process; None if the ring is a file, from which it can be read."""
         memory, first = self._memory, self._header.first
-        if memory is None or self._shared:
+        if memory is None or self._is_shared:
             return None
         self._tidy(memory)
         return inflight.count(0, self._header, memory[HEADER:first], lambda at, size: memory[at : at + size])
 
-    def running(self) -> list[Running]:
-        """The requests in progress of all living workers; those of this one with their threads."""
-        memory, live, running = self._memory, self.live, list[Running]()
-        if memory is not None and not self._shared:
+    def in_flight(self) -> list[WorkerRequest]:
+        """The requests in progress of all living workers; those of this process with their threads."""
+        memory, live, entries = self._memory, self.live, list[WorkerRequest]()
+        if memory is not None and not self._is_shared:
             content = Content(self._header, memory[:])
-            running += [Running(0, os.getpid(), request) for request in requests.in_flight(content)]
+            entries += [WorkerRequest(0, os.getpid(), request) for request in requests.in_flight(content)]
         if self._directory is not None:
             with suppress(OSError):
-                running += inflight.running(self._directory, self._most)
+                entries += inflight.in_flight(self._directory, self._most)
         return [
-            one._replace(thread=exchange.thread)
-            if one.pid == os.getpid()
-            and one.request.slot < len(live)
-            and (exchange := live[one.request.slot]) is not None
-            and exchange.started == one.request.started
-            else one
-            for one in running
+            entry._replace(thread=exchange.thread)
+            if entry.pid == os.getpid()
+            and entry.request.slot < len(live)
+            and (exchange := live[entry.request.slot]) is not None
+            and exchange.started == entry.request.started
+            else entry
+            for entry in entries
         ]
 
-    def started(self) -> float:
-        """When the service started (monotonic seconds), as the oldest ring or this process knows it."""
-        beginnings = [self._born]
+    def birth(self) -> float:
+        """The start of the service in monotonic seconds, from the oldest ring or this process."""
+        births = [self._birth]
         if self._directory is not None:
             with suppress(OSError):
-                for _, descriptor in ring.opened(self._directory, KIND):
+                for _, descriptor in ring.descriptors(self._directory, KIND):
                     header = Header.of(os.pread(descriptor, HEADER, 0))
-                    beginnings += [header.born] if header else []
-        # A ring on a disk may be of the time before the machine was started anew.
-        return min(born for born in beginnings if born <= self._born)
+                    births += [header.birth] if header else []
+        # A ring on a disk may have been written before the machine was restarted.
+        return min(birth for birth in births if birth <= self._birth)
 
     def after_fork(self) -> None:
-        """Begin without a ring: the parent goes on writing its own."""
+        """Begin without a ring, because the parent still writes its own."""
         self._memory = None
-        self._header = Header(1, self._born, 0, self._prefix)
-        self._shared = False
-        self._opening = threading.Lock()
+        self._header = Header(1, self._birth, 0, self._prefix)
+        self._is_shared = False
+        self._open_lock = threading.Lock()
         self.live = [None]
-        self._places = deque()
+        self._free_slots = deque()
         self._surplus = set()
-        self.enter = self.lasts = self.record = self.leave = ignore
-        self._turn = ignore
+        self.enter = self.stream = self.record = self.leave = ignore
+        self._switch = ignore
 
     def _contents(self) -> Iterator[tuple[Content, Content]]:
-        if self._memory is not None and not self._shared:
-            # One copy is enough of what the threads of this process write, which hold the interpreter's lock.
+        if self._memory is not None and not self._is_shared:
+            # One copy suffices: the threads that write hold the interpreter's lock, and so does this one.
             content = Content(self._header, self._memory[:])
             yield content, content
         if self._directory is not None:
@@ -178,9 +180,9 @@ class FlightRecorder:
                     yield first, second
 
     def _move(self, directory: str, *, new: bool = False) -> None:
-        """Go on in a file of this directory, as everything was; raises OSError, and nothing has changed.
+        """Go on with the same requests in a ring of this directory; an OSError leaves everything as it was.
 
-        A `new` process has no requests yet: the last ones of the worker that had the file before stay.
+        A `new` process has no requests yet, so the ring keeps the last ones of its former owner.
         """
         header, old = self._header, self._memory
         assert old is not None  # noqa: S101  the callers have opened it
@@ -189,7 +191,7 @@ class FlightRecorder:
             former = Content.of(os.pread(descriptor, header.length + 1, 0))
             if former is not None and former.header.records != header.records:
                 former = None
-            if former is None:  # new, of another size, or garbage
+            if former is None:  # a new file, one of another size, or a damaged one
                 os.ftruncate(descriptor, 0)
                 posix.reserve(
                     descriptor, header.length
@@ -198,34 +200,34 @@ class FlightRecorder:
             memory = mmap.mmap(descriptor, header.length)
         finally:
             os.close(descriptor)
-        if former is not None and former.header.born <= self._born:
-            self._header = header = header._replace(born=former.header.born)
+        if former is not None and former.header.birth <= self._birth:
+            self._header = header = header._replace(birth=former.header.birth)
         if former is not None and new:
             memory[HEADER : header.first] = bytes(header.first - HEADER)
-            oldest = sorted(self._places, key=former.last_starts().__getitem__)
-            self._places.clear()
-            self._places.extend(oldest)
+            oldest_first = sorted(self._free_slots, key=former.last_starts().__getitem__)
+            self._free_slots.clear()
+            self._free_slots.extend(oldest_first)
         else:
             memory[HEADER:] = old[HEADER:]
-        self._memory, self._shared = memory, True
-        self._turn(memory)
-        memory[: len(header.packed())] = header.packed()
+        self._memory, self._is_shared = memory, True
+        self._switch(memory)
+        memory[: len(header.pack())] = header.pack()
         crash.watch(directory, number)
 
     def _tidy(self, memory: mmap.mmap) -> None:
-        """Free the places of requests that were answered, and that no server will ever close.
+        """Free the slots of answered requests that no server will ever close.
 
-        Nobody but the table knows these any more, or their time has come long ago.
+        `live` has the only reference to such a request, or the request is older than an hour.
         """
         size = self._header.first - HEADER
         if memory[HEADER : HEADER + size] == bytes(size):
             return
-        live, oldest = self.live, perf_counter() - _FORGOTTEN_SECONDS
+        live, oldest = self.live, perf_counter() - _CLOSE_SECONDS
         for slot in range(1, len(live)):
             exchange = live[slot]
             if exchange is None or not exchange.recorded:
                 continue
-            # The table, `exchange` and the argument are three.
+            # Three references: `live`, `exchange` and the argument.
             if _holders(live[slot]) <= 3 or exchange.started < oldest:
                 exchange.slot = slot
                 self.leave(exchange)

@@ -1,7 +1,7 @@
 """In flight: how many requests the workers are answering, and for how long, counted at each scrape.
 
-Counts and ages come from the rings, so that a worker that is blocked in sending to a slow client is busy, and
-a process that serves nothing can tell them too.
+Counts and ages come from the rings of requests. So a worker that still sends to a slow client counts as busy,
+and a process that serves no requests can read them too.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from prometheus_client.registry import Collector
 from exporter.worker import requests, ring
 from exporter.worker.requests import HEAD_AT, HEADER, KIND, RECORD, Header, InFlight, head
 
-NAMED_SECONDS = 1.0
-"""Age from which the oldest request has its rule and its worker in labels: all others would be series too."""
+LABELS_SECONDS = 1.0
+"""The age from which the oldest request has a rule and a worker as labels; younger ones would add series."""
 
 
 class Tally(NamedTuple):
-    """How many requests one worker is answering, and which is the oldest that waits for its answer."""
+    """The number of requests in progress in one worker, and the oldest that waits for its answer."""
 
     worker: int
-    """The number of its ring."""
+    """The number of the worker's ring."""
     prefix: str
     requests: int
     oldest: InFlight | None = None
 
 
 def tally(worker: int, descriptor: int) -> Tally | None:
-    """The tally of an open ring; None where its worker is dead, or it is none of ours."""
+    """The tally of an open ring; None if its worker is dead, or the file is no such ring."""
     header = Header.of(os.pread(descriptor, HEADER, 0))
     if header is None or not header.owner:
         return None
@@ -46,44 +46,44 @@ def tally(worker: int, descriptor: int) -> Tally | None:
 
 
 def count(worker: int, header: Header, data: bytes, read: Callable[[int, int], bytes]) -> Tally:
-    """The tally of these starts; `read` gives so many bytes from somewhere in the ring."""
-    starts = array("d", data[: len(data) & -8])  # cut short, it has fewer
+    """The tally of these starts; `read` takes an offset in the ring and a number of bytes."""
+    starts = array("d", data[: len(data) & -8])  # a truncated ring has fewer
     surplus = sum(int(number) for number in starts[:1] if 0 < number < 1e6)
-    places = sorted((start, slot) for slot, start in enumerate(starts[1:], 1) if 0 < start < 1e11)
-    for start, slot in places:
+    starts_and_slots = sorted((start, slot) for slot, start in enumerate(starts[1:], 1) if 0 < start < 1e11)
+    for start, slot in starts_and_slots:
         request = InFlight.of(slot, start, read(header.first + RECORD * slot + HEAD_AT, head.size))
-        if request is not None and not request.sending:
-            return Tally(worker, header.prefix, len(places) + surplus, request)
-    return Tally(worker, header.prefix, len(places) + surplus)
+        if request is not None and not request.is_sending:
+            return Tally(worker, header.prefix, len(starts_and_slots) + surplus, request)
+    return Tally(worker, header.prefix, len(starts_and_slots) + surplus)
 
 
 def tallies(directory: str) -> list[Tally]:
-    """The tallies of all living workers. Raises OSError where the directory cannot be read."""
-    workers = (tally(number, descriptor) for number, descriptor in ring.opened(directory, KIND))
+    """The tallies of all living workers. Raises OSError if the directory cannot be read."""
+    workers = (tally(number, descriptor) for number, descriptor in ring.descriptors(directory, KIND))
     return [worker for worker in workers if worker is not None]
 
 
-class Running(NamedTuple):
-    """A request in progress, and who answers it."""
+class WorkerRequest(NamedTuple):
+    """A request in progress, and the worker that answers it."""
 
     worker: int
-    """The number of its ring."""
+    """The number of the worker's ring."""
     pid: int
     request: InFlight
     thread: Any = None
-    """The ident of its thread, or its greenlet, where that is one of this process."""
+    """The ident of the request's thread, or the greenlet, if it belongs to this process."""
 
 
-def running(directory: str, most: int) -> Iterator[Running]:
-    """The requests of all living workers; raises OSError where the directory cannot be read.
+def in_flight(directory: str, most: int) -> Iterator[WorkerRequest]:
+    """The requests in progress of all living workers; raises OSError if the directory cannot be read.
 
     Rings with more than `most` records are left out.
     """
-    for number, descriptor in ring.opened(directory, KIND):
+    for number, descriptor in ring.descriptors(directory, KIND):
         content = requests.content(descriptor, most)
         if content is not None and content.header.owner and ring.is_held(descriptor, content.header.owner):
             for request in requests.in_flight(content):
-                yield Running(number, content.header.owner, request)
+                yield WorkerRequest(number, content.header.owner, request)
 
 
 Tallies = Callable[[], Iterable[Tally]]
@@ -100,7 +100,7 @@ class Busy(Collector):
         return [_busy()]
 
     def collect(self) -> Iterable[Metric]:
-        """The family as it is now."""
+        """The family with its current value."""
         family = _busy()
         family.add_metric([], sum(tally.requests for tally in self._tallies()))
         return [family]
@@ -112,7 +112,7 @@ class InProgress(Collector):
     def __init__(
         self, tallies: Tallies, *prefixes: str, rule: Callable[[str, str], str] = lambda *_: ""
     ) -> None:
-        """Without prefixes, those of the rings have their families; `rule` is that of a method and a path."""
+        """Without `prefixes`, those of the rings count; `rule` gives the rule of a method and a path."""
         self._tallies = tallies
         self._prefixes = prefixes
         self._rule = rule
@@ -122,7 +122,7 @@ class InProgress(Collector):
         return [family for prefix in self._prefixes for family in _in_progress(prefix)]
 
     def collect(self) -> Iterable[Metric]:
-        """The families as they are now: several exporters of one application count the same requests."""
+        """The families with their current values; all exporters of an application count the same requests."""
         tallies = list(self._tallies())
         requests = sum(tally.requests for tally in tallies)
         age, labels = self._oldest(tallies)
@@ -135,13 +135,13 @@ class InProgress(Collector):
         return families
 
     def _oldest(self, tallies: list[Tally]) -> tuple[float, tuple[str, str]]:
-        """Its age in seconds, with the rule and the worker once that is worth a series."""
-        waiting = [(tally.oldest, tally.worker) for tally in tallies if tally.oldest is not None]
-        if not waiting:
+        """The age of the oldest request in seconds, with its rule and its worker from `LABELS_SECONDS` on."""
+        candidates = [(tally.oldest, tally.worker) for tally in tallies if tally.oldest is not None]
+        if not candidates:
             return 0.0, ("", "")
-        request, worker = min(waiting, key=lambda one: one[0].started)
+        request, worker = min(candidates, key=lambda candidate: candidate[0].started)
         age = max(perf_counter() - request.started, 0.0)
-        return age, (self._rule(*request.route), str(worker)) if age >= NAMED_SECONDS else ("", "")
+        return age, (self._rule(*request.route), str(worker)) if age >= LABELS_SECONDS else ("", "")
 
 
 def _busy() -> GaugeMetricFamily:

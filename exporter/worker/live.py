@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 from exporter.worker.declared import Declared
 
 
-class Described(Protocol):
-    """A collector that can tell its families without computing them."""
+class LiveCollector(Protocol):
+    """A collector that computes its samples at a scrape, and can tell its families without them."""
 
     def describe(self) -> Iterable[Metric]: ...
 
@@ -23,17 +23,17 @@ class Described(Protocol):
 class Live(Collector):
     """The live collectors of one registry; applications that share the registry share the families.
 
-    It holds them weakly: they belong to their applications, and go with them.
+    The references are weak: the collectors belong to their applications, and disappear with them.
     """
 
     def __init__(self, registry: Declared) -> None:
         self._registry = registry
-        self._sources: list[weakref.ref[Described]] = []
+        self._references: list[weakref.ref[LiveCollector]] = []
 
-    def add(self, *sources: Described) -> None:
-        """Collect from `sources` too. Raises ValueError if one of their families is somebody else's."""
+    def add(self, *collectors: LiveCollector) -> None:
+        """Add these collectors. Raises ValueError if somebody else has registered one of their families."""
         names = {family.name for family in self.describe()}
-        self._sources = [weakref.ref(source) for source in (*self._living(), *sources)]
+        self._references = [weakref.ref(collector) for collector in (*self._collectors(), *collectors)]
         if names >= {family.name for family in self.describe()}:
             return
         if names:
@@ -41,23 +41,24 @@ class Live(Collector):
         self._registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """The families without samples, so that a registry learns the names without computing anything."""
+        """The families without samples: a registry learns their names, and nothing is computed."""
         names: dict[str, Metric] = {}
-        for source in self._living():
-            for family in source.describe():
+        for collector in self._collectors():
+            for family in collector.describe():
                 names.setdefault(family.name, family)
         return names.values()
 
     def collect(self) -> Iterable[Metric]:
-        """The families of all sources; where two give the same series, the first one counts."""
+        """The families of all collectors; if two have the same series, the first one counts."""
         families: dict[str, Metric] = {}
-        for source in self._living():
-            for family in source.collect():
+        for collector in self._collectors():
+            for family in collector.collect():
                 first = families.setdefault(family.name, family)
                 if first is not family:
                     labels = [sample.labels for sample in first.samples]
                     first.samples += [sample for sample in family.samples if sample.labels not in labels]
         return families.values()
 
-    def _living(self) -> list[Described]:
-        return [source for source in (reference() for reference in self._sources) if source is not None]
+    def _collectors(self) -> list[LiveCollector]:
+        collectors = (reference() for reference in self._references)
+        return [collector for collector in collectors if collector is not None]

@@ -1,4 +1,4 @@
-"""Losses: deaths of workers, and the requests that were lost with them, as counters."""
+"""Losses: the counters of dead workers, and of the requests that died with them."""
 
 from __future__ import annotations
 
@@ -12,73 +12,72 @@ from exporter.labels import UNMATCHED
 from exporter.worker import deaths
 from exporter.worker.failures import logger
 
-# Who knows the cause of a death, as the master of gunicorn does, has so long to tell it.
+# The time for gunicorn's master, which knows the cause of a death, to report it first.
 _GRACE_SECONDS = 5.0
 _COMMON = ("SIGKILL", "SIGSEGV", "SIGABRT", "timeout")
 
 
-class Rules(Protocol):
-    """Knows the rule of a request that was never routed here."""
+class Routes(Protocol):
+    """Gives the rule of a request that this process has not routed."""
 
     def rule(self, method: str, path: str) -> str: ...
 
 
 class Losses:
-    """Counts each death once, in whichever worker comes first."""
+    """Counts each death once: the first worker that sees it counts it."""
 
     def __init__(self, registry: CollectorRegistry, directory: str | None) -> None:
         self._directory = directory
-        self.rules: weakref.WeakSet[Rules] = weakref.WeakSet()
-        """The routing of each application of this process."""
+        self.routes: weakref.WeakSet[Routes] = weakref.WeakSet()
+        """The routes of each exporter of this process."""
         self._deaths = Counter(
             "flask_worker_deaths",
             "Workers that died and were not told to, by the cause",
             ["cause"],
             registry=registry,
         )
-        self._lost: Counter | None = None
+        self._requests: Counter | None = None
         for cause in _COMMON:
             self._deaths.labels(cause)
         self._version = (0, 0)
-        self._dead: dict[int, float] = {}
-        self._look_at = 0.0
+        self._dead_since: dict[int, float] = {}
+        self._next_look = 0.0
 
     def declare(self, registry: CollectorRegistry) -> None:
-        """Declare the family of requests too, where they are kept one by one."""
-        if self._lost is None:
-            self._lost = Counter(
+        """Declare the family of lost requests too, if the flight recorder keeps single requests."""
+        if self._requests is None:
+            self._requests = Counter(
                 "flask_http_requests_lost",
                 "Requests that were never answered because their worker died, by the cause",
                 ["url_rule", "cause"],
                 registry=registry,
             )
             for cause in _COMMON:
-                self._lost.labels(UNMATCHED, cause)
+                self._requests.labels(UNMATCHED, cause)
 
     def refresh(self) -> None:
-        """Count the deaths that are new; called once a second. Raises OSError."""
+        """Count the new deaths; called once a second. Raises OSError."""
         directory = self._directory
         if directory is None:
             return
         now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + _GRACE_SECONDS
-            self._look(directory, now)
+        if now >= self._next_look:
+            self._next_look = now + _GRACE_SECONDS
+            self._bury(directory, now)
         version = deaths.version(directory)
         if version in ((0, 0), self._version):
             return
         for death in deaths.count(directory, self.rule):
             self._deaths.labels(death.cause).inc()
-            for request in death.requests:
-                if self._lost is not None and not request.answered:
-                    self._lost.labels(request.url_rule or UNMATCHED, death.cause).inc()
+            for lost in death.requests:
+                if self._requests is not None and not lost.answered:
+                    self._requests.labels(lost.url_rule or UNMATCHED, death.cause).inc()
         self._version = deaths.version(directory)
 
-    def _look(self, directory: str, now: float) -> None:
-        """Bury those whose death nobody else has told of."""
-        dead = {pid: self._dead.get(pid, now) for pid in deaths.dead(directory)}
-        self._dead = dead
-        for pid, since in dead.items():
+    def _bury(self, directory: str, now: float) -> None:
+        """Bury the dead workers that no master has buried in the grace time."""
+        self._dead_since = {pid: self._dead_since.get(pid, now) for pid in deaths.dead(directory)}
+        for pid, since in self._dead_since.items():
             if now - since >= _GRACE_SECONDS:
                 death = deaths.bury(directory, pid, deaths.UNKNOWN)
                 if death is not None:
@@ -86,5 +85,5 @@ class Losses:
 
     def rule(self, method: str, path: str) -> str:
         """The rule of a path without its script name, in any application of this process."""
-        rules = (routes.rule(method, path) for routes in self.rules)
+        rules = (routes.rule(method, path) for routes in self.routes)
         return next((rule for rule in rules if rule != UNMATCHED), UNMATCHED)

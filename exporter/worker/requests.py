@@ -1,13 +1,15 @@
 """Requests in rings: each worker writes `requests_<n>.ring`, which all can read and which outlives it.
 
-A request has one record: written when it comes in, completed when it has been answered, and kept until its
-place is needed, so a record is an in-flight slot first and part of the flight recorder afterwards. Layout,
-little-endian: a header of 64 bytes; for each record the monotonic second at which its request came in, or 0.0
-when that is over; the records. These seconds stand apart because counts and ages need nothing else.
+A request has one record in one slot. The worker writes it when the request arrives, completes it when the
+request has been answered, and keeps it until another request needs the slot: so the flight recorder has both
+the requests in progress and the latest ones. Layout, little-endian: a header of 64 bytes; for each slot the
+start of its request in monotonic seconds, or 0.0 after its end; the records. The starts stand apart because
+counts and ages need nothing else.
 
-There is no checksum. The last field that a writer fills in commits the rest: the duration the tail, which
-comes first, and the start the head. A record whose writer was killed half-way is still running, or not there.
-Readers do not map the file: one that is cut short would end them with SIGBUS.
+A record has a tail, which comes first, a head, and no checksum. The last field that a writer fills in commits
+the others: the duration commits the tail, and the start commits the head. After a kill half-way the request
+is still running, or the record does not exist. Readers do not map the file, because a truncated one would end
+them with SIGBUS.
 """
 
 from __future__ import annotations
@@ -28,31 +30,31 @@ KIND = "requests"
 RECORD = 608
 HEADER = 64
 OWNER_AT = 24
-"""Where in the header the owner's process id lies."""
+"""The offset of the owner's process id in the header."""
 HEAD_AT = 248
-"""Where in a record the duration lies, and with it the head begins."""
+"""The offset of the head in a record; the head begins with the duration."""
 
 _MAGIC = b"request1"
 _header = struct.Struct("<8sIIdQ32s")
 tail = struct.Struct("<32s200sqqd")
-"""Trace id, names, size of the request and of the response in bytes, duration in seconds or 0.0."""
+"""Trace id, names, sizes of the request and of the response in bytes, duration in seconds or 0.0."""
 head = struct.Struct("<d64s8sH254sQdd")
-"""The duration again, request id, method, length of the script name, path, thread, the wall clock's lead on
-the monotonic one in seconds, and the start in monotonic seconds."""
+"""The same duration, request id, method, length of the script name, path, thread, the lead of the wall clock
+on the monotonic clock in seconds, and the start in monotonic seconds."""
 
-LASTING = -1.0
-"""The duration of a stream or a websocket that is open: it has begun its answer, and is meant to last."""
+OPEN_STREAM = -1.0
+"""Stands for the duration of an open stream or websocket: its answer has begun, and may last."""
 NAMES_LIMIT = 200
 _RECORDS_LIMIT = 1_000_001
 
-_NAMES = re.compile(r"[0-9]{3}[01]{2}").match  # what names begin with: status, failed, disconnected
+_NAMES = re.compile(r"[0-9]{3}[01]{2}").match  # names begin with status, failed, disconnected
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One recorded request: times in seconds (the start since the epoch), sizes in bytes, "" for unknown.
 
-    `failed` is what error ratios count: a status of 500 or more, or an unhandled exception.
+    A request has `failed` if error ratios count it: a status of 500 or more, or an unhandled exception.
     """
 
     start_time: float
@@ -73,10 +75,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """One request that is being answered.
+    """One request in progress.
 
-    `sending` says whether its answer has begun; `answered` whether all of it was handed to the server, which
-    may still be sending it.
+    It `is_sending` if its answer has begun. It `is_answered` if all of the answer has been handed to the
+    server, which may still send it.
     """
 
     slot: int
@@ -90,15 +92,15 @@ class InFlight:
     path: str
     """With the script name in front."""
     thread: int
-    sending: bool
-    answered: bool
+    is_sending: bool
+    is_answered: bool
 
     @classmethod
     def of(cls, slot: int, start: float, data: bytes) -> InFlight | None:
-        """The request that came in at `start`; None if the head of its record is not its own."""
+        """The request with this start; None if the record still has the head of another request."""
         if len(data) != head.size:
             return None
-        answered, request_id, method, script, path, thread, lead, started = head.unpack(data)
+        duration, request_id, method, script, path, thread, lead, started = head.unpack(data)
         if started != start or not 0 <= start + lead < 1e11:
             return None
         text = _text(method)
@@ -111,8 +113,8 @@ class InFlight:
             script_name=_text(path[:script]),
             path=_text(path),
             thread=thread,
-            sending=answered != 0.0,
-            answered=answered > 0.0,
+            is_sending=duration != 0.0,
+            is_answered=duration > 0.0,
         )
 
     @property
@@ -123,42 +125,42 @@ class InFlight:
     @property
     def state(self) -> str:
         """`running`, or `sending` once the answer has begun."""
-        return "sending" if self.sending else "running"
+        return "sending" if self.is_sending else "running"
 
 
 class Header(NamedTuple):
-    """What a ring says of itself."""
+    """The header of a ring."""
 
     records: int
-    """The first one is nobody's."""
-    born: float
-    """When its service began, in monotonic seconds."""
+    """The number of records; the first one stays empty."""
+    birth: float
+    """The start of the service, in monotonic seconds."""
     owner: int
-    """The process that writes it, or 0 where that is over and its last words have been read."""
+    """The process that writes the ring; 0 once it is dead and its requests in progress have been read."""
     prefix: str
-    """That of the request families."""
+    """The prefix of the request families."""
 
     @classmethod
     def of(cls, content: bytes) -> Header | None:
-        """The header that a content begins with; None where it is none of ours."""
+        """The header at the beginning of this content; None if it is not the header of such a ring."""
         if len(content) < HEADER:
             return None
-        magic, size, records, born, owner, prefix = _header.unpack_from(content)
-        if (magic, size) != (_MAGIC, RECORD) or not 1 < records <= _RECORDS_LIMIT or not born >= 0:
+        magic, size, records, birth, owner, prefix = _header.unpack_from(content)
+        if (magic, size) != (_MAGIC, RECORD) or not 1 < records <= _RECORDS_LIMIT or not birth >= 0:
             return None
-        return cls(records, born, owner, prefix.rstrip(b"\0").decode("utf-8", "replace"))
+        return cls(records, birth, owner, prefix.rstrip(b"\0").decode("utf-8", "replace"))
 
-    def packed(self) -> bytes:
-        """As it stands in a ring."""
-        return _header.pack(_MAGIC, RECORD, self.records, self.born, self.owner, self.prefix.encode())
+    def pack(self) -> bytes:
+        """The header as bytes."""
+        return _header.pack(_MAGIC, RECORD, self.records, self.birth, self.owner, self.prefix.encode())
 
     @property
     def first(self) -> int:
-        """Where the records begin."""
+        """The offset of the first record."""
         return HEADER + 8 * self.records
 
-    def places(self) -> range:
-        """Where each record begins."""
+    def offsets(self) -> range:
+        """The offset of each record."""
         return range(self.first, self.length, RECORD)
 
     @property
@@ -168,46 +170,46 @@ class Header(NamedTuple):
 
 
 class Content(NamedTuple):
-    """A ring that was read once."""
+    """The content of a ring at one time."""
 
     header: Header
     data: bytes
 
     @classmethod
     def of(cls, data: bytes) -> Content | None:
-        """None where it is no whole ring of ours."""
+        """The content from its bytes; None if they are not one whole ring."""
         header = Header.of(data)
         return cls(header, data) if header is not None and header.length == len(data) else None
 
     def starts(self) -> array[float]:
-        """When the request in each place came in; the first is the number of those without a place."""
+        """The start of the request in each slot; the first number is the count of requests without a slot."""
         return array("d", self.data[HEADER : self.header.first])
 
     def last_starts(self) -> list[float]:
-        """When the last request in each place came in, which may be over."""
-        return [head.unpack_from(self.data, at + HEAD_AT)[-1] for at in self.header.places()]
+        """The start of the latest request in each slot, even if that has ended."""
+        return [head.unpack_from(self.data, at + HEAD_AT)[-1] for at in self.header.offsets()]
 
 
-def finished(first: Content, second: Content) -> Iterator[Request]:
+def history(first: Content, second: Content) -> Iterator[Request]:
     """The requests that have been answered, in no order.
 
-    The ring was read twice while others wrote it: what is the same before and after holds for what is
-    between.
+    The ring was read twice while its worker wrote. A record is whole if its durations and its start were the
+    same both times.
     """
     header, data = second
-    for at in header.places()[1:]:
+    for at in header.offsets()[1:]:
         begin, end = at + HEAD_AT, at + RECORD
         if (
             first.data[begin : begin + 8] == data[begin : begin + 8]
             and first.data[end - 8 : end] == data[end - 8 : end]
         ):
-            request = _finished(data, at)
+            request = _request(data, at)
             if request is not None:
                 yield request
 
 
 def in_flight(content: Content) -> Iterator[InFlight]:
-    """The requests that are being answered: their starts were read first, and their records afterwards."""
+    """The requests in progress; the starts must have been read before the records."""
     header, data = content
     for slot, start in enumerate(content.starts()):
         if slot and 0 < start < 1e11:
@@ -217,11 +219,11 @@ def in_flight(content: Content) -> Iterator[InFlight]:
                 yield request
 
 
-def _finished(data: bytes, at: int) -> Request | None:
+def _request(data: bytes, at: int) -> Request | None:
     trace_id, names, request_size, response_size, seconds = tail.unpack_from(data, at)
     _, request_id, _, _, path, _, lead, start = head.unpack_from(data, at + HEAD_AT)
     text = _text(names)
-    # Not answered, or nobody of ours has written it.
+    # Without an answer yet, or not written by this package.
     if not (0 < seconds < 1e11 and 0 <= start + lead < 1e11 and _NAMES(text)):
         return None
     method, error_type, endpoint, rule = (*text[5:].split("\0", 3), "", "", "")[:4]
@@ -248,7 +250,7 @@ def _text(field: bytes) -> str:
 
 
 def is_free(descriptor: int) -> bool:
-    """Whether another worker may take this ring, which nobody holds: nothing in it is still to be read."""
+    """Whether another worker may take this ring, which nobody holds: no request in progress would be lost."""
     header = Header.of(os.pread(descriptor, HEADER, 0))
     if header is None or not header.owner:
         return True
@@ -257,18 +259,18 @@ def is_free(descriptor: int) -> bool:
 
 
 def read(directory: str, most: int) -> Iterator[tuple[int, Content, Content]]:
-    """The number of each ring and its content, read twice; raises OSError where the directory cannot be read.
+    """The number of each ring and its content, read twice; raises OSError if the directory cannot be read.
 
-    What has more than `most` records, or is no ring of ours, is left out.
+    Rings with more than `most` records and foreign files are left out.
     """
-    for number, descriptor in ring.opened(directory, KIND):
+    for number, descriptor in ring.descriptors(directory, KIND):
         first, second = content(descriptor, most), content(descriptor, most)
         if first is not None and second is not None and first.header.records == second.header.records:
             yield number, first, second
 
 
 def content(descriptor: int, most: int) -> Content | None:
-    """What an open ring contains; None where it has more than `most` records, or is none of ours."""
+    """The content of an open ring; None for a ring with more than `most` records or a foreign file."""
     header = Header.of(os.pread(descriptor, HEADER, 0))
     if header is None or header.records > most or os.fstat(descriptor).st_size != header.length:
         return None

@@ -1,7 +1,7 @@
 """Rings: numbered files that a worker holds while it lives, and that the next worker takes over.
 
-The number is claimed with a lock on the file, which the kernel releases when the process dies. So there are
-never more files than there were workers at a time, and what the dead one wrote stays readable.
+A lock on the file claims its number, and the kernel releases the lock when the process dies. So there are
+never more files than workers at one time, and the content of a dead worker stays readable.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from contextlib import suppress
 from exporter import forks, guard
 from exporter.posix import fcntl
 
-# Something else than a file of ours has the name: a link, a pipe, a directory, the file of another user.
-_STRANGE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EPERM)
-_MOST = 10_000
+# The name belongs to no file of this package: a link, a pipe, a directory, the file of another user.
+_FOREIGN = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EPERM)
+_LIMIT = 10_000
 
 
 def claim(
@@ -25,19 +25,19 @@ def claim(
     kind: str,
     free: Callable[[int], bool] = lambda _: True,
     *,
-    ending: str = "ring",
+    suffix: str = "ring",
 ) -> tuple[int, int]:
-    """The number and descriptor of the first `<kind>_<n>.<ending>` that nobody alive holds, open and locked.
+    """The number and descriptor of the first `<kind>_<n>.<suffix>` that no living process holds, now locked.
 
-    `free` says of an open one whether it may be had. Raises OSError where that is not possible.
+    `free` tells whether a ring with this descriptor may be taken. Raises OSError if no ring can be claimed.
     """
     at = guard.directory(os.fspath(directory))
     try:
-        for number in range(_MOST):
+        for number in range(_LIMIT):
             try:
-                descriptor = guard.regular(f"{kind}_{number}.{ending}", os.O_RDWR | os.O_CREAT, at)
+                descriptor = guard.regular(f"{kind}_{number}.{suffix}", os.O_RDWR | os.O_CREAT, at)
             except OSError as error:
-                if error.errno in _STRANGE:
+                if error.errno in _FOREIGN:
                     continue
                 raise
             try:
@@ -49,20 +49,20 @@ def claim(
             os.close(descriptor)
     finally:
         os.close(at)
-    raise OSError(errno.EMFILE, f"{_MOST} rings are in use", os.fspath(directory))
+    raise OSError(errno.EMFILE, f"{_LIMIT} rings are in use", os.fspath(directory))
 
 
-def opened(
-    directory: str | os.PathLike[str], kind: str, flags: int = os.O_RDONLY, *, ending: str = "ring"
+def descriptors(
+    directory: str | os.PathLike[str], kind: str, flags: int = os.O_RDONLY, *, suffix: str = "ring"
 ) -> Iterator[tuple[int, int]]:
-    """The number and the descriptor of each ring of this kind; it is open until the next one is asked for.
+    """The number and the descriptor of each ring of this kind; each is closed before the next one is opened.
 
-    What is no regular file of ours is left out. Raises OSError where the directory cannot be read.
+    Only regular files of this package count. Raises OSError if the directory cannot be read.
     """
     at = guard.directory(os.fspath(directory))
     try:
         for name in sorted(os.listdir(at)):
-            if match := re.fullmatch(rf"{kind}_(\d{{1,5}})\.{ending}", name):
+            if match := re.fullmatch(rf"{kind}_(\d{{1,5}})\.{suffix}", name):
                 with suppress(OSError), forks.hold(guard.regular(name, flags, at)) as descriptor:
                     yield int(match[1]), descriptor
     finally:
@@ -70,23 +70,23 @@ def opened(
 
 
 def contents(
-    directory: str | os.PathLike[str], kind: str, limit: int, *, ending: str = "ring"
+    directory: str | os.PathLike[str], kind: str, limit: int, *, suffix: str = "ring"
 ) -> Iterator[bytes]:
-    """What each ring of this kind contains, of living and dead workers; raises OSError as `opened`.
+    """The content of each ring of this kind, of living and dead workers; raises OSError as `descriptors`.
 
-    What has more than `limit` bytes is left out.
+    Rings of more than `limit` bytes are left out.
     """
-    for _, descriptor in opened(directory, kind, ending=ending):
+    for _, descriptor in descriptors(directory, kind, suffix=suffix):
         size = os.fstat(descriptor).st_size
         if size <= limit:
             yield guard.content(descriptor, size)
 
 
 def is_held(descriptor: int, owner: int) -> bool:
-    """Whether the process `owner` still holds this open ring, which may be in a container of its own.
+    """Whether the process `owner`, which may run in another container, still holds this ring.
 
-    The lock is not asked first: who asks holds it for a moment, and another worker would take the ring for
-    somebody's.
+    The lock is tried last: trying it holds it for a moment, and a worker in search of a free ring would pass
+    this one by.
     """
     try:
         os.kill(owner, 0)

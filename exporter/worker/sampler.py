@@ -1,8 +1,8 @@
-"""Sampler: looks at the threads of requests that take long, and notes where they stand.
+"""Sampler: it looks at the threads of long requests, and notes the spot of each.
 
-One thread for the process wakes 20 times a second, which costs a busy worker 0.2 % of its processor time, and
-requests that are answered at once nothing. It looks at what is older than 0.1 s, so a request that is slow
-has been seen several times.
+One thread of the process wakes 20 times a second and samples the requests that are older than 0.1 s, so a
+slow request has several samples. This costs a busy worker 0.2 % of its processor time, and a fast request
+nothing.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from weakref import WeakSet
 
 from exporter import forks
 from exporter.places import Places
-from exporter.worker.samples import Samples, unseen
+from exporter.worker.samples import Samples, unsampled_seconds
 from exporter.worker.spots import Spot, Spots
 
 TICK = 0.05
 IDLE_TICK = 0.25
 AGE = 0.1
-"""Seconds after which a request is looked at."""
+"""The age in seconds from which a request is sampled."""
 WALKS = 64
-"""Stacks that are walked in a tick: thousands of greenlets may wait at once."""
+"""The most samples of a tick, because thousands of greenlets may wait at once."""
 
 _IDLE_TICKS = 20
 _LATE = 0.1
-"""Seconds by which a tick is late if another thread has kept the interpreter for itself."""
+"""A tick that is late by so many seconds had to wait for a thread that held the interpreter."""
 
 
-class Watched(Protocol):
+class LiveRequest(Protocol):
     """A request in progress."""
 
     started: float
@@ -45,58 +45,60 @@ class Watched(Protocol):
 
 
 class Sampler:
-    """Takes samples of the requests that one flight recorder has."""
+    """Takes samples of the requests of one flight recorder."""
 
     def __init__(
         self,
-        live: Callable[[], Sequence[Watched | None]],
+        live: Callable[[], Sequence[LiveRequest | None]],
         places: Places,
-        failed: Callable[[BaseException], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
-        """`live` gives the requests in progress; `failed` is told of errors and may take no lock."""
+        """`live` gives the requests in progress; `on_failure` receives each error and may take no lock."""
         self._live = live
         self._spots = Spots(places)
-        self._failed = failed
-        self._turn = 0
+        self._on_failure = on_failure
+        self._next = 0
 
     def start(self) -> None:
-        """Look at the requests of this process from now on."""
+        """Sample the requests of this process from now on."""
         try:
             _clock.start(self)
-        except RuntimeError as error:  # no thread can be had
-            self._failed(error)
+        except RuntimeError as error:  # the system has no thread to give
+            self._on_failure(error)
 
     def look(self, now: float) -> bool:
-        """Take a sample of every request that takes long; whether there is any request."""
+        """Take a sample of every long request, and tell whether there is any request."""
         requests = list(filter(None, self._live()))
         old = [request for request in requests if now - request.started >= AGE]
-        due = [request for request in self._next(old) if _is_due(request, now)]
+        due = [request for request in self._batch(old) if _is_due(request, now)]
         if due:
             frames = sys._current_frames()
             for request in due:
                 try:
                     self._sample(request, frames, now)
                 except Exception as error:
-                    self._failed(error)
-            frames.clear()  # this frame is among them: the garbage collector alone would free them
+                    self._on_failure(error)
+            frames.clear()  # breaks a reference cycle, because this frame is one of them
         return bool(requests)
 
-    def seconds(self, request: Watched, duration: float) -> dict[Spot, float]:
-        """The time of a request that has ended, by spot."""
+    def seconds(self, request: LiveRequest, duration: float) -> dict[Spot, float]:
+        """The seconds of an answered request by spot."""
         if request.samples is not None:
             return request.samples.total(duration)
-        return unseen(duration, blocked=_clock.was_late(request.started, request.started + duration))
+        return unsampled_seconds(
+            duration, is_blocked=_clock.was_late(request.started, request.started + duration)
+        )
 
-    def _next(self, old: list[Watched]) -> list[Watched]:
-        """So many of the requests as one tick has time for: each has its turn."""
+    def _batch(self, old: list[LiveRequest]) -> list[LiveRequest]:
+        """The requests for one tick, at most `WALKS`; each request has its turn."""
         if len(old) <= WALKS:
             return old
-        first = self._turn % len(old)
-        self._turn = first + WALKS
+        first = self._next % len(old)
+        self._next = first + WALKS
         return (old[first:] + old[:first])[:WALKS]
 
-    def _sample(self, request: Watched, frames: dict[int, FrameType], now: float) -> None:
-        if request.recorded:  # its thread may answer another one
+    def _sample(self, request: LiveRequest, frames: dict[int, FrameType], now: float) -> None:
+        if request.recorded:  # its thread may answer another request
             return
         spot = self._spots.of(_frame(request.thread, frames))
         if request.samples is None:
@@ -104,7 +106,7 @@ class Sampler:
         request.samples.add(spot, now)
 
 
-def _is_due(request: Watched, now: float) -> bool:
+def _is_due(request: LiveRequest, now: float) -> bool:
     return not request.recorded and (request.samples is None or request.samples.is_due(now))
 
 
@@ -112,42 +114,42 @@ def _frame(thread: Any, frames: dict[int, FrameType]) -> FrameType | None:
     if isinstance(thread, int):
         return frames.get(thread)
     frame: FrameType | None = thread.gr_frame
-    # A greenlet that runs has none of its own: it has that of the thread of its hub.
+    # A running greenlet has no frame of its own; its frame is that of its hub's thread.
     return frame or frames.get(getattr(thread.parent, "thread_ident", 0))
 
 
 class _Clock:
     """The thread that wakes the samplers of this process.
 
-    Where gevent is, it is a real thread all the same: a greenlet would not see the one that does not yield.
+    It is a real thread under gevent, too, because a greenlet cannot watch another that never yields.
     """
 
     def __init__(self) -> None:
         self._samplers: WeakSet[Sampler] = WeakSet()
-        self._runs = False
-        self._starting = forks.Lock()
+        self._is_running = False
+        self._start_lock = forks.Lock()
         self.after_fork()
         forks.forget(self)
 
     def start(self, sampler: Sampler) -> None:
-        """Wake this sampler too, for as long as somebody else keeps it alive."""
-        with self._starting:
+        """Wake this sampler from now on; the reference to it is weak."""
+        with self._start_lock:
             self._samplers.add(sampler)
-            if not self._runs:
-                self._runs = True
+            if not self._is_running:
+                self._is_running = True
                 start_new_thread: Callable[..., Any] = _original("_thread", "start_new_thread")
                 start_new_thread(self._run, (_original("time", "sleep"),))
 
     def was_late(self, started: float, now: float) -> bool:
-        """Whether it could not wake for some time between these two, or still cannot."""
-        late = any(due < now and woke > started for due, woke in list(self._late))
+        """Whether a tick between these two times was late, or is late now."""
+        late = any(due < now and wake > started for due, wake in list(self._late_ticks))
         return late or now - self._due > _LATE
 
     def after_fork(self) -> None:
-        """Begin without a thread: the child has none but the one that forked."""
-        self._runs = False
+        """Begin without a thread, because a fork copies only the thread that forks."""
+        self._is_running = False
         self._due = float("inf")
-        self._late: deque[tuple[float, float]] = deque(maxlen=16)
+        self._late_ticks: deque[tuple[float, float]] = deque(maxlen=16)
         self._samplers.clear()
 
     def _run(self, sleep: Callable[[float], None]) -> None:
@@ -158,8 +160,8 @@ class _Clock:
             sleep(seconds)
             now = perf_counter()
             if now - due > _LATE:
-                self._late.append((due, now))
-            with suppress(Exception):  # another application has just been added, say: one tick is nothing
+                self._late_ticks.append((due, now))
+            with suppress(Exception):  # such as a new sampler in the same moment; the next tick comes soon
                 idle = 0 if [sampler for sampler in self._samplers if sampler.look(now)] else idle + 1
 
 

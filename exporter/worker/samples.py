@@ -1,4 +1,4 @@
-"""Samples: the spots at which one request has been seen, and how long it was there."""
+"""Samples: the spots of one request, and its seconds at each of them."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from exporter.worker.spots import BLOCKED, NOWHERE, SEVERAL, Spot
 
 _LIMIT = 64
 _RESOLUTION = 10
-"""Parts of a request's time that are told apart, beyond the first ticks."""
+"""The next sample of a request is due after this part of its age: a tenth."""
 _SHARES = 5
 
 
 class Samples:
-    """The time of one request by spot.
+    """The seconds of one request by spot.
 
-    A sample takes all of the time since the one before it, so that a thread that could not be looked at for
-    long, because one call held the interpreter, is found where it was. Written by the sampler's thread alone.
+    A sample gets all of the time since the previous one. So the time of a call that held the interpreter, and
+    kept the sampler out, goes to the spot of that call. Only the sampler's thread writes here.
     """
 
-    __slots__ = ("_last", "_seconds", "_spot", "_started")
+    __slots__ = ("_last", "_seconds", "_spot", "_start")
 
-    def __init__(self, started: float) -> None:
-        """`started`: when the request came in, in seconds of the monotonic clock as all times here."""
-        self._started = self._last = started
+    def __init__(self, start: float) -> None:
+        """`start` is that of the request; all times here are seconds of the monotonic clock."""
+        self._start = self._last = start
         self._seconds: dict[Spot, float] = {}
         self._spot = NOWHERE
 
     def is_due(self, now: float) -> bool:
-        """Whether a sample is missing: what has taken long is looked at less often, or it would be dear."""
-        return now - self._last >= (now - self._started) / _RESOLUTION
+        """Whether a sample is due; the older a request, the rarer its samples, which limits their cost."""
+        return now - self._last >= (now - self._start) / _RESOLUTION
 
     def add(self, spot: Spot, now: float) -> None:
-        """The request stands here now."""
+        """Add a sample: the request is at this spot now."""
         seconds = self._seconds
         if spot not in seconds and len(seconds) >= _LIMIT:
             spot = SEVERAL
@@ -42,19 +42,19 @@ class Samples:
         self._last = now
 
     def total(self, duration: float) -> dict[Spot, float]:
-        """Seconds by spot, which sum up to the duration: the last spot has what came after it."""
+        """The seconds by spot, with the sum `duration`: the last spot gets the time after the last sample."""
         spot, seconds = self._spot, self._seconds.copy()
         seconds[spot] = seconds.get(spot, 0.0) + duration - sum(seconds.values())
         return seconds
 
 
-def unseen(duration: float, blocked: bool) -> dict[Spot, float]:
-    """The same of a request without samples; `blocked`: while the interpreter was."""
-    return {BLOCKED if blocked else NOWHERE: duration}
+def unsampled_seconds(duration: float, is_blocked: bool) -> dict[Spot, float]:
+    """The seconds of a request without samples; it `is_blocked` if another thread held the interpreter."""
+    return {BLOCKED if is_blocked else NOWHERE: duration}
 
 
 def delay(seconds: Mapping[Spot, float], view: str) -> Delay:
-    """The place of most of these seconds; those at no place of the application's own are its `view`'s."""
+    """The delay with the place of most seconds; `view` gets those outside of the application's own code."""
     places: dict[str, float] = {}
     for spot, amount in seconds.items():
         where = spot.where or view

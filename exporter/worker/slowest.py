@@ -1,8 +1,7 @@
 """The slowest requests of each rule within the last hour, in rings that all workers can read.
 
-A worker writes a ring of its own, `slow_<n>.ring`. A fast request takes the place of a slower one only when
-that is an hour old, so a burst of fast ones pushes out nothing. Each record carries a checksum: what is being
-overwritten, or was written half-way by a worker that was killed, is not shown.
+Each worker writes a ring of its own, `slow_<n>.ring`. A fast request replaces a slower one only if that is an
+hour old. Each record carries a checksum: readers skip a record that is half written.
 
 Layout: the magic bytes, padded to 64, then records of 2 KiB: checksum (4), length of the text (4), and the
 fields of `SlowRequest` as JSON.
@@ -29,7 +28,7 @@ from exporter.worker import ring
 EACH = 10
 HOUR = 3600.0
 RECORDS = 200
-"""For all rules of a worker together, which have fewer each where there are many."""
+"""The records of a worker; many rules share them, with fewer records for each."""
 
 _MAGIC = b"slow0001"
 _HEADER_SIZE = 64
@@ -41,7 +40,7 @@ _RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SlowRequest:
-    """One slow request, and where it waited: times in seconds (the start since the epoch), "" for unknown."""
+    """One slow request and its delay: times in seconds (the start since the epoch), "" for unknown."""
 
     start_time: float
     duration: float
@@ -65,7 +64,7 @@ class SlowRequest:
 
 
 class Slowest:
-    """Keeps the slowest requests of this process; with a `directory`, those of all workers can be read."""
+    """Keeps the slowest requests of this process; with a `directory`, reads those of all workers."""
 
     def __init__(self, directory: str | None) -> None:
         self._directory = directory
@@ -74,18 +73,18 @@ class Slowest:
         forks.forget(self)
 
     def keep(self, request: SlowRequest) -> None:
-        """Keep this one if it is among the slowest: 40 µs. Raises OSError while the directory has no room."""
+        """Keep one of the slowest requests; costs 40 µs. Raises OSError if the directory has no room."""
         with self._lock:
             memory = self._memory or self._open()
-            place = self._place(request)
-            if place is not None:
-                record = _packed(request)
-                at = _HEADER_SIZE + place * _RECORD_SIZE
+            slot = self._slot(request)
+            if slot is not None:
+                record = _pack(request)
+                at = _HEADER_SIZE + slot * _RECORD_SIZE
                 memory[at : at + len(record)] = record
-                self._records[place] = request
+                self._records[slot] = request
 
     def read(self) -> dict[str, list[SlowRequest]]:
-        """The slowest of each rule over all workers, living and dead: the slowest rule and request first."""
+        """The slowest requests of each rule in all workers, living and dead; the slowest rule comes first."""
         rules: dict[str, list[SlowRequest]] = {}
         since = time.time() - HOUR
         recent = [request for content in self._contents() for _, request in _requests(content)]
@@ -95,7 +94,7 @@ class Slowest:
         return {rule: requests[:EACH] for rule, requests in rules.items()}
 
     def after_fork(self) -> None:
-        """Begin without a ring: the parent goes on writing its own."""
+        """Begin without a ring, because the parent still writes its own."""
         self._memory: mmap.mmap | None = None
         self._records: dict[int, SlowRequest] = {}
         self._retry_at = 0.0
@@ -119,7 +118,7 @@ class Slowest:
         _, file = ring.claim(self._directory, "slow")
         try:
             content = guard.content(file, _LENGTH)
-            if len(content) != _LENGTH or not content.startswith(_MAGIC):  # new, or garbage
+            if len(content) != _LENGTH or not content.startswith(_MAGIC):  # a new file, or a damaged one
                 os.ftruncate(file, 0)
                 posix.reserve(file, _LENGTH)  # a full disk is an error here, not SIGBUS at a write
                 os.pwrite(file, _MAGIC, 0)
@@ -131,28 +130,28 @@ class Slowest:
         self._records = dict(_requests(content))
         return self._memory
 
-    def _place(self, request: SlowRequest) -> int | None:
-        """The place for the request; None if all others are slower."""
+    def _slot(self, request: SlowRequest) -> int | None:
+        """The slot for the request; None if all others are slower."""
         since = request.end - HOUR
-        recent = {place: record for place, record in self._records.items() if record.end > since}
+        recent = {slot: record for slot, record in self._records.items() if record.end > since}
         counts = Counter(record.url_rule for record in recent.values())
         own = counts[request.url_rule]
         if own < EACH and len(recent) < RECORDS:
-            return next(place for place in range(RECORDS) if place not in recent)
-        # Else one of its rule gives its place up, or one of a rule that has more.
+            return next(slot for slot in range(RECORDS) if slot not in recent)
+        # Otherwise replace a request of the same rule, or one of a rule with more requests.
         most = max(counts.values())
         full = own >= EACH or own == most
         rivals = [
-            place
-            for place, record in recent.items()
+            slot
+            for slot, record in recent.items()
             if (record.url_rule == request.url_rule if full else counts[record.url_rule] == most)
         ]
-        fastest = min(rivals, key=lambda place: recent[place].duration)
+        fastest = min(rivals, key=lambda slot: recent[slot].duration)
         return None if full and recent[fastest].duration >= request.duration else fastest
 
 
-def _packed(request: SlowRequest) -> bytes:
-    """A record; raises ValueError if the names are too long for one."""
+def _pack(request: SlowRequest) -> bytes:
+    """The record of a request; raises ValueError if the names do not fit."""
     for shares in (request.shares, {}):
         text = json.dumps(asdict(replace(request, shares=shares)), ensure_ascii=False).encode(
             "utf-8", "replace"
@@ -164,21 +163,21 @@ def _packed(request: SlowRequest) -> bytes:
 
 
 def _requests(content: bytes) -> Iterator[tuple[int, SlowRequest]]:
-    """The whole records of a ring with their places."""
+    """The slots of a ring with their requests, without damaged records."""
     if not content.startswith(_MAGIC):
         return
-    for place in range((len(content) - _HEADER_SIZE) // _RECORD_SIZE):
-        at = _HEADER_SIZE + place * _RECORD_SIZE
+    for slot in range((len(content) - _HEADER_SIZE) // _RECORD_SIZE):
+        at = _HEADER_SIZE + slot * _RECORD_SIZE
         checksum, length = _NUMBERS.unpack_from(content, at)
         text = content[at + _NUMBERS.size : at + _RECORD_SIZE][:length]
         if length and crc32(content[at + 4 : at + _NUMBERS.size] + text) == checksum:
             request = _request(text)
             if request is not None:
-                yield place, request
+                yield slot, request
 
 
 def _request(text: bytes) -> SlowRequest | None:
-    """None for what somebody wrote who knows the checksum and not the rest."""
+    """The request in a text; None if the text has a right checksum and a wrong content."""
     try:
         values: dict[str, Any] = json.loads(text)
         request = SlowRequest(**values)
@@ -188,8 +187,8 @@ def _request(text: bytes) -> SlowRequest | None:
         return None
     if not (0 <= request.start_time < 1e11 and 0 <= request.duration < 1e11):
         return None
-    good = all(isinstance(share, float) and 0 <= share <= 1 for share in request.shares.values())
-    return request if good else None
+    is_valid = all(isinstance(share, float) and 0 <= share <= 1 for share in request.shares.values())
+    return request if is_valid else None
 
 
 _KINDS: dict[str, Any] = {"start_time": float, "duration": float, "status": int, "line": int, "shares": dict}

@@ -1,4 +1,4 @@
-"""Spots: a stack in a few words, which hold no value of a variable."""
+"""Spots: stacks in a few words, without the values of variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporter.places import Kind, Place, Places
 from exporter.worker.process import COLLECTING, collections
 
 COLLECTION = 0.01
-"""Seconds from which on a garbage collection is worth a word: the shortest lets the sampler in, too."""
+"""The seconds from which a garbage collection is a spot: the sampler meets the shortest ones, too."""
 
 _LIMIT = 2000
 _TEXT_LIMIT = 100
@@ -26,40 +26,40 @@ class Spot:
     """The point at which a thread stands. Two spots are the same only as objects."""
 
     where: str
-    """The innermost place of the application's own; "" where there is none."""
+    """The innermost place of the application's own code; "" for none."""
     line: int
-    """Of that place; 0 where it is not known."""
+    """The line of that place; 0 if it is unknown."""
     library: str
     """The function of a library that the place has called; "" for none."""
     call: str
-    """The call that is under way, without its arguments; "" where it is not known."""
+    """The current call, without its arguments; "" if it is unknown."""
 
 
 NOWHERE = Spot("", 0, "", "")
 BLOCKED = Spot("-", 0, "interpreter blocked", "")
-"""No other thread could run, so nobody has seen whose fault it was."""
+"""Another thread held the interpreter, so the sampler could not look."""
 SEVERAL = Spot("_other", 0, "", "")
-"""A request had more spots than are kept apart."""
+"""The rest, for a request with too many spots."""
 
 
 class Spots:
-    """The spots of one service's threads, each named once; for one thread."""
+    """The spots of one service's threads, one object each; only one thread may use it."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
         self._spots: dict[tuple[Any, ...], Spot] = {}
 
     def of(self, frame: FrameType | None) -> Spot:
-        """The spot of a thread with this innermost frame: 2 to 10 µs for one that has been seen before."""
+        """The spot of a thread with this innermost frame; costs 2 to 10 µs for a spot that exists."""
         inner = own = library = None
         inner_at = own_at = -1
-        for place, around in self._places.around(frame):
+        for place, caller in self._places.around(frame):
             if place.code is COLLECTING and collections.under_way() < COLLECTION:
                 continue
             if inner is None:
-                inner, inner_at = place, around.f_lasti
+                inner, inner_at = place, caller.f_lasti
             if place.kind is Kind.OWN:
-                own, own_at = place, around.f_lasti
+                own, own_at = place, caller.f_lasti
                 break
             if place.kind is Kind.LIBRARY:
                 library = place
@@ -75,7 +75,7 @@ class Spots:
 
 
 def _spot(own: Place | None, own_at: int, library: Place | None, inner: Place, inner_at: int) -> Spot:
-    if own is None:  # then the innermost says more than the server's or Flask's outermost
+    if own is None:  # the innermost function says more than the server's or Flask's outermost
         library = inner
     where, line = (own.where, own.line(own_at)) if own else ("", 0)
     if inner.code is COLLECTING:
@@ -84,19 +84,19 @@ def _spot(own: Place | None, own_at: int, library: Place | None, inner: Place, i
 
 
 def _call(place: Place, instruction: int) -> str:
-    """The function that the instruction calls, as the source has it; Python 3.10 does not know where."""
-    if place.debug_info or not hasattr(place.code, "co_positions"):  # Jinja's own code has no source
+    """The function that this instruction calls, in the words of the code; "" in Python 3.10."""
+    if place.debug_info or not hasattr(place.code, "co_positions"):  # compiled templates have no Python text
         return ""
     position = next(islice(place.code.co_positions(), max(instruction, 0) // 2, None), (None,) * 4)
     try:
-        call: Any = ast.parse(f"({_source(place.code, position)})", mode="eval").body
+        call: Any = ast.parse(f"({_text(place.code, position)})", mode="eval").body
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return ""
-    return _shown(call.func)[:_TEXT_LIMIT] if isinstance(call, ast.Call) else ""
+    return _names(call.func)[:_TEXT_LIMIT] if isinstance(call, ast.Call) else ""
 
 
-def _source(code: CodeType, position: Sequence[int | None]) -> str:
-    """What stands at a position (first and last line, first and last byte); raises TypeError for none."""
+def _text(code: CodeType, position: Sequence[int | None]) -> str:
+    """The text at a position (first and last line, first and last byte); may raise TypeError."""
     first, last, start, end = position
     if first is None or last is None or last - first > _LINES_LIMIT:
         return ""
@@ -106,14 +106,14 @@ def _source(code: CodeType, position: Sequence[int | None]) -> str:
     return b"".join(lines).decode()
 
 
-def _shown(node: ast.expr) -> str:
-    """Names alone: a literal, such as an argument in a chain of calls, may be a secret."""
+def _names(node: ast.expr) -> str:
+    """The names in an expression, without literals and arguments, which may be secret."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
-        return f"{_shown(node.value)}.{node.attr}"
+        return f"{_names(node.value)}.{node.attr}"
     if isinstance(node, ast.Call):
-        return f"{_shown(node.func)}()"
+        return f"{_names(node.func)}()"
     if isinstance(node, ast.Subscript):
-        return f"{_shown(node.value)}[]"
+        return f"{_names(node.value)}[]"
     return "…"

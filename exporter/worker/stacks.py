@@ -1,4 +1,4 @@
-"""Stacks: where threads and greenlets of this process are right now, without any value."""
+"""Stacks of the threads and greenlets of this process, without the values of variables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-# What lies further out is the server's.
+# Frames further out belong to the server.
 _OUTERMOST = "exporter.measure."
 _LIMIT = 100
 
@@ -14,12 +14,12 @@ _LIMIT = 100
 def stack(thread: Any) -> list[str] | None:
     """`module:function:line` of each call of this thread (its ident) or greenlet, the innermost last.
 
-    Of the calls that a request is answered by, beginning below our own; None where that is not known.
+    The stack begins below the exporter's own frames; None if it is unknown.
     """
     if isinstance(thread, int):
         frame = sys._current_frames().get(thread)
     else:
-        frame = getattr(thread, "gr_frame", None)  # None while it runs, which is to say: asks this
+        frame = getattr(thread, "gr_frame", None)  # None while the greenlet runs, and so is the caller
     lines = list(_calls(frame))
     return lines[::-1] or None
 

@@ -1,6 +1,6 @@
-"""The worker: what this process keeps beside its requests.
+"""The worker: the state of this process for one registry.
 
-It refreshes its own figures once a second, with the first request that it finishes in that second.
+It refreshes its figures once a second, at the end of the first request of that second.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from exporter.worker.losses import Losses
 from exporter.worker.process import ProcessMetrics
 from exporter.worker.slots import Slots
 
-# The number of threads that serve requests, where the server's hooks have told it.
+# The number of threads that serve requests, if the server's hooks have told it.
 _threads = 0
 
 _by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Worker] = weakref.WeakKeyDictionary()
 
 
 def serve_with(threads: int) -> None:
-    """Tell in how many threads this process, and each that it forks, can serve requests."""
+    """Set the number of threads in which this process, and each child, serves requests."""
     global _threads
     _threads = threads
 
 
 def capacity() -> int:
-    """In how many threads this process can serve requests; 0 where nobody has told it."""
+    """The number of threads in which this process serves requests; 0 if it is unknown."""
     return _threads
 
 
 def serve(threads: int) -> None:
-    """Tell that this process serves requests from now on, and in how many threads."""
+    """Count this process as a worker from now on, with this number of threads."""
     serve_with(threads)
     for worker in list(_by_registry.values()):
         worker.start()
@@ -53,14 +53,14 @@ def serve(threads: int) -> None:
 class WorkerFiles(Protocol):
     """This process's files in the worker directory."""
 
-    def refused(self) -> int:
-        """How many writes found no place."""
+    def refusals(self) -> int:
+        """The number of writes without a place."""
 
     def error(self) -> OSError | None:
-        """Why the last of them did not."""
+        """The error of the last of them."""
 
     def renew(self) -> bool:
-        """Let the files that have been removed begin anew; whether there was one."""
+        """Begin a new file for each removed one; True if there was one."""
 
 
 class Worker:
@@ -68,19 +68,19 @@ class Worker:
 
     _slots: Slots | None = None
     _second = -1
-    _started = False
+    _has_started = False
 
     def __init__(
         self, registry: CollectorRegistry, directory: str | None, files: WorkerFiles | None = None
     ) -> None:
-        """`files` tells of this process's files in the worker directory."""
+        """`files` are those of this process in the worker directory."""
         self.lock = threading.Lock()
         self.declared = Declared(registry)
         registry = cast("CollectorRegistry", self.declared)
         self.failures = Failures(registry)
         self.live = Live(self.declared)
-        self.families: dict[str, Any] = {}
-        """Whoever counts requests into this registry, by the prefix of the families."""
+        self.instruments: dict[str, Any] = {}
+        """The instruments of this registry, by the prefix of their families."""
         self.dropped = Counter(
             "flask_exporter_series_dropped",
             'Observations that the series cap folded into url_rule="_other" or a coarser method and status',
@@ -95,24 +95,24 @@ class Worker:
             "flask_exporter_scrape_seconds", "Time to merge and write one exposition", registry=registry
         )
         self._process = ProcessMetrics(registry)
-        self.recorders: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()
-        """Who keeps the requests of this process, one for each exporter on the registry."""
+        self.flight_recorders: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()
+        """One for each exporter on the registry."""
         self._busy = Busy(self.tallies)
         self.live.add(self._busy)
         self.losses = Losses(registry, directory)
         self._directory = directory
         self._files = files
-        self._refused_counted = files.refused() if files else 0
+        self._refusals = files.refusals() if files else 0
         self.moves: list[Callable[[], None]] = []
-        """Called when the files of this process have been removed, and others are in their place."""
+        """Called after other files have taken the place of removed files of this process."""
         self._levels: deque[str] = deque(maxlen=100_000)
-        self._noted: deque[tuple[str, BaseException]] = deque(maxlen=10_000)
+        self._notes: deque[tuple[str, BaseException]] = deque(maxlen=10_000)
         forks.forget(self)
         logcounter.tell(self)
 
     @staticmethod
     def of(registry: CollectorRegistry, directory: str | None, files: WorkerFiles | None = None) -> Worker:
-        """The worker of this registry, made when first asked for, and anew where the registry was emptied."""
+        """The worker of this registry; a new one at the first call, and after the registry was emptied."""
         worker = _by_registry.get(registry)
         if worker is not None and not worker.declared.complete:
             worker.declared.withdraw()
@@ -122,16 +122,16 @@ class Worker:
         return worker
 
     def tallies(self) -> list[Tally]:
-        """What each worker of the service is answering right now."""
-        tallies = [tally for recorder in self.recorders if (tally := recorder.tally()) is not None]
+        """The tallies of all workers of the service."""
+        tallies = [tally for flight in self.flight_recorders if (tally := flight.tally()) is not None]
         if self._directory is not None:
-            with suppress(OSError):  # where there is no directory, there is nobody else
+            with suppress(OSError):  # without the directory there are no other workers
                 tallies += inflight.tallies(self._directory)
         return tallies
 
     @property
     def slots(self) -> Slots:
-        """This process's slots; until the directory has room for them, nobody else sees them."""
+        """The slots of this process; without room in the directory, other workers do not see them."""
         if self._slots is None:
             try:
                 self._slots = Slots(self._directory)
@@ -141,11 +141,11 @@ class Worker:
         return self._slots
 
     def start(self) -> None:
-        """Count this process; only the first call in each does something."""
+        """Count this process as a worker, at the first call in it."""
         with self.lock:
-            if self._started:
+            if self._has_started:
                 return
-            self._started = True
+            self._has_started = True
         self._process.starts.inc()
         self.tick(int(time.monotonic()))
 
@@ -158,7 +158,7 @@ class Worker:
         try:
             self._settle()
             self._process.refresh(_threads)
-            self.count_noted()
+            self.count_notes()
         except Exception as error:
             self.failures.count("instruments", error)
         try:
@@ -167,60 +167,57 @@ class Worker:
             self.failures.count("deaths", error)
 
     def count_log(self, level: str) -> None:
-        """Note a log record; it is counted at the next tick or scrape, because this may take no lock."""
+        """Note a log record, without a lock; the next tick or scrape counts it."""
         self._levels.append(level)
 
     def note(self, stage: str, error: BaseException) -> None:
-        """Note a failure in a place that may take no lock; it is counted as log records are."""
-        self._noted.append((stage, error))
+        """Note a failure, without a lock; the next tick or scrape counts it."""
+        self._notes.append((stage, error))
 
-    def count_noted(self) -> None:
-        """Count the log records and failures that have been noted, and the writes that found no place."""
+    def count_notes(self) -> None:
+        """Count the log records and failures of the notes, and the writes without a place."""
         with suppress(IndexError):
             while True:
                 self.log_messages.labels(self._levels.popleft()).inc()
         with suppress(IndexError):
             while True:
-                self.failures.count(*self._noted.popleft())
+                self.failures.count(*self._notes.popleft())
         if self._files is None:
             return
-        refused = self._files.refused() - self._refused_counted
-        if refused:
-            self._refused_counted += refused
-            self.failures.count("worker_file", self._files.error() or OSError(), refused)
+        refusals = self._files.refusals() - self._refusals
+        if refusals:
+            self._refusals += refusals
+            self.failures.count("worker_file", self._files.error() or OSError(), refusals)
 
     def _settle(self) -> None:
-        """Begin anew in the directory where something of this process has been removed from it.
-
-        The lock keeps recorders from writing what is about to be copied.
-        """
-        removed = False
+        """Replace files of this process that have been removed from the directory."""
+        removal = False
         if self._directory is not None and self._files is not None:
-            removed = self._settle_files(self._directory, self._files)
-        for recorder in list(self.recorders):
-            recorder.settle(removed)
+            removal = self._settle_files(self._directory, self._files)
+        for flight in list(self.flight_recorders):
+            flight.settle(removal)
 
     def _settle_files(self, directory: str, files: WorkerFiles) -> bool:
-        """Whether some of them had been removed."""
-        with self.lock:
-            removed = files.renew()
-            if self._slots is not None and (removed or not self._slots.shared):
+        """Replace the files, and tell whether any had been removed."""
+        with self.lock:  # no recorder writes during the copy
+            removal = files.renew()
+            if self._slots is not None and (removal or not self._slots.is_shared):
                 with suppress(OSError):
                     self._slots.move(directory)
-            if removed:
+            if removal:
                 for move in self.moves:
                     move()
-        return removed
+        return removal
 
     def after_fork(self) -> None:
-        """Forget what belongs to the parent process; its files go on without us."""
+        """Forget the state of the parent process, which still writes its files."""
         self.lock = threading.Lock()
         self._second = -1
-        self._started = False
+        self._has_started = False
         self._levels.clear()
-        self._noted.clear()
+        self._notes.clear()
         if self._slots is not None:
             self._slots.close()
             self._slots = None
-        self._refused_counted = self._files.refused() if self._files else 0
+        self._refusals = self._files.refusals() if self._files else 0
         self._process.begin()

@@ -1,6 +1,7 @@
 """Writers: the functions that write the requests of this process into its ring.
 
-They are the whole cost of a record: see `exporter.worker.requests` for the layout and the order of fields.
+Their time is the whole cost of a record. `exporter.worker.requests` describes the layout and the order of
+the fields.
 """
 
 from __future__ import annotations
@@ -17,40 +18,42 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.observation import Observation
 from exporter.worker import requests
-from exporter.worker.requests import HEAD_AT, HEADER, LASTING, NAMES_LIMIT, RECORD, Header
+from exporter.worker.requests import HEAD_AT, HEADER, NAMES_LIMIT, OPEN_STREAM, RECORD, Header
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-_NO_TIME = 1e-9  # a duration of 0.0 means that there is none yet
+_NO_TIME = 1e-9  # stands for a duration of 0.0, which means "no answer yet"
 _duration = struct.Struct("<d")
 
 
 class CrowdedError(Exception):
-    """More requests are in progress than there are places for them."""
+    """There are more requests in progress than slots."""
 
 
 class Writers(NamedTuple):
+    """The five functions; `FlightRecorder` describes each as an attribute."""
+
     enter: Callable[[Observation], None]
-    lasts: Callable[[Observation], None]
+    stream: Callable[[Observation], None]
     record: Callable[[Observation], None]
     leave: Callable[[Observation], None]
-    turn: Callable[[mmap], None]
+    switch: Callable[[mmap], None]
 
 
 def writers(  # noqa: C901  five functions
     header: Header,
     memory: mmap,
     live: list[Observation | None],
-    places: deque[int],
+    free_slots: deque[int],
     surplus: set[Observation],
 ) -> Writers:
-    """What writes into a ring: closures, which cost less than methods.
+    """The writers of a ring; they are closures, which cost less than methods.
 
-    Places are taken in the order in which they were freed, so a record is overwritten when all others are
-    younger, and never while its request is in progress. To take the latest would save 0.5 µs.
+    Slots are reused in the order in which they became free: so the oldest record is overwritten first, and
+    none while its request is in progress. The reuse of the latest slot would save 0.5 µs.
     """
-    take, give = places.popleft, places.append
+    take, give = free_slots.popleft, free_slots.append
     pack_head, pack_tail, pack_duration = (
         requests.head.pack_into,
         requests.tail.pack_into,
@@ -80,7 +83,7 @@ def writers(  # noqa: C901  five functions
         pack_head(
             memory,
             slot * RECORD + heads_at,
-            LASTING if "HTTP_UPGRADE" in environ and _is_websocket(environ) else 0.0,
+            OPEN_STREAM if "HTTP_UPGRADE" in environ and _is_websocket(environ) else 0.0,
             exchange.request_id.encode(),
             environ["REQUEST_METHOD"].encode(),
             len(script),
@@ -91,10 +94,10 @@ def writers(  # noqa: C901  five functions
         )
         starts[slot] = exchange.started
 
-    def lasts(exchange: Observation) -> None:
+    def stream(exchange: Observation) -> None:
         slot = exchange.slot
         if live[slot] is exchange and not exchange.recorded:
-            pack_duration(memory, slot * RECORD + heads_at, LASTING)
+            pack_duration(memory, slot * RECORD + heads_at, OPEN_STREAM)
 
     def record(exchange: Observation) -> None:
         slot = exchange.slot
@@ -132,14 +135,14 @@ def writers(  # noqa: C901  five functions
                 surplus.discard(exchange)
                 starts[0] = len(surplus)
 
-    def turn(other: mmap) -> None:
-        """Write into this memory, which has been copied; the wall clock may have been set."""
+    def switch(other: mmap) -> None:
+        """Write into this memory, a copy of the former one, and read the wall clock again."""
         nonlocal memory, starts, lead
         lead = time() - perf_counter()
         if other is memory:
             return
         former, memory, starts = memory, other, _starts(other, header)
-        for slot, exchange in enumerate(live):  # what came or went while it was copied
+        for slot, exchange in enumerate(live):  # requests that came or went during the copy
             if exchange is not None:
                 at = records_at + slot * RECORD
                 other[at : at + RECORD] = former[at : at + RECORD]
@@ -147,11 +150,11 @@ def writers(  # noqa: C901  five functions
             elif slot:
                 starts[slot] = 0.0
 
-    return Writers(enter, lasts, record, leave, turn)
+    return Writers(enter, stream, record, leave, switch)
 
 
 def ignore(_: Any) -> None:
-    """Stands for the writers where there is no ring yet."""
+    """Stands for each of the writers as long as there is no ring."""
 
 
 def _starts(memory: mmap, header: Header) -> memoryview[float]:
@@ -159,7 +162,7 @@ def _starts(memory: mmap, header: Header) -> memoryview[float]:
 
 
 def _current() -> tuple[Callable[[], Any], bool]:
-    """What tells the thread of a request, or its greenlet; and whether threads are greenlets."""
+    """The function that gives the current thread or greenlet, and whether threads are greenlets."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if (gevent and gevent.is_module_patched("threading")) or (
         eventlet and eventlet.is_monkey_patched("thread")
@@ -169,7 +172,7 @@ def _current() -> tuple[Callable[[], Any], bool]:
 
 
 def _is_websocket(environ: WSGIEnvironment) -> bool:
-    return str(environ["HTTP_UPGRADE"]).lower() == "websocket"  # and not h2c, which clients offer
+    return str(environ["HTTP_UPGRADE"]).lower() == "websocket"  # clients also offer h2c, no websocket
 
 
 def _names(observation: Observation) -> bytes:

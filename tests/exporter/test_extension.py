@@ -238,7 +238,7 @@ def test_excluded_paths_are_not_measured(excluded: str | list[str]) -> None:
     call(app, "/elsewhere")
 
     assert durations(exporter) == {("GET", "_unmatched", "404"): 1}
-    assert [one.path for one in exporter.core.recorder.read()] == ["/elsewhere"]
+    assert [one.path for one in exporter.core.flight_recorder.read()] == ["/elsewhere"]
 
 
 def test_excluded_paths_are_paths_as_flask_reads_them() -> None:
@@ -277,7 +277,7 @@ def test_do_not_track_hides_a_request_from_everything_but_its_own_decorators() -
         "requests_in_progress",
     ):
         assert counted(exporter, f"flask_http_{family}") == {}
-    assert exporter.core.recorder.read() == []
+    assert exporter.core.flight_recorder.read() == []
 
 
 def test_exclude_all_metrics_hides_a_request_from_its_decorators_too() -> None:

@@ -20,7 +20,7 @@ from exporter.merge.format import CorruptFileError
 from exporter.merge.merge import Merge
 from exporter.pages import errors
 from exporter.pages.answers import arguments_of, as_json
-from exporter.pages.figures import Totals, shown_slow, stats
+from exporter.pages.figures import Totals, slow_element, stats
 from exporter.pages.monitoring import Filter
 from exporter.scrape.encoding import Format, family_text
 from exporter.settings import DEFAULT_MASK, PREFIX, Settings, SettingsError
@@ -71,7 +71,7 @@ def _shown(merged: object) -> None:
 def slots_file(data: bytes) -> None:
     """A file of slots, read and taken over."""
     with suppress(ValueError, struct.error):
-        for name, _ in slots._walk(slots._used(data)):
+        for name, _ in slots._walk(slots._entries(data)):
             name.encode(errors="surrogatepass")
     for _ in slots._walk(slots._recent(data)):
         pass
@@ -84,7 +84,7 @@ def flight_recorder(data: bytes) -> None:
         return
     content = requests.Content.of(data[: header.length].ljust(header.length, b"\0"))
     assert content is not None
-    stats(Totals(), list(requests.finished(content, content)), 1.0, 1)
+    stats(Totals(), list(requests.history(content, content)), 1.0, 1)
     for request in requests.in_flight(content):
         json.dumps(asdict(request))
     inflight.count(0, header, data[requests.HEADER : header.first], lambda at, size: data[at : at + size])
@@ -94,16 +94,16 @@ def errors_file(data: bytes) -> None:
     """A file of error groups, with or without its header, up to the page that shows them."""
     content = data if data.startswith(errorslots.START) else errorslots.START + data
     groups = [group for _, group in errorslots.unpack(content.ljust(errorslots.SIZE, b"\0"))]
-    as_json(errors.shown(map(errorslots.together, zip(groups, reversed(groups), strict=True)), None))
+    as_json(errors.body(map(errorslots.merge, zip(groups, reversed(groups), strict=True)), None))
     for group in groups:
         assert len(errorslots.pack(group)) == errorslots.SLOT
-        as_json(errors.shown(groups, group.fingerprint.error_group))
+        as_json(errors.body(groups, group.fingerprint.error_group))
 
 
 def slow_requests(data: bytes) -> None:
     """A ring of slow requests, up to what is shown of them."""
     for _, request in slowest._requests(data):
-        json.dumps(shown_slow(request))
+        json.dumps(slow_element(request))
 
 
 def _text(data: bytes) -> str:

@@ -674,8 +674,8 @@ AIMED = (
         "settle-oserror",
         "A full disk ends no request, and heals.",
         "worker/flightrecorder.py",
-        "with suppress(OSError), self._opening:",
-        "with self._opening:",
+        "with suppress(OSError), self._open_lock:",
+        "with self._open_lock:",
         (
             "worker/test_flightrecorder.py",
             "worker/test_worker.py",

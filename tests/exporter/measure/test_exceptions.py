@@ -232,7 +232,7 @@ def test_an_error_that_is_signalled_and_answered_is_no_exception(error: Exceptio
 
     assert call(app, "/view").status[:3] == str(status)
     Counts(exporter).are("GET", "/view", str(status), type(error).__name__)
-    (recorded,) = exporter.core.recorder.read()
+    (recorded,) = exporter.core.flight_recorder.read()
     assert recorded.failed == (status >= 500)
 
 

@@ -293,7 +293,7 @@ def test_two_prefixes_on_one_application_each_count_each_request_once() -> None:
         assert counted(exporter, f"{prefix}_http_request_exceptions_total") == {("GET", "500"): 1}
         assert counted(exporter, f"{prefix}_http_requests_in_progress") == {}
     assert counted(exporter, "flask_worker_threads_busy") == {}
-    assert len(exporter.core.recorder.read()) == 3
+    assert len(exporter.core.flight_recorder.read()) == 3
     assert exporter.core.window() == (3, 1)
 
 

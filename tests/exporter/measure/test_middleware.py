@@ -314,7 +314,7 @@ def test_the_path_of_a_request_is_that_of_the_client(path: str, variables: dict[
 
     call(app, path, variables=variables)
 
-    assert [recorded.path for recorded in exporter.core.recorder.read()] == [
+    assert [recorded.path for recorded in exporter.core.flight_recorder.read()] == [
         variables.get("SCRIPT_NAME", "") + path
     ]
 
@@ -435,7 +435,7 @@ def test_a_request_is_in_progress_from_its_beginning_to_its_close(
     for family in ("flask_http_requests_in_progress", "flask_worker_threads_busy"):
         assert counted(exporter, family) == {}
     assert counted(exporter, "flask_exporter_failures_total") == {}
-    assert set(exporter.core.recorder.live) == {None}
+    assert set(exporter.core.flight_recorder.live) == {None}
 
 
 def test_a_sent_request_is_in_progress_until_the_server_closes_it() -> None:
@@ -444,7 +444,7 @@ def test_a_sent_request_is_in_progress_until_the_server_closes_it() -> None:
     body: Any = app(environ("/orders/7"), ignore)
     chunks = list(body)
 
-    assert (chunks, len(exporter.core.recorder.read())) == ([b"xxxxxxx"], 1)
+    assert (chunks, len(exporter.core.flight_recorder.read())) == ([b"xxxxxxx"], 1)
     assert counted(exporter, "flask_http_requests_in_progress") == {(): 1}
     assert counted(exporter, "flask_worker_threads_busy") == {(): 1}
     body.close()
@@ -457,7 +457,7 @@ def test_a_server_that_never_closes_leaves_nothing_behind() -> None:
         assert list(app(environ("/orders/7"), ignore)) == [b"xxxxxxx"]
 
     assert counted(exporter, "flask_http_requests_in_progress") == {}
-    assert set(exporter.core.recorder.live) == {None}
+    assert set(exporter.core.flight_recorder.live) == {None}
 
 
 def test_two_exporters_of_one_application_count_a_request_once() -> None:

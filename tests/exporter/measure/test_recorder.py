@@ -22,7 +22,7 @@ from tests.rig.wsgi import RULE, application, call, counted
 def instruments() -> Extended:
     """Ready for the first request."""
     _, exporter = application()
-    instruments = exporter.core.worker.families["flask_"]
+    instruments = exporter.core.worker.instruments["flask_"]
     assert isinstance(instruments, Extended)
     instruments.begin()
     return instruments

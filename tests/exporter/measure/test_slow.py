@@ -152,7 +152,7 @@ def test_a_hundred_places_and_then_the_rest_of_each_rule() -> None:
 def test_the_first_place_has_its_part(shares: dict[str, float], parts: dict[str, float]) -> None:
     app, exporter = application()
     call(app, "/orders/7")
-    (instruments,) = exporter.core.worker.families.values()
+    (instruments,) = exporter.core.worker.instruments.values()
     instruments.slow(exchange(duration=2.0), Delay("a:f", 1, "", "", shares))
 
     assert seconds_by_place(exporter) == {

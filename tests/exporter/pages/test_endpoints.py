@@ -34,7 +34,7 @@ def test_they_are_no_traffic(path: str) -> None:
     assert "X-Request-ID" not in dict(answer.headers)
     for family in ("request_total", "requests_in_progress", "request_duration_seconds_count"):
         assert counted(exporter, f"flask_http_{family}") == {}
-    assert exporter.core.recorder.read() == []
+    assert exporter.core.flight_recorder.read() == []
 
 
 @pytest.mark.parametrize("path", OWN)
@@ -157,7 +157,7 @@ def test_another_spelling_of_their_paths_is_no_traffic(path: str) -> None:
     assert call(app, variables={"PATH_INFO": path}).status == "200 OK"
     for family in ("request_total", "requests_in_progress", "request_duration_seconds_count"):
         assert counted(exporter, f"flask_http_{family}") == {}
-    assert exporter.core.recorder.read() == []
+    assert exporter.core.flight_recorder.read() == []
 
 
 @pytest.mark.parametrize("path", ["//health", "/health/"])

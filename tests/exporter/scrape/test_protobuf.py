@@ -184,7 +184,7 @@ def test_a_request_is_in_one_native_and_one_classic_bucket() -> None:
         1e6,
         *(10 ** chance.uniform(-5, 2) for _ in range(500)),
     ]
-    instruments = exporter.core.worker.families["flask_"]
+    instruments = exporter.core.worker.instruments["flask_"]
     instruments.begin()
     recorder = instruments.recorder(("GET", "/orders/<int:number>", "200"), own=True)
     for duration in seconds:

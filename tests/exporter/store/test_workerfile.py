@@ -164,7 +164,7 @@ def test_a_full_disk_is_counted_and_no_crash(tmp_path: Path) -> None:
     with small_disk(tmp_path, "256k"):
         ballast = tmp_path / "ballast"
         ballast.write_bytes(bytes(192 * 1024))
-        refused = workerfile.refused()
+        refusals = workerfile.refusals()
         file = WorkerFile(str(tmp_path / f"counter_{NOBODY}.db"))
         for number in range(1000):
             assert file.read_value(total(path=f"/{number}"))[0] == 0.0
@@ -172,7 +172,7 @@ def test_a_full_disk_is_counted_and_no_crash(tmp_path: Path) -> None:
         fitted = len(file._positions)
 
         assert 0 < fitted < 1000
-        assert workerfile.refused() == refused + 2 * (1000 - fitted)
+        assert workerfile.refusals() == refusals + 2 * (1000 - fitted)
 
         ballast.unlink()
         for number in range(1000):
@@ -275,11 +275,11 @@ def test_no_error_of_the_system_reaches_who_writes(place: str, tmp_path: Path) -
     else:
         directory.mkdir(mode=0o777)
         directory.chmod(0o777)
-    before = workerfile.refused()
+    before = workerfile.refusals()
     file = WorkerFile(str(directory / f"counter_{NOBODY}.db"))
     assert file.read_value(total()) == (0.0, 0.0)
     file.write_value(total(), 1.0, 0.0)
-    assert workerfile.refused() == before + 3
+    assert workerfile.refusals() == before + 3
     assert isinstance(workerfile.error(), OSError)
 
     if place == "a mode":

@@ -59,7 +59,7 @@ def test_what_a_worker_was_answering_is_told_once(tmp_path: Path) -> None:
         ("/orders/1", "running", False),
         ("/orders/2", "running", False),
     ]
-    assert deaths.kept(str(tmp_path)) == [death]
+    assert deaths.latest(str(tmp_path)) == [death]
     assert deaths.dead(str(tmp_path)) == set()
     again = deaths.bury(str(tmp_path), pid, "exit 0")
     assert again is None
@@ -70,7 +70,7 @@ def test_a_worker_that_is_told_to_end_and_had_nothing_to_do_is_no_death(cause: s
     pid = die(tmp_path, running=0)
 
     assert deaths.bury(str(tmp_path), pid, cause) is None
-    assert deaths.kept(str(tmp_path)) == []
+    assert deaths.latest(str(tmp_path)) == []
 
 
 def test_its_last_requests_stay_for_the_next_worker(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_living_worker_is_not_buried(tmp_path: Path) -> None:
     death = deaths.bury(str(tmp_path), os.getpid(), "SIGKILL")
     assert death is not None
     assert death.requests == ()
-    assert len(recorder.running()) == 1
+    assert len(recorder.in_flight()) == 1
 
 
 def test_deaths_are_counted_once_with_the_rules_of_their_requests(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_deaths_are_counted_once_with_the_rules_of_their_requests(tmp_path: Path
         worker.declare(registry)
     routes = Routing()
     for worker in workers:
-        worker.rules.add(routes)
+        worker.routes.add(routes)
         worker.refresh()
         worker.refresh()
 
@@ -113,7 +113,7 @@ def test_deaths_are_counted_once_with_the_rules_of_their_requests(tmp_path: Path
     assert value("flask_worker_deaths_total", cause="SIGKILL") == [1.0, 0.0]
     assert value("flask_worker_deaths_total", cause="exit 3") == [1.0, 0.0]
     assert value("flask_http_requests_lost_total", url_rule="GET /orders/<id>", cause="SIGKILL") == [2.0, 0.0]
-    assert [one.url_rule for one in deaths.kept(str(tmp_path))[0].requests] == ["GET /orders/<id>"] * 3
+    assert [one.url_rule for one in deaths.latest(str(tmp_path))[0].requests] == ["GET /orders/<id>"] * 3
 
 
 class Routing:
@@ -130,12 +130,12 @@ def test_where_nobody_knows_the_cause_the_others_tell_of_it(
     worker = Losses(registry, str(tmp_path))
     worker.declare(registry)
     worker.refresh()
-    assert deaths.kept(str(tmp_path)) == []
+    assert deaths.latest(str(tmp_path)) == []
 
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 6.0)
     worker.refresh()
-    (death,) = deaths.kept(str(tmp_path))
+    (death,) = deaths.latest(str(tmp_path))
 
     assert (death.pid, death.cause, [one.path for one in death.requests]) == (pid, "unknown", ["/orders/0"])
     assert registry.get_sample_value("flask_worker_deaths_total", {"cause": "unknown"}) == 1.0
@@ -145,7 +145,7 @@ def test_where_nobody_knows_the_cause_the_others_tell_of_it(
 
 
 def test_the_line_of_the_log_cannot_be_forged() -> None:
-    lost = deaths.Lost("5f2b", "GET", '/a"\n2026 ERROR \x1b[31m', "", 1.25, "running", answered=False)
+    lost = deaths.LostRequest("5f2b", "GET", '/a"\n2026 ERROR \x1b[31m', "", 1.25, "running", answered=False)
     death = Death(1.7e9, 7, "SIGKILL", (lost,) * 12)
 
     assert str(death) == (
@@ -195,7 +195,7 @@ LOST = {
 def test_a_line_that_is_none_of_ours_costs_itself(bad: bytes, tmp_path: Path) -> None:
     (tmp_path / deaths.FILE).write_bytes(line(pid=1) + bad + line(pid=2, requests=[LOST]))
 
-    assert [death.pid for death in deaths.kept(str(tmp_path))] == [2, 1]
+    assert [death.pid for death in deaths.latest(str(tmp_path))] == [2, 1]
 
 
 def test_the_file_keeps_a_hundred_and_those_that_nobody_has_counted(tmp_path: Path) -> None:
@@ -205,10 +205,10 @@ def test_the_file_keeps_a_hundred_and_those_that_nobody_has_counted(tmp_path: Pa
     )
     deaths.bury(str(tmp_path), 999, "SIGKILL")
 
-    assert [death.pid for death in deaths.kept(str(tmp_path))] == [999, 2, 1, *range(149, 49, -1)]
+    assert [death.pid for death in deaths.latest(str(tmp_path))] == [999, 2, 1, *range(149, 49, -1)]
     assert len(deaths.count(str(tmp_path), rule)) == 3
     assert len(deaths.count(str(tmp_path), rule)) == 0
-    assert len(deaths.kept(str(tmp_path))) == 100
+    assert len(deaths.latest(str(tmp_path))) == 100
 
 
 def test_the_file_keeps_what_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_the_file_keeps_what_there_is_room_for(tmp_path: Path, monkeypatch: pyte
     for pid in range(1, 101):
         deaths.bury(str(tmp_path), pid, "SIGKILL")
 
-    kept = [death.pid for death in deaths.kept(str(tmp_path))]
+    kept = [death.pid for death in deaths.latest(str(tmp_path))]
     assert 1800 < (tmp_path / deaths.FILE).stat().st_size <= 2000
     assert kept == list(range(100, 100 - len(kept), -1))
 
@@ -227,7 +227,7 @@ def test_a_file_that_is_too_large_is_begun_anew(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     deaths.bury(str(tmp_path), 999, "SIGKILL")
 
-    assert [death.pid for death in deaths.kept(str(tmp_path))] == [999]
+    assert [death.pid for death in deaths.latest(str(tmp_path))] == [999]
 
 
 def test_a_death_that_cannot_be_kept_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

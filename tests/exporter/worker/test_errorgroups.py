@@ -214,7 +214,7 @@ def test_without_room_for_a_file_errors_are_counted_in_memory_and_moved_later(
     """Into the file of a dead worker that has met the same."""
     failures: list[BaseException] = []
     dead = ErrorGroups(str(tmp_path / "shared"))
-    groups = ErrorGroups(str(tmp_path / "shared"), failed=failures.append)
+    groups = ErrorGroups(str(tmp_path / "shared"), on_failure=failures.append)
     fail(groups, 1, 2)  # there is no such directory
     before = counts_or_none(groups)
     (tmp_path / "shared").mkdir(mode=0o700)

@@ -225,13 +225,13 @@ class TestInProgress:
             "5f2b7c1e9a3d4f60000003e8",
         )
         assert (running.started, running.thread) == (request.started, threading.get_ident())
-        assert (running.sending, running.answered, recorder.read()) == (False, False, [])
+        assert (running.is_sending, running.is_answered, recorder.read()) == (False, False, [])
         assert recorder.live[request.slot] is request
 
         recorder.record(request)
         ((_, content, _),) = requests.read(str(tmp_path), 100)
         (sending,) = requests.in_flight(content)
-        assert (sending.sending, sending.answered, len(recorder.read())) == (True, True, 1)
+        assert (sending.is_sending, sending.is_answered, len(recorder.read())) == (True, True, 1)
 
         recorder.leave(request)
         recorder.leave(request)
@@ -251,7 +251,7 @@ class TestInProgress:
         request.environ |= {"HTTP_UPGRADE": upgrade} if upgrade else {}
         recorder.enter(request)
         if streamed:
-            recorder.lasts(request)
+            recorder.stream(request)
 
         assert told(tmp_path) == [("flask_", 1, 5.0 if oldest else None)]
 
@@ -346,9 +346,9 @@ class TestInProgress:
         request = exchange(**_numbered(2))
         recorder.enter(request)
         shutil.rmtree(place)
-        recorder.settle(removed=True)
+        recorder.settle(removal=True)
         tally = recorder.tally()
-        assert (recorder.shared, tally and (tally.requests, tally.oldest and tally.oldest.started)) == (
+        assert (recorder.is_shared, tally and (tally.requests, tally.oldest and tally.oldest.started)) == (
             False,
             (1, 3.0),
         )
@@ -356,7 +356,7 @@ class TestInProgress:
         place.mkdir(mode=0o700)
         keep(recorder, **_numbered(3))
         recorder.settle()
-        assert (recorder.shared, _running(place)) == (True, ["/orders/2"])
+        assert (recorder.is_shared, _running(place)) == (True, ["/orders/2"])
         recorder.record(request)
         recorder.leave(request)
         assert _paths(FlightRecorder(10, str(place))) == ["/orders/3", "/orders/2", "/orders/1"]
@@ -447,12 +447,12 @@ class TestWorkers:
 
     def test_the_start_of_the_service_outlives_its_workers(self, tmp_path: Path) -> None:
         first = FlightRecorder(10, str(tmp_path))
-        started = first.started()
+        started = first.birth()
         first.open()
         del first
         _run(_record, str(tmp_path), 10, 1, 1)
 
-        assert FlightRecorder(10, str(tmp_path)).started() == started
+        assert FlightRecorder(10, str(tmp_path)).birth() == started
 
 
 def _read_while_four_write(directory: Path, seconds: float) -> None:
@@ -495,11 +495,11 @@ class TestDamage:
         _run(_record, str(tmp_path), 10, 1, 3)
         ((_, before, after),) = requests.read(str(tmp_path), 100)
         data = bytearray(before.data)
-        data[before.header.places()[2] + at] ^= 0x41
+        data[before.header.offsets()[2] + at] ^= 0x41
         changed = before._replace(data=bytes(data))
 
         for first, second in ((changed, after), (before, changed)):
-            assert sorted(request.path for request in requests.finished(first, second)) == [
+            assert sorted(request.path for request in requests.history(first, second)) == [
                 "/orders/1",
                 "/orders/3",
             ]
@@ -556,11 +556,11 @@ except OSError:
     print("refused")
 keep(recorder, started=5.0)
 recorder.settle()
-print(recorder.shared, len(recorder.read()))
+print(recorder.is_shared, len(recorder.read()))
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 recorder.settle()
 keep(recorder, started=6.0)
-print(recorder.shared, len(recorder.read()))
+print(recorder.is_shared, len(recorder.read()))
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
 
@@ -591,7 +591,7 @@ class TestHostileFiles:
         recorder = opened(10, str(tmp_path))
         keep(recorder)
         with open(tmp_path / "requests_9.ring", "wb") as file:
-            file.write(Header((size - 64) // 616 & 0xFFFFF, 0.0, 0, "flask_").packed())
+            file.write(Header((size - 64) // 616 & 0xFFFFF, 0.0, 0, "flask_").pack())
             file.truncate(size)
 
         assert len(recorder.read()) == 1
@@ -644,11 +644,11 @@ def test_uptime_is_of_a_clock_that_nobody_sets(tmp_path: Path, monkeypatch: pyte
     for jump in (-86_400.0, 3600.0):
         monkeypatch.setattr(writers, "time", lambda jump=jump: 1.8e9 + jump)
         recorder.settle()
-        assert 0.0 <= started - recorder.started() < 60.0
+        assert 0.0 <= started - recorder.birth() < 60.0
 
     header = Header(2, started + 1e6, 0, "flask_")
-    (tmp_path / "requests_9.ring").write_bytes(header.packed().ljust(header.length, b"\0"))
-    assert recorder.started() <= started
+    (tmp_path / "requests_9.ring").write_bytes(header.pack().ljust(header.length, b"\0"))
+    assert recorder.birth() <= started
 
 
 def test_a_wall_clock_that_is_set_holds_for_what_begins_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.worker.samples import Samples, delay, unseen
+from exporter.worker.samples import Samples, delay, unsampled_seconds
 from exporter.worker.spots import Spot
 
 QUERY = Spot("orders:load", 7, "sqlite3", "execute")
@@ -76,6 +76,6 @@ def test_what_was_at_no_own_place_is_the_view() -> None:
     ("blocked", "where", "library"), [(True, "-", "interpreter blocked"), (False, "orders:view", "")]
 )
 def test_a_request_that_nobody_saw(blocked: bool, where: str, library: str) -> None:
-    cause = delay(unseen(2.0, blocked), "orders:view")
+    cause = delay(unsampled_seconds(2.0, blocked), "orders:view")
 
     assert (cause.where, cause.library, cause.shares) == (where, library, {where: 1.0})

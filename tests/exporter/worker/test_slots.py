@@ -116,7 +116,7 @@ def test_a_worker_that_inherits_garbage_begins_anew(content: bytes, tmp_path: Pa
     write(slots, "/a", 1000, 0.2, 0.5, 3)
 
     assert slots.totals(1000.0) == (3, 0)
-    assert [name for name, _ in _walk((tmp_path / "slots_0.ring").read_bytes()[: slots._used])] == ["/a"]
+    assert [name for name, _ in _walk((tmp_path / "slots_0.ring").read_bytes()[: slots._end])] == ["/a"]
 
 
 def test_where_no_file_can_be_had_it_says_so(tmp_path: Path) -> None:
@@ -180,14 +180,14 @@ def test_slots_move_into_a_directory_with_all_places(tmp_path: Path) -> None:
     slots = Slots(None)
     write(slots, "/a", 1000, 0.2, 0.5, 3)
     place = slots.entry("/a")
-    assert not slots.shared
+    assert not slots.is_shared
 
     for _ in range(2):
         slots.move(str(tmp_path))
         (tmp_path / "slots_0.ring").unlink()
     slots.move(str(tmp_path))
 
-    assert slots.shared
+    assert slots.is_shared
     assert slots.entry("/a") == place
     assert Slots(str(tmp_path)).totals(1000.0) == (3, 0)
 

@@ -146,7 +146,7 @@ def test_log_records_are_counted_by_level(registry: CollectorRegistry) -> None:
 
     for level in (logging.DEBUG, logging.WARNING, logging.WARNING, logging.CRITICAL, 25):
         logger.log(level, "message")
-    worker.count_noted()
+    worker.count_notes()
 
     levels = {
         level: registry.get_sample_value("flask_log_messages_total", {"level": level})
@@ -180,7 +180,7 @@ def test_a_forked_child_begins_anew() -> None:
             counted(exporter, "flask_http_request_total")[("GET", "200")],
             counted(exporter, "flask_worker_starts_total")[()],
             exporter.core.window(),
-            len(exporter.core.recorder.read()),
+            len(exporter.core.flight_recorder.read()),
             counted(exporter, "flask_http_requests_in_progress"),
         )
         os.write(writing, repr(found).encode())
