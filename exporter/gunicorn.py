@@ -1,8 +1,8 @@
-"""gunicorn: `gunicorn -c python:exporter.gunicorn app:app`, or in a configuration of one's own
+"""gunicorn: start it with `gunicorn -c python:exporter.gunicorn app:app`, or write into your configuration
 
     from exporter.gunicorn import *
 
-A configuration that has a hook of its own calls ours from it:
+If your configuration has a hook of the same name, call this module's hook from it:
 
     from exporter import gunicorn as exporter_hooks
 
@@ -10,10 +10,10 @@ A configuration that has a hook of its own calls ours from it:
         exporter_hooks.child_exit(server, worker)
         ...
 
-The worker directory is prepared before the first worker starts, and a worker's files are folded when it ends.
-What a worker was answering when it died is logged, and kept for `/monitoring/deaths`.
-At SIGTERM readiness turns to 503 while requests are accepted for `EXPORTER_DRAIN` more seconds; a second
-SIGTERM ends the wait. With `EXPORTER_LISTEN` a child of the master serves the metrics.
+The hooks prepare the worker directory before the first worker starts, and fold the files of a worker at its
+end. They log the requests in progress of a dead worker, and keep them for `/monitoring/deaths`. At SIGTERM
+readiness turns to 503, and requests are accepted for `EXPORTER_DRAIN` more seconds; a second SIGTERM ends
+that wait. With `EXPORTER_LISTEN` a child of the master serves the metrics.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from exporter.pages.listener import Listener
     from exporter.store.directory import WorkerDirectory
 
-# Nothing at the top of this module may import prometheus_client: `raw_env` may yet name the directory.
+# No import at the top of this module may load prometheus_client: `raw_env` may still set the directory.
 
 __all__ = [
     "child_exit",
@@ -48,16 +48,16 @@ __all__ = [
     "when_ready",
 ]
 
-# Between the death of a listener and its successor's first answer (s): it could die at once, again and again.
+# The pause before a new listener starts (s), because it could die at once, again and again.
 _LISTENER_PAUSE = 0.5
-# How long the master waits for the listener after each of the two signals that end it (s).
+# The time that the master waits for the listener after each of the two signals that end it (s).
 _LISTENER_END = 2.0
-# How long it waits for the system to give up the locks of a dead worker (s).
+# The time that the master waits until the system has released the locks of a dead worker (s).
 _BURIAL = 2.0
 
 
 class _Master:
-    """What the master process keeps between its hooks."""
+    """The state of the master process between its hooks."""
 
     def __init__(self) -> None:
         self.settings: Settings | None = None
@@ -66,16 +66,16 @@ class _Master:
         self.listener_pid = 0
         self.owner: tuple[int, int] | None = None
         self.causes: dict[int, str] = {}
-        """Of what each worker died, as the system has told it before gunicorn was told."""
+        """The cause of death of each worker, read from the system before gunicorn reads it."""
 
 
 _master = _Master()
 
 
 def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
-    """Prepare before `preload_app` loads the application; object to workers that share nothing."""
+    """Prepare before `preload_app` loads the application; log an error if workers share no directory."""
     if old_value is None:
-        # gunicorn does so later, and loads the application in between.
+        # gunicorn sets them only after it has loaded the application.
         os.environ.update(server.cfg.env)
         _prepare(server, new_value)
     elif new_value > 1 and _master.directory is None:
@@ -83,35 +83,35 @@ def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None
 
 
 def on_starting(server: Any) -> None:
-    """Prepare, where a configuration does not pass `nworkers_changed` on."""
+    """Prepare, if a configuration has no `nworkers_changed`."""
     _prepare(server, server.num_workers)
 
 
 def when_ready(server: Any) -> None:
-    """Have SIGTERM drain first, start the listener, and keep the memory that workers inherit shared."""
+    """Let SIGTERM drain first, start the listener, and keep the inherited memory of workers shared."""
     if server.cfg.preload_app:
-        # Collections in a worker would write into every inherited object, and so copy the master's pages.
+        # A garbage collection writes into every inherited object, so that the system copies its memory.
         gc.freeze()
     server.handle_term = partial(_drain, server, server.handle_term)
     server.reap_workers = partial(_reap_workers, server, server.reap_workers)
     if _master.listener is not None:
         _start_listener(server)
         old, new = server.handle_chld, partial(_reap, server, server.handle_chld)
-        # The signal has two names, and gunicorn looks for the handler of either when it comes to it. Before
-        # release 24 the signal called the handler itself.
+        # The signal has two names, and gunicorn looks up the handler by either of them. Before release 24
+        # the signal called the handler directly.
         server.handle_chld = server.handle_cld = new
         if signal.getsignal(signal.SIGCHLD) == old:
             signal.signal(signal.SIGCHLD, new)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001  gunicorn's signature
-    """Leave the listener's address to the listener."""
+    """Close the listener's socket in the worker."""
     if _master.listener is not None:
         _master.listener.close()
 
 
 def post_worker_init(worker: Any) -> None:
-    """Tell that this worker serves, and how many requests at once."""
+    """Count this worker, with the number of requests that it serves at once."""
     from exporter.worker.worker import serve
 
     greenlets = worker.cfg.worker_class_str in ("gevent", "eventlet")
@@ -119,41 +119,41 @@ def post_worker_init(worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Fold the files of a worker that has ended, by whatever signal."""
+    """Fold the files of a worker, whatever ended it."""
     if _master.directory is not None:
         try:
             _master.directory.fold(worker.pid)
-        except Exception:  # the master must live on; the next scrape tries again
+        except Exception:  # the master must survive; the next scrape tries again
             server.log.exception("The metrics of worker %s are not folded yet", worker.pid)
-        cause = _master.causes.pop(worker.pid, None) or _cause_above()
+        cause = _master.causes.pop(worker.pid, None) or _cause_from_stack()
         _bury(server, worker.pid, "timeout" if worker.aborted else cause)
 
 
 def on_exit(server: Any) -> None:
-    """Stop the listener, whose last scrapes saw the drain; tell of workers that gunicorn did not wait for."""
+    """Stop the listener, after scrapes of the drain; bury the workers that gunicorn did not wait for."""
     listener, _master.listener_pid = _master.listener_pid, 0
     if listener:
         _end(listener)
     if _master.directory is not None:
-        with suppress(OSError):  # there, one worker's end can interrupt the folding of another
+        with suppress(OSError):  # at the stop, one worker's end can interrupt the fold of another
             _master.directory.sweep()
         for pid in {*server.WORKERS, *_master.causes}:
             _bury(server, pid, _master.causes.pop(pid, None) or "graceful timeout")
 
 
 def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
-    """Look of what workers have died: gunicorn's own reaping leaves no trace of it."""
+    """Read the causes of death, and then let gunicorn reap the workers, which deletes the causes."""
     for pid in list(server.WORKERS):
         with suppress(OSError, AttributeError):  # macOS has no waitid
             end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if end is not None:
-                exited = end.si_code == os.CLD_EXITED
-                _master.causes[pid] = f"exit {end.si_status}" if exited else _signal(end.si_status)
+                is_exit = end.si_code == os.CLD_EXITED
+                _master.causes[pid] = f"exit {end.si_status}" if is_exit else _signal(end.si_status)
     reap()
 
 
-def _cause_above() -> str | None:
-    """The cause where a worker died between our look and gunicorn's reaping: that has it in a variable."""
+def _cause_from_stack() -> str | None:
+    """The cause of a death after `_reap_workers` has looked: a variable of gunicorn's own frame has it."""
     frame = sys._getframe()
     while frame is not None and frame.f_code.co_name != "reap_workers":
         frame = frame.f_back  # type: ignore[assignment]
@@ -172,7 +172,7 @@ def _signal(number: int) -> str:
 
 
 def _bury(server: Any, pid: int, cause: str | None) -> None:
-    """Tell what a worker was answering when it died; the workers count it."""
+    """Log the requests in progress of a dead worker; the other workers count them."""
     if _master.directory is None:
         return
     from exporter.worker import deaths
@@ -180,7 +180,7 @@ def _bury(server: Any, pid: int, cause: str | None) -> None:
     try:
         with guard.rights_of(_master.owner):
             death = deaths.bury(_master.directory.path, pid, cause or deaths.UNKNOWN, wait=_BURIAL)
-    except Exception:  # the master must live on
+    except Exception:  # the master must survive
         server.log.exception("What worker %s was answering is not read yet", pid)
         return
     if death is not None:
@@ -188,7 +188,7 @@ def _bury(server: Any, pid: int, cause: str | None) -> None:
 
 
 def _end(pid: int) -> None:
-    """End a child, by force if it does not obey: it may be frozen."""
+    """End a child, by force if it is frozen."""
     with suppress(ProcessLookupError, ChildProcessError):  # old gunicorns wait for it themselves
         for number in (signal.SIGTERM, signal.SIGKILL):
             os.kill(pid, number)
@@ -200,7 +200,7 @@ def _end(pid: int) -> None:
 
 
 def _prepare(server: Any, workers: int) -> None:
-    """Prepare the worker directory, once; gunicorn prints a RuntimeError and ends."""
+    """Prepare the worker directory once; gunicorn prints a RuntimeError and exits."""
     if _master.settings is not None:
         return
     try:
@@ -240,21 +240,21 @@ def _start_listener(server: Any, pause: float = 0.0) -> None:
 
 
 def _reap(server: Any, reap_workers: Callable[..., None], *signal_and_frame: Any) -> None:
-    """Start another listener in the place of one that has died, then look after the workers."""
+    """Replace a dead listener, and then reap the workers."""
     try:
-        ended = _master.listener_pid and os.waitpid(_master.listener_pid, os.WNOHANG)[0]
-    except ChildProcessError:  # gunicorn has waited for it
-        ended = _master.listener_pid
-    if ended:
+        dead_pid = _master.listener_pid and os.waitpid(_master.listener_pid, os.WNOHANG)[0]
+    except ChildProcessError:  # gunicorn has reaped it
+        dead_pid = _master.listener_pid
+    if dead_pid:
         server.log.error("The process for EXPORTER_LISTEN has died; starting another")
         _start_listener(server, _LISTENER_PAUSE)
     reap_workers(*signal_and_frame)
 
 
 def _drain(server: Any, stop: Callable[[], None]) -> None:
-    """Let balancers and probes see that the end is near, and only then close the door."""
+    """Answer 503 to readiness probes for `EXPORTER_DRAIN` seconds, and then stop."""
     seconds = _master.settings.drain if _master.settings is not None else 0.0
-    # After SIGUSR2 another master accepts on the same sockets: there is nothing to wait for.
+    # After SIGUSR2 another master accepts requests on the same sockets, so no wait is needed.
     if seconds == 0.0 or drain.draining() or server.reexec_pid:
         signal.setitimer(signal.ITIMER_REAL, 0)
         stop()
