@@ -228,10 +228,10 @@ class FlaskExporter(Parent):
             key=key,
             own_paths=state.endpoints.paths,
             begin=begin,
-            excluded=self.excluded_paths or (),
-            trusted=self.core.access.from_proxy if self.settings.trusted_proxies else None,
+            exclusions=self.excluded_paths or (),
+            is_trusted=self.core.access.from_proxy if self.settings.trusted_proxies else None,
         )
-        app.wsgi_app = middleware.measured  # type: ignore[method-assign]
+        app.wsgi_app = middleware.measure  # type: ignore[method-assign]
         BackDoor(app, middleware, warn=first)
 
     def _get_combined_labels(self, labels: Any) -> Any:

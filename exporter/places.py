@@ -1,7 +1,7 @@
-"""Places: whose code a frame runs, the application's own or a library's, and what its function is called.
+"""Places: the function of a frame, and its owner, the application or a library.
 
-A place is named as it stays over deploys, Pythons and processes: `module:function`, without path and line. A
-Jinja template is named by its path relative to the application.
+The name of a place is the same in all deploys, Pythons and processes: `module:function`, without path and
+line. The name of a Jinja template is its path relative to the application.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from exporter.labels import clean
 
-# An application that compiles templates or rules without end has code without end.
+# A limit, because an application may compile any number of templates or rules.
 _LIMIT = 2000
 _NAME_LIMIT = 200
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,29 +28,29 @@ _PARTS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 class Kind(Enum):
-    """What a function is to the application."""
+    """The owner of a function."""
 
     OWN = auto()
     LIBRARY = auto()
     PART = auto()
-    """A comprehension: part of the function around it, whoever's that is."""
+    """A comprehension, which is part of the function around it."""
     GATE = auto()
-    """The exporter's, where requests come in: what is outside of it has not been measured."""
+    """The exporter's own, where a request comes in; frames outside of it are not measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """One function, or one template. Two places are the same only as objects."""
+    """One function, or one template. Places are compared by identity."""
 
     where: str
     """`module:function`, or the path of a template."""
     kind: Kind
     code: CodeType
     debug_info: str = ""
-    """Which lines of a template its code comes from, as Jinja writes it."""
+    """The lines of the template for the lines of its code, as Jinja writes them."""
 
     def line(self, instruction: int) -> int:
-        """The line of the instruction at this offset (`f_lasti`, `tb_lasti`); 0 where there is none."""
+        """The line of the instruction at this offset (`f_lasti`, `tb_lasti`); 0 for none."""
         for start, end, line in self.code.co_lines():
             if start <= instruction < end and line:
                 return self._template_line(line)
@@ -60,11 +60,11 @@ class Place:
         if not self.debug_info:
             return line
         pairs = (pair.split("=") for pair in self.debug_info.split("&"))
-        return max((int(shown) for shown, compiled in pairs if int(compiled) <= line), default=1)
+        return max((int(template) for template, code in pairs if int(code) <= line), default=1)
 
 
 class Places:
-    """The places of one service, which may have several applications; for all threads."""
+    """The places of one service, which may have several applications; all threads may use it."""
 
     def __init__(self) -> None:
         self._kinds = dict.fromkeys(_libraries(), Kind.LIBRARY)
@@ -75,37 +75,37 @@ class Places:
         self._places: dict[int, Place] = {}
 
     def add(self, import_name: str, root_path: str) -> None:
-        """Tell of an application: its package is its own code, also where it has been installed."""
+        """Add an application: its package is its own code, even in site-packages."""
         self._home = self._home or _normal(root_path)
         for path in (*_package(import_name), root_path):
             for spelling in _spellings(path):
-                self._kinds.setdefault(spelling, Kind.OWN)  # a module in site-packages does not own them
+                self._kinds.setdefault(spelling, Kind.OWN)  # a single module does not own site-packages
         self._roots.clear()
         self._places.clear()
 
     def of(self, code: CodeType, module: Mapping[str, Any]) -> Place:
-        """The place of a code object with these globals: 0.1 µs for one that has been asked for before."""
+        """The place of a code object with these globals; costs 0.1 µs for a place that exists."""
         place = self._places.get(id(code))
         if place is None:
             if len(self._places) >= _LIMIT:
                 self._places.clear()
-            # It keeps its code, so no other one gets the same id.
+            # The place keeps its code, so no other code gets the same id.
             place = self._places[id(code)] = self._make(code, module)
         return place
 
     def around(self, frame: FrameType | None) -> Iterator[tuple[Place, FrameType]]:
-        """The places from a frame out to where the request came in, each with its frame."""
+        """The places from a frame outwards to the gate, each with its frame."""
         places = self._places
         while frame is not None:
-            # A call for each frame would take half as long again.
+            # The table first, because a call for each frame would take half as long again.
             place = places.get(id(frame.f_code)) or self.of(frame.f_code, frame.f_globals)
             if place.kind is Kind.GATE:
                 return
             yield place, frame
             frame = frame.f_back
 
-    def passed(self, traceback: TracebackType | None) -> Iterator[tuple[Place, TracebackType]]:
-        """The application's own places that an exception has passed, outermost first."""
+    def own(self, traceback: TracebackType | None) -> Iterator[tuple[Place, TracebackType]]:
+        """The application's own places in a traceback, outermost first."""
         while traceback is not None:
             frame = traceback.tb_frame
             place = self.of(frame.f_code, frame.f_globals)
@@ -116,17 +116,17 @@ class Places:
     def _make(self, code: CodeType, module: Mapping[str, Any]) -> Place:
         root, kind = self._root(code.co_filename)
         name = module.get("__name__")
-        if not isinstance(name, str) or name == code.co_filename:  # Jinja's templates are no modules
+        if not isinstance(name, str) or name == code.co_filename:  # a Jinja template, which is no module
             where = _relative(code.co_filename, root or self._home)
             lines = str(module.get("debug_info"))
             return Place(clean(where)[:_NAME_LIMIT], kind, code, lines if _DEBUG_INFO(lines) else "")
         if code.co_name in _PARTS:
             kind = Kind.PART
-        function = getattr(code, "co_qualname", code.co_name)  # Python 3.10 has the name alone
+        function = getattr(code, "co_qualname", code.co_name)  # Python 3.10 has no qualified name
         return Place(clean(f"{name}:{function}")[:_NAME_LIMIT], kind, code)
 
     def _root(self, file: str) -> tuple[str, Kind]:
-        """The nearest known path that a file lies in, and what its code is; "" where there is none."""
+        """The nearest known directory above a file, and the kind of its code; "" for none."""
         root = self._roots.get(file)
         if root is None:
             if len(self._roots) >= _LIMIT:
@@ -135,7 +135,7 @@ class Places:
         return root
 
     def _find(self, file: str) -> tuple[str, Kind]:
-        if file.startswith("<"):  # no file: the interpreter's, or made from a text
+        if file.startswith("<"):  # no file, but the interpreter's own code, or code from a text
             return "", Kind.LIBRARY
         path, parent = "", _normal(file)
         while path != parent:
@@ -149,16 +149,16 @@ _DEBUG_INFO = re.compile(r"\d+=\d+(&\d+=\d+)*").fullmatch
 
 
 def _libraries() -> Iterator[str]:
-    """Where Python keeps itself, and what has been installed."""
-    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    for path in (*installed, *site.getsitepackages(), site.getusersitepackages()):
+    """The paths of Python itself and of installed packages."""
+    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    for path in (*paths, *site.getsitepackages(), site.getusersitepackages()):
         yield from _spellings(path)
 
 
 def _package(import_name: str) -> Iterator[str]:
-    """Where the outermost package of a module lies that is no namespace; the file of a module without one."""
+    """The paths of a module's outermost package that is no namespace; for a single module its file."""
     spec = getattr(sys.modules.get(import_name), "__spec__", None)
-    name = getattr(spec, "name", import_name)  # of __main__, what `python -m` was given
+    name = getattr(spec, "name", import_name)  # for __main__ the argument of `python -m`
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
         module = sys.modules.get(".".join(parts[:end]))

@@ -8,7 +8,7 @@ import time
 from flask import has_request_context, request
 
 from exporter.labels import UNMATCHED
-from exporter.measure.exchange import STREAMING
+from exporter.measure.exchange import STREAM
 from exporter.measure.tracing import active, announced
 from exporter.observation import EXCHANGE, Observation
 
@@ -37,7 +37,7 @@ def current_request() -> Observation | None:
     if has_request_context():
         observation: Observation | None = request.environ.get(EXCHANGE)
         return observation
-    return STREAMING.get()
+    return STREAM.get()
 
 
 def request_fields() -> dict[str, str]:

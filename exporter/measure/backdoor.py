@@ -42,7 +42,7 @@ class BackDoor:
             # Flask's first step with each request; costs 0.1 µs. Tests and shells make contexts, too.
             context = request_context(environ)
             exchange = environ.get(key)
-            if (exchange is None or exchange.outcomes is not outcomes) and not middleware.passed(environ):
+            if (exchange is None or exchange.outcomes is not outcomes) and not middleware.lets_pass(environ):
                 self._receive(context, environ)
             return context
 

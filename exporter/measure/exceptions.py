@@ -1,4 +1,4 @@
-"""Which exceptions a Flask application meets, handled or not."""
+"""The exceptions of a Flask application, with and without a handler."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ class ErrorWatch:
     """Notes the exceptions of an application on their exchanges."""
 
     def __init__(self, app: Flask) -> None:
-        """Put the hooks into the application, which must keep this object: signals hold it weakly."""
+        """Put the hooks into the application, which must keep this object, because signals do not."""
         self.keys: dict[str, str] = {}
-        """Where the environ keeps the exchange of a request, by the prefix of the families it is for."""
-        self._handle = app.handle_user_exception
-        self._give_up = app.handle_exception
-        app.handle_user_exception = self.handled  # type: ignore[method-assign, assignment]
-        app.handle_exception = self.unhandled  # type: ignore[method-assign, assignment]
-        got_request_exception.connect(self.signalled, app)
+        """The key of the exchange in the environ of its request, by the prefix of the families."""
+        self._handle_user_exception = app.handle_user_exception
+        self._handle_exception = app.handle_exception
+        app.handle_user_exception = self.handle_user_exception  # type: ignore[method-assign, assignment]
+        app.handle_exception = self.handle_exception  # type: ignore[method-assign, assignment]
+        got_request_exception.connect(self.receive, app)
 
-    def handled(self, error: Exception) -> Any:
-        """An exception that the application may handle."""
+    def handle_user_exception(self, error: Exception) -> Any:
+        """Note an exception that the application may handle, and let Flask look for the handler."""
         exchanges = self._exchanges()
         if not _redirects(error):
             for exchange in exchanges:
-                exchange.classify(error, answered=isinstance(error, HTTPException))
-                exchange.unanswered = error
-        answer = self._handle(error)
+                exchange.classify(error, is_answer=isinstance(error, HTTPException))
+                exchange.pending_error = error
+        answer = self._handle_user_exception(error)
         for exchange in exchanges:
-            exchange.unanswered = None  # its frames hold the values of all variables
+            exchange.pending_error = None  # its frames hold the values of all variables
         return answer
 
-    def unhandled(self, error: Exception) -> Any:
-        """An exception that becomes a 500, or leaves the application."""
+    def handle_exception(self, error: Exception) -> Any:
+        """Note an exception that becomes a 500 or leaves the application, and let Flask go on."""
         for exchange in self._exchanges():
-            exchange.raised(error)
-        return self._give_up(error)
+            exchange.note_exception(error)
+        return self._handle_exception(error)
 
-    def signalled(self, sender: Flask, exception: Exception, **_: Any) -> None:  # noqa: ARG002  the signal's signature
-        """An exception that the application reports. Flask has given it up; Flask-RESTful may answer it."""
+    def receive(self, sender: Flask, exception: Exception, **_: Any) -> None:  # noqa: ARG002  a receiver
+        """Note an exception that Flask signals without a handler; Flask-RESTful may still answer it."""
         if not _redirects(exception):
             for exchange in self._exchanges():
                 exchange.report(exception)
 
     def _exchanges(self) -> list[Exchange]:
-        if not has_request_context():  # somebody reports what failed outside of a request
+        if not has_request_context():  # a signal from outside of a request
             return []
         exchanges = (request.environ.get(key) for key in self.keys.values())
         return [exchange for exchange in exchanges if exchange is not None]

@@ -1,4 +1,4 @@
-"""One request on its way, from the server's call to the last byte of its answer."""
+"""The exchange: one request on its way, from the server's call to the last byte of its answer."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from exporter.observation import Observation
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-STREAMING: ContextVar[Observation | None] = ContextVar("exporter.streaming", default=None)
-"""The request whose body is streamed here: log records know it when Flask's own context is gone."""
+STREAM: ContextVar[Observation | None] = ContextVar("exporter.streaming", default=None)
+"""The request of the current stream, for log records after the end of Flask's own context."""
 
 
 class ClockError(Exception):
-    """A duration that cannot be."""
+    """A negative duration."""
 
 
 class Exchange(Fallible):
-    """One request on its way: the `start_response` and the body of its answer at once.
+    """One request on its way, which is both the `start_response` and the body of its answer.
 
-    The middleware sets the attributes that have no value here: an `__init__` cost 0.3 µs more.
+    The middleware sets the attributes without a value here, because an `__init__` would cost 0.3 µs more.
     """
 
     start_response: StartResponse
     body: ClosingIterator
-    expected: int | None = None
+    length: int | None = None
     """The Content-Length, in bytes."""
 
     def start(  # noqa: C901
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Any:
-        """The `start_response` of the application: labels are read while the request context is there."""
-        # All in one place, and nothing asked twice: a call for each part would cost 0.3 µs.
+        """The `start_response` of the application; it reads the labels while the request context lasts."""
+        # One function: a call for each part would cost 0.3 µs.
         try:
             headers = [*headers]  # the application may use its own list for another answer
             environ = self.environ
             request_id = self.request_id
-            expected = None
+            length = None
             for name, value in headers:
-                # Werkzeug writes it so; where another spelling hides it, the end of the body tells the same.
+                # Werkzeug's spelling; with another one, the end of the body has the same effect.
                 if name == "Content-Length":
                     try:
-                        expected = int(value)
+                        length = int(value)
                     except ValueError:
-                        expected = None
+                        length = None
                 elif name != "Content-Type" and name.lower() == "x-request-id":
                     request_id = ""
             if request_id:
@@ -63,7 +63,7 @@ class Exchange(Fallible):
             request: Any = environ.get("werkzeug.request")
             try:
                 rule = request.url_rule
-            except AttributeError:  # there is none, or it is Werkzeug's and not Flask's
+            except AttributeError:  # no request, or one of Werkzeug's without a rule
                 rule = None
             if rule is None or self.error_type:
                 outcome = None
@@ -77,11 +77,11 @@ class Exchange(Fallible):
                 self.outcome = None
                 self.status_line = status
                 self.code = code = status[:3]
-                self.expected = 0 if method == "HEAD" or code in BODILESS else expected
+                self.length = 0 if method == "HEAD" or code in BODILESS else length
                 outcomes.resolve(self, environ)
             else:
                 self.outcome = outcome
-                self.expected = 0 if outcome.bodiless else expected
+                self.length = 0 if outcome.bodiless else length
                 if outcomes.traced:
                     self.trace_id = active()
         except Exception as error:
@@ -94,45 +94,43 @@ class Exchange(Fallible):
         return self.start_response(status, headers, exc_info)
 
     def take(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """The body of the application's answer, as the server gets it."""
-        if type(body) is not ClosingIterator:  # Werkzeug's own, but for files
+        """The body for the server, from the body of the application."""
+        if type(body) is not ClosingIterator:  # Werkzeug's own type, except for files
             if type(body) is self.environ.get("wsgi.file_wrapper"):
                 return self.watch_close(body)
-            body = ClosingIterator(body)  # closes what can be closed
+            body = ClosingIterator(body)
         self.body = body
-        if self.expected == 0 and not self.recorded:
+        if self.length == 0 and not self.recorded:
             self.record()
         return self
 
     def __iter__(self) -> Iterator[bytes]:
-        expected = self.expected
-        if expected is None:
-            STREAMING.set(self)
+        length = self.length
+        if length is None:
+            STREAM.set(self)
             self.outcomes.flight.stream(self)
         size = 0
         try:
             for chunk in self.body:
-                if size != expected:
+                if size != length:
                     self.response_size = size = size + len(chunk)
-                    if size == expected:
+                    if size == length:
                         self.record()
                 yield chunk
-        except (
-            GeneratorExit
-        ):  # all that a middleware outside shows of a client's leaving, if it is a generator
+        except GeneratorExit:  # the only sign of a client that left, below a middleware that is a generator
             self.abandon()
             raise
         except BaseException as error:
             self.fail(error)
             raise
         finally:
-            if expected is None:
-                STREAMING.set(None)
+            if length is None:
+                STREAM.set(None)
         if not self.recorded:
             self.record()
 
     def close(self) -> None:
-        """The server is done with the body, whether it took all of it or not."""
+        """The server closes the body, which it may not have read to the end."""
         try:
             self.body.close()
         finally:
@@ -142,7 +140,7 @@ class Exchange(Fallible):
                 self.abandon()
 
     def abandon(self) -> None:
-        """Nobody takes the rest of the body."""
+        """Record a disconnect: nobody reads the rest of the body."""
         if not self.recorded:
             self.disconnected = True
             self.forget()
@@ -150,9 +148,9 @@ class Exchange(Fallible):
         self.outcomes.flight.leave(self)
 
     def fail(self, error: BaseException) -> None:
-        """The application, or its body half-way, raised; as long as nothing is sent, a server answers 500.
+        """Record an error of the application or of its body; before the first byte a server answers 500.
 
-        The request is over, unless the error may end the process: then it is what that died of.
+        The request keeps its slot if the error may end the process: the death must name this request.
         """
         try:
             if not self.recorded:
@@ -161,22 +159,21 @@ class Exchange(Fallible):
             if isinstance(error, Exception):
                 self.outcomes.flight.leave(self)
             else:
-                self.slot = 0  # what the server closes on its way out stays in its place
+                self.slot = 0  # a `close()` by the server must not free the slot
 
     def fall(self, error: BaseException) -> None:
         """Record an exchange that ends with an error."""
         self.forget()
-        # So Flask-Sock and Engine.IO tell gunicorn, and Werkzeug, that a connection which they have taken
-        # over is at its end.
-        ended = isinstance(error, StopIteration | ConnectionError) and "HTTP_UPGRADE" in self.environ
-        if not ended or self.code:
-            self.raised(error)
+        # Flask-Sock and Engine.IO end a connection that they took over from the server with such an error.
+        is_end = isinstance(error, StopIteration | ConnectionError) and "HTTP_UPGRADE" in self.environ
+        if not is_end or self.code:
+            self.note_exception(error)
             if not self.response_size:
                 self.code = "500"
         self.record()
 
-    def record(self) -> None:  # noqa: C901  all in one place, as in `start`
-        """Record the exchange; the caller has seen that it is not recorded yet."""
+    def record(self) -> None:  # noqa: C901  one function, as `start`
+        """Record the exchange, which must not be recorded yet."""
         self.recorded = True
         now = perf_counter()
         self.duration = duration = now - self.started
@@ -195,7 +192,7 @@ class Exchange(Fallible):
         if outcomes.keeps and not self.untracked:
             if "HTTP_TRACEPARENT" in self.environ and not self.trace_id:
                 self.trace_id = announced(self.environ)
-            if duration >= outcomes.slow:  # for all others 0.02 µs
+            if duration >= outcomes.slow:  # costs 0.02 µs
                 outcomes.explain(self)
             try:
                 outcomes.flight.record(self)
@@ -208,32 +205,32 @@ class Exchange(Fallible):
                     sink(self)
                 except Exception as error:
                     outcomes.failures.count(stage, error)
-        # environ → exchange → environ would leave every request to the garbage collector.
+        # Breaks the reference cycle of the environ and its exchange, or each request would be garbage.
         del self.environ
 
     def watch_close(self, body: Any) -> Iterable[bytes]:
-        """The body as it is, recorded when it is closed: wrapped, the server would not call sendfile."""
-        self.response_size = self.expected or 0
+        """The same body, recorded at its `close()`; for a wrapped one the server would not call sendfile."""
+        self.response_size = self.length or 0
         try:
             body.close = _Close(self, body)
-        except (AttributeError, TypeError):  # a server's own type that takes no attributes
-            if not self.recorded:  # in CPython the end of what has no place has done so
+        except (AttributeError, TypeError):  # the server's own type, which accepts no attributes
+            if not self.recorded:  # CPython has deleted the `_Close`, and so recorded the exchange
                 self.record()
             self.outcomes.flight.leave(self)
         return body  # type: ignore[no-any-return]
 
 
 class _Close:
-    """The `close()` of a server's file wrapper, after which its exchange is recorded.
+    """The `close()` of a server's file wrapper, which records the exchange.
 
-    A middleware outside that is a generator calls none; then the wrapper goes at the end of its iteration.
+    A middleware that is a generator never calls it; then the end of the wrapper itself records the exchange.
     """
 
     def __init__(self, exchange: Exchange, body: Any) -> None:
         self._exchange = exchange
         close = getattr(body, "close", None)
         if getattr(close, "__self__", None) is body:
-            close = WeakMethod(close)  # which must not keep the body, and with it this object
+            close = WeakMethod(close)  # a strong reference would keep the body, and so this object
         self._close = close
 
     def __call__(self) -> None:

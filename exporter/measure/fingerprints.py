@@ -1,4 +1,4 @@
-"""Fingerprints: what tells one bug from another, whatever the values, the paths of deploys and the lines."""
+"""Fingerprints: they tell bugs apart, independent of values, lines, and the paths of a deploy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.observation import Fingerprint, Observation
 from exporter.places import Kind, Places
 from exporter.worker.errorgroups import ErrorGroups
 
-# A chain can be a circle, and an endless recursion has as many frames as the stack.
+# Limits, because a chain of exceptions can be a circle, and a recursion can fill the stack.
 _LINKS = 8
 _FRAMES = 200
 _DEPTH = 100_000
@@ -24,7 +24,7 @@ _LEAF = "The above exception is the first of the following group:"
 
 
 class Fingerprints:
-    """Finds the fingerprints of one service's exceptions: 2 to 5 µs for a kind that was there before."""
+    """Finds the fingerprints of one service's exceptions; costs 2 to 5 µs for one that exists."""
 
     def __init__(self, places: Places, groups: ErrorGroups) -> None:
         self._places = places
@@ -33,28 +33,28 @@ class Fingerprints:
         self._names: dict[int, tuple[Kind, str, CodeType]] = {}
 
     def note(self, observation: Observation, error: BaseException) -> None:
-        """Give a request the fingerprint of its exception, and the traceback if it is wanted.
+        """Give a request the fingerprint of its exception, and the traceback if the group needs one.
 
-        The exception is not kept: its frames hold the values of all variables.
+        The exception itself is not kept, because its frames hold the values of all variables.
         """
         observation.fingerprint = fingerprint = self.of(error)
         observation.traceback = traceback_of(error) if self._groups.lacks(fingerprint) else ""
 
     def of(self, error: BaseException) -> Fingerprint:
-        """The fingerprint: all classes of the chain, the outermost and the innermost of the own functions.
+        """The fingerprint: the classes of the chain, and the application's outermost and innermost function.
 
-        Each function counts once, where it is met first: so the depth of a recursion does not matter. Where
-        none is the application's own, the libraries' count.
+        Each function counts once, at its first frame, so the depth of a recursion does not matter. Without
+        any function of the application, those of libraries count.
         """
         names, own_kind = self._names, Kind.OWN
         types = []
         own: dict[str, None] = {}
         outer = inner = where = ""
         for link, relation in _links(error):
-            if relation is _CONTEXT and not where:  # what was being handled is not where this comes from
+            if relation is _CONTEXT and not where:  # this exception does not come from the handled one
                 where = next(reversed(own), "")
             types.append(clean(type(link).__name__)[:_NAME_LIMIT])
-            # By hand, and in a table of its own: a call for each frame took twice as long.
+            # In this loop and with its own table, because a call for each frame took twice as long.
             for frame in _frames(link):
                 kind, name, _ = names.get(id(frame.f_code)) or self._name(frame)
                 if kind is own_kind:
@@ -67,7 +67,7 @@ class Fingerprints:
         return self._fingerprint(*types, outer, inner, where or inner or "-")
 
     def _name(self, frame: FrameType) -> tuple[Kind, str, CodeType]:
-        """What a frame's code is, its name ("" where it does not count), and the code, which keeps its id."""
+        """The kind and the name of a frame's code ("" if it does not count), and the code, to keep its id."""
         if len(self._names) >= _LIMIT:
             self._names.clear()
         code = frame.f_code
@@ -87,7 +87,7 @@ class Fingerprints:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback as Python prints it, but for the messages, in which the values are."""
+    """The traceback as Python prints it, without the messages, which may contain values."""
     text = ""
     for link, relation in reversed(_links(error)):
         frames = StackSummary.extract(walk_tb(link.__traceback__), limit=-_FRAMES).format()
@@ -102,9 +102,9 @@ def traceback_of(error: BaseException) -> str:
 
 
 def _frames(error: BaseException) -> list[FrameType]:
-    """The frames that an exception has passed, outermost first; of very many the first and the last.
+    """The frames of an exception, outermost first; of very many the first and the last ones.
 
-    Where an endless recursion ends is chance: of it there are only the first.
+    Of an endless recursion only the first ones count, because its end is chance.
     """
     frames = []
     traceback = error.__traceback__
@@ -118,21 +118,21 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 
 def _links(error: BaseException) -> list[tuple[BaseException, str]]:
-    """An exception and what it came from, each with what it was to the one before."""
+    """The chain of an exception and its origins, each with its relation to the previous one."""
     links = [(error, "")]
-    seen = {id(error)}
-    source: BaseException | None
+    ids = {id(error)}
+    origin: BaseException | None
     while len(links) < _LINKS:
-        leaves = getattr(error, "exceptions", None)  # of an ExceptionGroup, also of the backport's
+        leaves = getattr(error, "exceptions", None)  # an ExceptionGroup, maybe of the backport
         if type(leaves) is tuple and leaves and isinstance(leaves[0], BaseException):
-            source, relation = leaves[0], _LEAF
+            origin, relation = leaves[0], _LEAF
         elif error.__cause__ is not None:
-            source, relation = error.__cause__, _CAUSE
+            origin, relation = error.__cause__, _CAUSE
         else:
-            source, relation = (None if error.__suppress_context__ else error.__context__), _CONTEXT
-        if source is None or id(source) in seen:
+            origin, relation = (None if error.__suppress_context__ else error.__context__), _CONTEXT
+        if origin is None or id(origin) in ids:
             break
-        error = source
-        seen.add(id(error))
+        error = origin
+        ids.add(id(error))
         links.append((error, relation))
     return links

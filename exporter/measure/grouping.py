@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 OWN = "exporter_own"
-"""The attribute of a rule that is the exporter's: its requests are no traffic."""
+"""The attribute that marks a rule as the exporter's own; its requests are no traffic."""
 _RESPONSE = "exporter.response"
 
 
@@ -60,7 +60,7 @@ def request_of(app: Flask) -> Callable[[Observation, WSGIEnvironment], Any]:
             return latest
         if has_request_context() and request.environ is environ and _is_routed(request):
             return request
-        # Another application that is mounted below has its prefix in SCRIPT_NAME by now.
+        # By now an application mounted in this one may have moved its prefix into SCRIPT_NAME.
         paths = {"SCRIPT_NAME": observation.script_name, "PATH_INFO": observation.path_info}
         match = app.request_class({**environ, **paths}, populate_request=False)
         adapter = app.create_url_adapter(match)

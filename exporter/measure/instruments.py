@@ -1,4 +1,4 @@
-"""The instruments: recorders of each label set, under one lock."""
+"""The instruments: the recorder of each label set, and the counters of errors and delays."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from exporter.worker.worker import Worker
 
 LabelSet = tuple[str, ...]
 
-PRIMED = 100
-"""Label sets that exist at 0 before the first request: two a rule, with the default buckets 3,000 series."""
+PRIME_LIMIT = 100
+"""The label sets that exist at 0 before the first request; the default buckets make them 3,000 series."""
 
 PLACES = 100
-"""Label sets of slow requests: a slow endpoint waits in one to three places."""
+"""The label sets of slow requests; a slow endpoint waits in one to three places."""
 
 ALONE = 0.7
-"""The share of a slow request's time from which on its first place has all of it."""
+"""From this share of a slow request's time on, its first place gets all of the time."""
 
 
 class Instruments:
@@ -41,32 +41,32 @@ class Instruments:
     extended = False
 
     def __init__(self, worker: Worker, metrics: Metrics, *, max_series: int) -> None:
-        """`max_series` is the most label sets that a family gets."""
+        """`max_series` is the most label sets of a family."""
         shape = metrics.shape
         self.worker = worker
         self.metrics = metrics
         self.lock = worker.lock
         self.cells = Cells()
         self.recorders: dict[LabelSet, Recorder] = {}
-        self._folded: dict[LabelSet, Recorder] = {}
-        self._building = threading.RLock()
+        self._coarse_recorders: dict[LabelSet, Recorder] = {}
+        self._build_lock = threading.RLock()
         self._cap = SeriesCap(max_series, shape.labels, shape.group)
         self._total_cap = SeriesCap(max_series, ("method", "status", *shape.extra))
         self.followers: weakref.WeakSet[forks.Forgetful] = weakref.WeakSet()
-        """Who keeps recorders, and forgets them as after a fork."""
+        """Owners of recorders, which forget them as after a fork."""
         metrics.when_cleared(self.begin_anew)
         worker.moves.append(self.move)
         forks.forget(self)
 
     def begin(self) -> None:
-        """Get ready in this process: before its first request, and again after a fork."""
+        """Prepare this process, before its first request and again after a fork."""
 
     def recorder(self, key: LabelSet, own: bool) -> Recorder:
         """The recorder of the label set (method, group, status, …); a coarser one above the series cap.
 
         `own` says whether the group is the application's own and not a client's invention.
         """
-        with self._building:
+        with self._build_lock:
             recorder = self.recorders.get(key)
             if recorder is not None:
                 return recorder
@@ -75,31 +75,31 @@ class Instruments:
                 recorder = self.recorders[key] = self._build(labels)
                 return recorder
             self.worker.dropped.inc()
-            recorder = self._folded.get(labels)
+            recorder = self._coarse_recorders.get(labels)
             if recorder is None:
-                recorder = self._folded[labels] = self._build(labels)
+                recorder = self._coarse_recorders[labels] = self._build(labels)
             return recorder
 
     def error(self, observation: Observation, group: str) -> None:  # noqa: ARG002  for the extended ones
-        """Count what went wrong with a recorded request: an error, an exception, a client that left."""
+        """Count the error, the exception or the disconnect of a recorded request."""
         if observation.exception is not None:
-            # The status is 500, as in prometheus_flask_exporter, also where the body broke after a 200.
+            # The status is 500, as in prometheus_flask_exporter, even if the body failed after a 200.
             labels = self._total_cap.admit((observation.method, "500", *observation.extra), own=True)
             self.metrics.exceptions.labels(*labels).inc()
 
-    def queued(self, seconds: float) -> None:
+    def observe_queue(self, seconds: float) -> None:
         """Observe the time that a request waited in front of the application."""
 
     def slow(self, observation: Observation, delay: Delay) -> None:
-        """Count the seconds of a slow request by where it waited."""
+        """Count the seconds of a slow request by the place where it waited."""
 
     def prime(self, rules: Iterable[tuple[str, str]]) -> None:
-        """Let the series of these (method, rule) exist at 0, so that `increase()` sees a first burst.
+        """Create the series of these (method, rule) at 0, so that `increase()` sees a first burst.
 
-        Half of the cap stays free for what really happens, and a large application does not begin with more
-        series than others end with: beyond `PRIMED` each begins with its first request.
+        `PRIME_LIMIT` keeps the start of a large application small. Half of the cap stays free for real
+        requests.
         """
-        limit = min(self._cap.limit // 2, PRIMED)
+        limit = min(self._cap.limit // 2, PRIME_LIMIT)
         for method, rule in rules:
             for status in ("200", "500"):
                 if len(self.recorders) >= limit:
@@ -107,34 +107,34 @@ class Instruments:
                 self.recorder((method, rule, status), own=True)
 
     def forget(self) -> None:
-        """Forget where the values lie: series may be gone, and the next request finds out."""
+        """Forget the places of the values, because series may be gone; the next request finds new ones."""
         self.recorders.clear()
-        self._folded.clear()
+        self._coarse_recorders.clear()
         for follower in self.followers:
             follower.after_fork()
 
     def begin_anew(self) -> None:
-        """All series of a family are gone, as between two tests."""
+        """Forget everything, because all series of a family are gone, as between two tests."""
         self.forget()
         self._cap.clear()
         self._total_cap.clear()
 
     def move(self) -> None:
-        """Forget where the values have been: this process has other files now."""
+        """Forget the places of the values, because this process has other files now."""
         self.cells.restore()
         self.forget()
 
     def after_fork(self) -> None:
-        """Forget where the parent process keeps its values."""
+        """Forget the places of the values of the parent process."""
         self.lock = self.worker.lock
-        self._building = threading.RLock()
+        self._build_lock = threading.RLock()
         self.move()
 
     def _build(self, labels: LabelSet) -> Recorder:
         return plain_recorder(self.lock, *self._common(labels))
 
     def _common(self, labels: LabelSet) -> tuple[Distribution, Cell]:
-        """Where durations and the total of this label set lie."""
+        """The places of the durations and of the total of this label set."""
         method, _, status, *extra = labels
         total = self.metrics.total.labels(*self._total_cap.admit((method, status, *extra), own=True))
         return self.cells.distribution(self.metrics.duration.labels(*labels)), self.cells.single(total)
@@ -158,10 +158,9 @@ class ExtendedInstruments(Instruments):
         groups: ErrorGroups,
         natives: Natives | None = None,
     ) -> None:
-        """`groups` takes the errors; `natives` native buckets of durations and queue times; None for none.
+        """`groups` counts error groups. `natives` counts native buckets of durations and queue times.
 
-        Where these are not the `first` families of an application, its requests are in the worker's slots
-        already.
+        Only the `first` families of an application write the worker's slots, where a request counts once.
         """
         super().__init__(worker, metrics, max_series=max_series)
         shape = metrics.shape
@@ -175,7 +174,7 @@ class ExtendedInstruments(Instruments):
         self._errors_cap = SeriesCap(max_series, labels, shape.group)
         self._slow_cap = SeriesCap(min(PLACES, max_series), (shape.group, "where"), shape.group)
         self.extremes = Extremes(lambda: worker.slots, f"{shape.prefix}http_request_duration", shape.group)
-        """The collector of minimum and maximum, which the registry holds weakly, as the next one."""
+        """The collector of minimum and maximum. The registry's reference is weak, also to the next one."""
         self.in_progress = InProgress(worker.tallies, shape.prefix, rule=worker.losses.rule)
 
     def begin(self) -> None:
@@ -186,10 +185,10 @@ class ExtendedInstruments(Instruments):
         self._ready = True
 
     def error(self, observation: Observation, group: str) -> None:
-        """Count what went wrong with a recorded request: an error, an exception, a client that left."""
+        """Count the error, the exception or the disconnect of a recorded request."""
         fingerprint = observation.fingerprint
         if fingerprint is not None:
-            # The worker counts a request once, however many prefixes it has families for.
+            # The worker counts a request once, for whatever number of prefixes.
             if self._first:
                 fingerprint = self._groups.count(observation, fingerprint)
             else:
@@ -205,7 +204,7 @@ class ExtendedInstruments(Instruments):
             self._count(fingerprint, self._groups_cap, self.metrics.error_groups, own=False)
 
     def slow(self, observation: Observation, delay: Delay) -> None:
-        """Count the seconds of a slow request by where it waited; all places but the first are one."""
+        """Count the seconds of a slow request by place; all places but the first are `_other`."""
         group, share = observation.group or observation.rule, delay.shares[delay.where]
         first = observation.duration * (1.0 if share >= ALONE else share)
         for where, seconds in (delay.where, first), (OTHER, observation.duration - first):
@@ -215,7 +214,7 @@ class ExtendedInstruments(Instruments):
                     self.worker.dropped.inc()
                 self.metrics.slow.labels(*labels).inc(seconds)
 
-    def queued(self, seconds: float) -> None:
+    def observe_queue(self, seconds: float) -> None:
         """Observe the time that a request waited in front of the application."""
         self.metrics.queue.observe(seconds)
         if self.natives is not None:
@@ -225,12 +224,12 @@ class ExtendedInstruments(Instruments):
                 counts[count] += 1.0
 
     def forget(self) -> None:
-        """As for the others."""
+        """Forget the places of the values."""
         super().forget()
         self._errors.clear()
 
     def begin_anew(self) -> None:
-        """As for the others."""
+        """Forget everything."""
         super().begin_anew()
         self._errors_cap.clear()
         self._groups_cap.clear()
@@ -239,24 +238,24 @@ class ExtendedInstruments(Instruments):
             self.natives.clear()
 
     def move(self) -> None:
-        """Forget where the values have been: this process has other files now."""
+        """Forget the places of the values, because this process has other files now."""
         super().move()
         if self.natives is not None:
             self.natives.clear()
 
     def after_fork(self) -> None:
-        """Forget where the parent process keeps its values."""
+        """Forget the places of the values of the parent process."""
         self._ready = False
         super().after_fork()
 
     def _count(self, key: LabelSet, cap: SeriesCap, family: Counter, own: bool) -> None:
-        """Count an error into a family; the label sets of the two families have different lengths."""
+        """Add one to a counter of errors; label sets of the two families never equal, by their length."""
         cell = self._errors.get(key) or self._error_cell(key, cap, family, own)
         with self.lock:
             cell.doubles[cell.index] += 1.0
 
     def _error_cell(self, key: LabelSet, cap: SeriesCap, family: Counter, own: bool) -> Cell:
-        with self._building:
+        with self._build_lock:
             labels = cap.admit(key, own)
             if labels != key:
                 self.worker.dropped.inc()
@@ -268,9 +267,9 @@ class ExtendedInstruments(Instruments):
     def _build(self, labels: LabelSet) -> Recorder:
         method, group, _, *extra = labels
         duration, total = self._common(labels)
-        with self.lock:  # the slots may move to a larger place
+        with self.lock:  # the slots may move to a larger memory
             slot = self.slots.entry(group)
-        sized = method, group, *extra
+        size_labels = method, group, *extra
         native = None
         if self.natives is not None and isinstance(self.metrics.duration, Histogram):
             names = self.metrics.shape.labels
@@ -282,7 +281,7 @@ class ExtendedInstruments(Instruments):
             self.worker.tick,
             duration,
             total,
-            self.cells.distribution(self.metrics.request_size.labels(*sized)),
-            self.cells.distribution(self.metrics.response_size.labels(*sized)),
+            self.cells.distribution(self.metrics.request_size.labels(*size_labels)),
+            self.cells.distribution(self.metrics.response_size.labels(*size_labels)),
             native,
         )

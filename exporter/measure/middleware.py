@@ -1,4 +1,4 @@
-"""WSGI: a request comes in, one observation goes out when its body has been handed to the server."""
+"""WSGI: each request becomes one observation, as soon as the server has the whole body."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from exporter.measure.tracing import is_active
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-PASSED = "exporter.passed"
-"""Where the environ keeps the last middleware that let its request pass without measuring it."""
+BYPASS = "exporter.passed"
+"""The key in the environ of the last middleware that did not measure the request."""
 _REQUEST_START = re.compile(r"(?:t=)?(\d{9,17}(?:\.\d{1,9})?)").fullmatch
 
 _next_id = ids.pool.pop
@@ -27,7 +27,7 @@ _next_id = ids.pool.pop
 class Middleware:
     """Wraps a WSGI application and gives each request to the instruments and the sinks.
 
-    Nothing that fails here reaches the response: it is counted and the request goes on unmeasured.
+    A failure in here never reaches the response: it is counted, and the request goes on without measurement.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Middleware:
         key: str,
         own_paths: set[str],
         begin: Callable[[WSGIEnvironment], None],
-        excluded: Sequence[re.Pattern[str]] = (),
-        trusted: Callable[[WSGIEnvironment], bool] | None = None,
+        exclusions: Sequence[re.Pattern[str]] = (),
+        is_trusted: Callable[[WSGIEnvironment], bool] | None = None,
     ) -> None:
-        """`key` is where the environ keeps the exchange; requests for `own_paths` are the exporter's; `begin`
-        is called before the first request of each process; `trusted` says whether X-Request-Start comes from
-        a declared proxy.
+        """`key` is the key of the exchange in the environ. `own_paths` are the paths of the exporter itself.
+        `begin` is called before the first request of each process. `is_trusted` tells whether the request's
+        X-Request-Start comes from a declared proxy.
         """
         self._wsgi_app = wsgi_app
         self._instruments = instruments
@@ -52,14 +52,14 @@ class Middleware:
         self.key = key
         self._own_paths = own_paths
         self._begin = begin
-        self._beginning = forks.Lock()
+        self._begin_lock = forks.Lock()
         self._ready = False
-        self._excluded = excluded
-        self._trusted = trusted
+        self._exclusions = exclusions
+        self._is_trusted = is_trusted
         forks.forget(self)
 
-    def measured(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """The WSGI application in the place of the wrapped one."""
+    def measure(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Call the wrapped application and measure the request; itself a WSGI application."""
         exchange = self.enter(environ)
         if exchange is None:
             return self._wsgi_app(environ, start_response)
@@ -71,19 +71,19 @@ class Middleware:
             raise
 
     def enter(self, environ: WSGIEnvironment, started: float = 0.0) -> Exchange | None:
-        """Begin to measure a request; None where it is not to be measured, or is already.
+        """Begin to measure a request; None for a request without measurement, or with one already.
 
-        It has `started` now, or at this time of the monotonic clock, in seconds.
+        The request has `started` at this time of the monotonic clock (s), or now for 0.
         """
         key = self.key
         path = environ.get("PATH_INFO", "")
         if (
             (not self._ready and not self._start(environ))
             or path in self._own_paths
-            or (self._excluded and self._excludes(path))
-            or (key in environ and self._begun(environ))
+            or (self._exclusions and self._excludes(path))
+            or (key in environ and self._measures(environ))
         ):
-            environ[PASSED] = self
+            environ[BYPASS] = self
             return None
         environ[key] = exchange = Exchange()
         exchange.started = started or perf_counter()
@@ -103,22 +103,22 @@ class Middleware:
                 self.outcomes.flight.enter(exchange)
             except Exception as error:
                 self.outcomes.failures.count("recent", error)
-            if self._trusted is not None and "HTTP_X_REQUEST_START" in environ:
-                self._queued(environ)
+            if self._is_trusted is not None and "HTTP_X_REQUEST_START" in environ:
+                self._observe_queue(environ)
         return exchange
 
-    def passed(self, environ: WSGIEnvironment) -> bool:
-        """Whether this request has come through here and is not to be measured."""
-        return environ.get(PASSED) is self
+    def lets_pass(self, environ: WSGIEnvironment) -> bool:
+        """Whether this middleware has seen the request, and does not measure it."""
+        return environ.get(BYPASS) is self
 
     def after_fork(self) -> None:
-        """Get ready anew."""
+        """Begin again at the next request."""
         self._ready = False
 
     def _start(self, environ: WSGIEnvironment) -> bool:
-        """Get ready for the first request of this process; False where that fails, to be tried again."""
+        """Begin before the first request of this process; after a failure return False, to be tried again."""
         outcomes = self.outcomes
-        with self._beginning:
+        with self._begin_lock:
             if not self._ready:
                 try:
                     self._instruments.begin()
@@ -130,10 +130,11 @@ class Middleware:
                     outcomes.failures.count("middleware", error)
             return self._ready
 
-    def _begun(self, environ: WSGIEnvironment) -> bool:
-        """Whether an application of these instruments, in which this one is mounted, measures the request.
+    def _measures(self, environ: WSGIEnvironment) -> bool:
+        """Whether an outer application already measures the request for these instruments.
 
-        The environ may have been copied on the way. A request that a view makes itself has another path.
+        This application is mounted in that one, which may have copied the environ. A request from inside a
+        view has another path.
         """
         exchange: Exchange = environ[self.key]
         if exchange.recorded or exchange.outcomes.instruments is not self._instruments:
@@ -141,26 +142,26 @@ class Middleware:
         if exchange.environ is not environ:
             if exchange.path != environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""):
                 return False
-            exchange.environ = environ  # where the request will be, and with it the rule
+            exchange.environ = environ  # Flask's request, and with it the rule, will be in this one
         return True
 
     def _excludes(self, path: str) -> bool:
-        """Whether a pattern begins like this path, which WSGI hands over as Latin-1."""
+        """Whether one of the exclusions matches this path, which is Latin-1 in WSGI."""
         if not path.isascii():
             path = path.encode("latin-1").decode("utf-8", "replace")
-        return any(pattern.match(path) for pattern in self._excluded)
+        return any(pattern.match(path) for pattern in self._exclusions)
 
-    def _queued(self, environ: WSGIEnvironment) -> None:
-        """`t=1700000000.123` in seconds, milliseconds or microseconds; garbage counts for nothing."""
+    def _observe_queue(self, environ: WSGIEnvironment) -> None:
+        """Read `t=1700000000.123` in seconds, milliseconds or microseconds; other values are ignored."""
         try:
             start = _REQUEST_START(environ["HTTP_X_REQUEST_START"].strip())
-            if start is None or self._trusted is None or not self._trusted(environ):
+            if start is None or self._is_trusted is None or not self._is_trusted(environ):
                 return
             seconds = float(start[1])
             if seconds >= 1e14:  # microseconds since the epoch
                 seconds /= 1e6
             elif seconds >= 1e11:  # milliseconds
                 seconds /= 1e3
-            self._instruments.queued(min(max(time() - seconds, 0.0), 60.0))
+            self._instruments.observe_queue(min(max(time() - seconds, 0.0), 60.0))
         except Exception as error:
             self.outcomes.failures.count("middleware", error)

@@ -1,4 +1,4 @@
-"""Outcomes: what is known of a request as soon as its rule, method and status line are."""
+"""Outcomes: the properties of a request that follow from its rule, method and status line."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from exporter.worker.flightrecorder import FlightRecorder
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-_NOWHERE = FlightRecorder(0)  # nobody opens it
+_NOWHERE = FlightRecorder(0)  # it stays closed
 BODILESS = frozenset(["204", "304"])
-# Outcomes that are remembered, each with 1 KB or so: an application may invent status lines without end.
+# The most outcomes in the table, each of about 1 KB: an application may invent any number of status lines.
 LIMIT = 10_000
 
 Sink = tuple[str, Callable[[Observation], None]]
-"""Takes each recorded observation; the name is the stage that its failures count for."""
+"""The stage of its failures, and the function that receives each recorded observation."""
 
 
 class Outcomes:
-    """The outcomes of one application's requests under one prefix, and the way to find a new one."""
+    """The outcomes of one application's requests under one prefix."""
 
     def __init__(
         self,
@@ -40,20 +40,20 @@ class Outcomes:
         sinks: Sequence[Sink] = (),
         fingerprints: Fingerprints | None = None,
     ) -> None:
-        """`flight` keeps the requests; None where another exporter of the application has one."""
+        """`flight` keeps the requests; None if another exporter of the application keeps them."""
         self.table: dict[tuple[str, str, str, str], Outcome] = {}
-        """By method, rule, endpoint and status line."""
+        """The outcomes by method, rule, endpoint and status line."""
         self.flight = flight or _NOWHERE
         self.sinks = sinks
         self.keeps = flight is not None or bool(sinks)
-        """Whether anything takes single requests."""
+        """Whether the flight recorder or a sink receives single requests."""
         self.fingerprints = fingerprints
-        """Tells the groups of exceptions; None where they are not counted."""
+        """The fingerprints of exceptions; None if error groups are not counted."""
         self.failures = instruments.worker.failures
         self.slow = inf
-        """Seconds from which on a request is slow."""
+        """The seconds from which a request is slow."""
         self.explain: Callable[[Observation], None] = lambda observation: None  # noqa: ARG005
-        """Told of each slow request when it has been counted; never raises."""
+        """Called with each slow request after it has been counted; never raises."""
         self.traced = False
         """Whether OpenTelemetry traces this process."""
         self.instruments = instruments
@@ -64,7 +64,7 @@ class Outcomes:
         forks.forget(self)
 
     def resolve(self, observation: Observation, environ: WSGIEnvironment) -> None:
-        """Read the labels that need the request context, which is gone when the body is sent."""
+        """Read the labels that need the request context, which ends before the body is sent."""
         grouping = self._grouping
         try:
             request = grouping.request_of(observation, environ)
@@ -84,16 +84,16 @@ class Outcomes:
             self.failures.count("labels", error)
 
     def record(self, observation: Observation, now: float) -> None:
-        """Record what has no outcome yet, or went wrong; `now` is its end, monotonic seconds."""
+        """Record a request without an outcome; `now` is its end in monotonic seconds."""
         instruments = self.instruments
         if observation.untracked:
             return
         if not observation.code:
-            # No start_response: a server's connection was taken over, or nothing was answered.
+            # No start_response: the application took over the connection, or gave no answer.
             observation.code = "101" if "HTTP_UPGRADE" in observation.environ else "500"
             self.resolve(observation, observation.environ)
         observation.name()
-        if observation.reported and _answered(observation):
+        if observation.reported and _has_answered(observation):
             observation.exception = None
         group = observation.group or observation.rule
         observation.failed = observation.status >= 500 or observation.exception is not None
@@ -117,7 +117,7 @@ class Outcomes:
         self.table.clear()
 
 
-def _answered(observation: Observation) -> bool:
-    """Whether the application has answered itself what it signalled: what nobody handles becomes a 500."""
+def _has_answered(observation: Observation) -> bool:
+    """Whether the application has answered the exception that it signalled; otherwise Flask sends a 500."""
     error = observation.exception
     return observation.status != 500 or (isinstance(error, HTTPException) and error.code == 500)

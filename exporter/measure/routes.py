@@ -1,4 +1,4 @@
-"""Routes: which rule of the applications a path belongs to, for requests that nobody has routed yet."""
+"""Routes: the rules of the applications, for requests that have not been routed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Routes:
         self._maps: list[Map] = []
 
     def add(self, url_map: Map) -> None:
-        """The rules of another application."""
+        """Add the rules of an application."""
         self._maps.append(url_map)
 
     def rule(self, method: str, path: str) -> str:
-        """The rule for a path without its script name, on whatever host; `_unmatched` where there is none."""
+        """The rule of a path without its script name, on any host; `_unmatched` for none."""
         for url_map in self._maps:
             hosts = {rule.host if url_map.host_matching else rule.subdomain for rule in url_map.iter_rules()}
             for host in sorted((host or "" for host in hosts if "<" not in (host or "")), key=len):

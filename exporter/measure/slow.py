@@ -1,4 +1,4 @@
-"""Slow requests: each is told where it waited, counted by that, and kept if it is among the slowest."""
+"""Slow requests: each gets its delay, is counted by that, and is kept if it is among the slowest."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ class SlowRequests:
         places: Places,
         live: Callable[[], Sequence[Observation | None]],
         directory: str | None,
-        failed: Callable[[BaseException], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
-        """A request is slow from so many `seconds` on, and none is for 0.
+        """A request is slow from so many `seconds` on; 0 turns this off.
 
-        `live` gives the requests in progress; `failed` is told what goes wrong when they are looked at, and
-        may take no lock.
+        `live` gives the requests in progress; `on_failure` is called with each error of the sampler and may
+        take no lock.
         """
         self._seconds = seconds or inf
         self._places = places
-        self._sampler = Sampler(live, places, failed)
+        self._sampler = Sampler(live, places, on_failure)
         self.slowest = Slowest(directory)
 
     def start(self) -> None:
-        """Look at the requests of this process from now on."""
+        """Sample the requests of this process from now on."""
         if self._seconds < inf:
             self._sampler.start()
 
     def watch(self, app: Flask, outcomes: Outcomes) -> None:
-        """Explain the slow ones among the requests of this application."""
+        """Explain the slow requests of this application from now on."""
         outcomes.slow = self._seconds
         outcomes.explain = partial(self._explain, app, outcomes)
 
     def _explain(self, app: Flask, outcomes: Outcomes, observation: Observation) -> None:
-        """Tell where a recorded request that was slow has waited: 50 µs."""
+        """Give a slow request its delay, and count it; costs 50 µs."""
         try:
             observation.name()
             seconds = self._sampler.seconds(observation, observation.duration)
@@ -86,14 +86,14 @@ class SlowRequests:
         )
 
     def _view(self, app: Flask, observation: Observation) -> str:
-        """The place of the view function, as frames in it have it; the rule where there is none.
+        """The place of the view function; the rule if there is none.
 
-        For what none of the application's own frames was in: an async view runs in another thread.
+        It stands for the time outside of the application's own frames; an async view runs in another thread.
         """
         view: Any = app.view_functions.get(observation.endpoint)
         view = getattr(getattr(view, "view_class", None), observation.method.lower(), view)
         try:
             function = unwrap(view)
             return self._places.of(function.__code__, function.__globals__).where
-        except (AttributeError, ValueError):  # no function of Python's, or wrapped in a circle
+        except (AttributeError, ValueError):  # not a Python function, or a circle of wrappers
             return observation.rule

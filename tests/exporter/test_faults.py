@@ -161,7 +161,7 @@ def backwards(clock: Clock, view: Callable[..., Any]) -> Callable[..., Any]:
     return earlier
 
 
-@pytest.mark.parametrize("target", ["from_proxy", "queued"])
+@pytest.mark.parametrize("target", ["from_proxy", "observe_queue"])
 def test_a_queue_time_that_cannot_be_told(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from exporter.pages.access import Access
 

@@ -197,12 +197,12 @@ def test_an_exception_has_passed_own_places_outermost_first() -> None:
     try:
         view()
     except ValueError as error:
-        passed = [
+        own = [
             (place.where.rpartition(":")[2].rpartition(".")[2], place.line(tb.tb_lasti) - tb.tb_lineno)
-            for place, tb in places.passed(error.__traceback__)
+            for place, tb in places.own(error.__traceback__)
         ]
 
-    assert passed == [
+    assert own == [
         ("test_an_exception_has_passed_own_places_outermost_first", 0),
         ("view", 0),
         ("parse", 0),
@@ -246,10 +246,10 @@ def test_an_exception_names_a_template_as_its_frames_do(shop: Flask) -> None:
         try:
             render_template("report.html", look=lambda: 1 / 0)
         except ZeroDivisionError as error:
-            passed = [(place.where, tb.tb_lineno) for place, tb in places.passed(error.__traceback__)]
+            own = [(place.where, tb.tb_lineno) for place, tb in places.own(error.__traceback__)]
 
-    assert ("templates/report.html", 4) in passed
-    assert not [where for where, _ in passed if shop.root_path in where]
+    assert ("templates/report.html", 4) in own
+    assert not [where for where, _ in own if shop.root_path in where]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ AIMED = (
         "counted-once-mounted",
         ("A request is counted exactly once, also in an application that is mounted in another."),
         "measure/middleware.py",
-        "            or (key in environ and self._begun(environ))\n",
+        "            or (key in environ and self._measures(environ))\n",
         "",
         (
             "measure/test_middleware.py",
@@ -840,7 +840,7 @@ AIMED = (
         "lock-begin",
         "A process begins once, whatever the number of first requests.",
         "measure/middleware.py",
-        "        with self._beginning:",
+        "        with self._begin_lock:",
         "        if True:",
         ("measure/test_middleware.py",),
     ),
