@@ -3,8 +3,8 @@
 Settings, as environment variables: APP_PORT, PROMETHEUS_PORT, ALERTMANAGER_PORT, BLACKBOX_PORT, NODE_PORT,
 GRAFANA_PORT, PORT_OFFSET (added to the defaults of these; 0); RUN_DIR (data and logs; .run); TARGETS_DIR
 (what to scrape; prometheus/targets); TRAFFIC_USERS (simulated customers; 5, and 0 for none); TIME_SCALE
-(divides every duration of the rules; 1); ALERT_RECEIVER and its like, as
-prometheus/alertmanager/start.sh says.
+(divides every duration of the rules; 1); and ALERT_RECEIVER with the settings of each receiver, see
+prometheus/alertmanager/start.sh.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from prometheus.run.scrapes import Scrapes
 from prometheus.tools.packages import GRAFANA, REQUIRED
 from prometheus.tools.toolbox import fill, gave_up
 
-# Seconds until every part answers, and then until every target has been scraped.
+# The most seconds until every part answers, and then until every target has been scraped.
 PATIENCE = 60.0
 
 
@@ -30,7 +30,7 @@ def get_tools() -> bool:
     """Get the programs that the stack needs, and tell whether Grafana is there too.
 
     Raises:
-        PlanError: a program that the stack needs cannot be had.
+        PlanError: a program that the stack needs cannot be installed.
     """
     for report in fill(REQUIRED).values():
         raise PlanError(report)
@@ -50,7 +50,7 @@ class Signals:
 
 
 def run(plan: Plan, since: float) -> None:
-    """Check everything, start it, and stay until a signal comes.
+    """Check everything, start it, and run until a signal comes.
 
     `since` is the time.time() at which the user began to wait.
 
@@ -81,7 +81,7 @@ def run(plan: Plan, since: float) -> None:
                 print(f"warning: {warning}")
             supervise(plan, children, processes(plan, names, workers), scrapes, since)
         finally:
-            # The terminal may be gone, and the parts have to go all the same.
+            # The terminal may be gone, and the parts must stop all the same.
             with contextlib.suppress(OSError):
                 print("stopping", flush=True)
             children.stop()
@@ -90,7 +90,7 @@ def run(plan: Plan, since: float) -> None:
 
 
 def supervise(plan: Plan, children: Children, parts: list[Part], scrapes: Scrapes, since: float) -> None:
-    """Start all parts, wait until they are well, print their addresses, and watch until a signal comes."""
+    """Start all parts, wait for their health, print their addresses, and watch until a signal comes."""
     print(f"starting {', '.join(part.name for part in parts)}", flush=True)
     for part in parts:
         children.start(part)
@@ -128,7 +128,7 @@ def main() -> int:
     )
     parser.add_argument("--stop", action="store_true", help="end the run that is there, or what it has left")
     arguments = parser.parse_args()
-    # Only the app needs a worker directory, and it gets one of this run's own.
+    # Only the app needs a worker directory, and each run makes a new one for it.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
         if arguments.stop:

@@ -20,10 +20,10 @@ POLL = 0.1  # seconds
 
 
 class ChildError(Exception):
-    """A child ended or did not come up; the message says which, and ends with its last log lines."""
+    """A child ended or never answered; the message names it, and ends with its last log lines."""
 
 
-# A proxy that the environment names leads to the outside world, not to this machine's own ports.
+# A proxy from the environment leads to the outside world, not to this machine's own ports.
 _local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -46,18 +46,18 @@ class Part:
 
 @dataclass(slots=True)
 class Children:
-    """The processes of one run. Every wait ends at once when `stopping` returns true."""
+    """The processes of one run. Every wait ends at once when `is_over` returns true."""
 
     logs: Path
     directory: Path
-    stopping: Callable[[], bool]
+    is_over: Callable[[], bool]
     scratch: Sequence[Path] = ()
-    """Directories that end with the run."""
+    """Directories that are removed at the end of the run."""
     _keeper: "subprocess.Popen[bytes] | None" = None
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, part: Part) -> None:
-        """Start a part in its own session, so that Ctrl-C reaches only us and we stop the parts in order."""
+        """Start a part in its own session: Ctrl-C reaches the run alone, which stops the parts in order."""
         if self._keeper is None:
             paths = map(str, (self._record.path, *self.scratch))
             command = (sys.executable, "-m", "prometheus.run.record", *paths)
@@ -81,11 +81,11 @@ class Children:
         return Record.of(self.logs.parent)
 
     def process(self, name: str) -> int:
-        """Process id of a running child."""
+        """The process id of a child."""
         return self._processes[name].pid
 
     def end(self, name: str, seconds: float = 25.0) -> None:
-        """Stop one child, by force after `seconds`, and watch it no more."""
+        """Stop one child, by force after `seconds`, and forget it."""
         process = self._processes.pop(name)
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -109,7 +109,7 @@ class Children:
             ChildError: a child ended, or `seconds` have passed; then the message is the last complaint.
         """
         deadline = time.monotonic() + seconds
-        while not self.stopping():
+        while not self.is_over():
             self.check()
             complaint = condition()
             if complaint is None:
@@ -121,7 +121,7 @@ class Children:
 
     def watch(self) -> None:
         """Return when the run is stopped; raise ChildError if a child ends first."""
-        while not self.stopping():
+        while not self.is_over():
             self.check()
             time.sleep(POLL)
 
@@ -167,5 +167,5 @@ class Children:
         for directory in self.scratch:
             shutil.rmtree(directory, ignore_errors=True)
         if self._keeper is not None:
-            self._keeper.communicate()  # it has nothing left to do
+            self._keeper.communicate()  # it finds nothing to stop
             self._keeper = None

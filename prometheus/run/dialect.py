@@ -1,6 +1,6 @@
-"""The dialect of the Prometheus in hand: prometheus.yml is written for that of compose; Debian's is older.
+"""The dialect of the installed Prometheus: prometheus.yml is for that of compose, and Debian's is older.
 
-`python -m prometheus.run.dialect` checks it as the promtool in hand takes it.
+`python -m prometheus.run.dialect` checks prometheus.yml in the dialect of the installed promtool.
 """
 
 import functools
@@ -18,8 +18,8 @@ from prometheus.tools.toolbox import executable
 
 Version = tuple[int, int]
 
-# From this version on a job says whether it wants native histograms (`scrape_native_histograms`). Before, a
-# feature flag wants them of all jobs, and the key is refused.
+# From this version on each job asks for native histograms with the key `scrape_native_histograms`. Older
+# versions refuse the key, and have a feature flag for all jobs.
 STABLE = (3, 8)
 
 
@@ -29,11 +29,11 @@ def version() -> Version:
     answer = subprocess.run(
         [executable("prometheus"), "--version"], capture_output=True, text=True, check=True
     )
-    return parsed(answer.stdout + answer.stderr)
+    return parse(answer.stdout + answer.stderr)
 
 
-def parsed(text: str) -> Version:
-    """Return the version that `prometheus --version` tells; raise ValueError where it tells none."""
+def parse(text: str) -> Version:
+    """Return the version in the output of `prometheus --version`; raise ValueError if there is none."""
     match = re.search(r"version (\d+)\.(\d+)", text)
     if match is None:
         raise ValueError(f"not what prometheus --version says: {text!r}")
@@ -41,12 +41,12 @@ def parsed(text: str) -> Version:
 
 
 def features(own: Version | None = None) -> str:
-    """Return the value of `--enable-feature`: what compose has, and what is stable there but not in `own`."""
+    """Return the value of `--enable-feature`: the flags of compose, and one more before `STABLE`."""
     names = ["exemplar-storage", "created-timestamp-zero-ingestion"]
     return ",".join(names if (own or version()) >= STABLE else [*names, "native-histograms"])
 
 
-def spoken(document: dict[str, Any], own: Version | None = None) -> dict[str, Any]:
+def translate(document: dict[str, Any], own: Version | None = None) -> dict[str, Any]:
     """Return prometheus.yml without the keys that the version `own` refuses."""
     if (own or version()) >= STABLE:
         return document
@@ -58,12 +58,12 @@ def spoken(document: dict[str, Any], own: Version | None = None) -> dict[str, An
 
 
 def check(directory: Path) -> subprocess.CompletedProcess[str]:
-    """Have promtool check the configuration of a directory, in the dialect in hand."""
+    """Let promtool check the configuration of a directory, in the dialect of its version."""
     with tempfile.TemporaryDirectory() as scratch:
         for entry in directory.resolve().iterdir():
             (Path(scratch) / entry.name).symlink_to(entry)
         file = Path(scratch) / "prometheus.yml"
-        document = spoken(yaml.safe_load(file.read_text(encoding="utf-8")))
+        document = translate(yaml.safe_load(file.read_text(encoding="utf-8")))
         file.unlink()
         file.write_text(yaml.safe_dump(document), encoding="utf-8")
         command = [str(executable("promtool")), "check", "config", str(file)]

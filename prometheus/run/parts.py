@@ -1,4 +1,4 @@
-"""The processes of the stack: what each is started with, according to a plan."""
+"""The processes of the stack: the command line and the environment of each, from a plan."""
 
 import functools
 import os
@@ -25,7 +25,7 @@ COLLECTORS = ("cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", 
 
 
 def processes(plan: Plan, names: set[str], workers: Path) -> list[Part]:
-    """Return the processes to start: the app, and each other part that `names` holds."""
+    """Return the processes to start: the app, and each other part in `names`."""
     others = {
         "prometheus": _prometheus,
         "alertmanager": _alertmanager,
@@ -37,18 +37,18 @@ def processes(plan: Plan, names: set[str], workers: Path) -> list[Part]:
 
 
 def traffic(plan: Plan) -> Part:
-    """Return the process that plays the customers."""
+    """Return the process that simulates the customers."""
     return Part("traffic", (sys.executable, "-m", "app.traffic"), {"TARGET": plan.url("app")})
 
 
 def request_log(plan: Plan) -> str:
-    """Return the file to which the app logs its requests. Without Loki, people read that file."""
+    """Return the file to which the app logs its requests; people without Loki read it."""
     return os.environ.get("EXPORTER_REQUEST_LOG", str(plan.logs / "requests.jsonl"))
 
 
 @functools.cache
 def api_only(name: str) -> bool:
-    """Tell whether a part is Debian's build, which has no web interface."""
+    """Return whether a part is Debian's build, which has no web interface."""
     if name not in ("prometheus", "alertmanager"):
         return False
     answer = subprocess.run([executable(name), "--version"], capture_output=True, text=True, check=True)
@@ -68,7 +68,7 @@ def _app(plan: Plan, names: set[str], workers: Path) -> Part:
             "APP_API_ONLY": str(int(api_only("prometheus"))),
             "PROMETHEUS_MULTIPROC_DIR": str(workers),
             "EXPORTER_REQUEST_LOG": request_log(plan),
-            # No load balancer stands before the app, so nothing has to notice first that it goes away.
+            # No load balancer has to notice the end of the app.
             "EXPORTER_DRAIN": os.environ.get("EXPORTER_DRAIN", "0"),
         },
         f"{plan.url('app')}/health/ready",
@@ -128,7 +128,7 @@ def _node_exporter(plan: Plan) -> Part:
         (
             str(executable("node_exporter")),
             f"--web.listen-address={plan.local('node-exporter')}",
-            # Other systems have other collectors, and few of them are on by default.
+            # Other systems have other collectors, and turn on few of them by default.
             *(collectors if sys.platform == "linux" else ()),
         ),
         health=f"{plan.url('node-exporter')}/",

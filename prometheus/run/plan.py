@@ -7,7 +7,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 
-# Compose's address of each part, as the target files name it → the setting of its port here.
+# The address of each part in compose and in the target files → the setting of its port here.
 PORTS = {
     "app:8000": "APP_PORT",
     "prometheus:9090": "PROMETHEUS_PORT",
@@ -17,9 +17,9 @@ PORTS = {
     "grafana:3000": "GRAFANA_PORT",
 }
 
-
-# Settings that parts would complain of in their logs: lowest and highest value, and whether it is whole.
-PASSED_ON = {
+# Settings of the parts, with their lowest and highest value, and whether the value is whole. A part would log
+# a wrong value in its own file only.
+PART_SETTINGS = {
     "WEB_CONCURRENCY": (1, 1000, True),
     "APP_THREADS": (1, 1000, True),
     "TRAFFIC_ERROR_RATIO": (0, 1, False),
@@ -32,7 +32,7 @@ class PlanError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where everything is: `ports` by part, `run` for all output, `targets` for the target files.
+    """The plan: `ports` by part, the directory `run` of all output, and `targets`, that of the target files.
 
     `scale` divides every duration of the rules; `users` is the number of simulated customers.
     """
@@ -45,12 +45,12 @@ class Plan:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> "Plan":
-        """Read the ports, RUN_DIR, TARGETS_DIR, TIME_SCALE and TRAFFIC_USERS, and check what is passed on.
+        """Read the ports, RUN_DIR, TARGETS_DIR, TIME_SCALE and TRAFFIC_USERS, and check `PART_SETTINGS`.
 
         Raises:
             PlanError: a value is malformed, or two parts have the same port.
         """
-        for setting, (low, high, whole) in PASSED_ON.items():
+        for setting, (low, high, whole) in PART_SETTINGS.items():
             _number(environ, setting, f"{low:g}", low, high, whole=whole)
         offset = int(_number(environ, "PORT_OFFSET", "0", 0, 50000, whole=True))
         ports: dict[str, int] = {}
@@ -70,30 +70,30 @@ class Plan:
         )
 
     def local(self, part: str) -> str:
-        """Address of a part on this machine, `127.0.0.1:port`."""
+        """The address of a part on this machine, `127.0.0.1:port`."""
         return f"127.0.0.1:{self.ports[part]}"
 
     def url(self, part: str) -> str:
-        """URL of a part on this machine, without a path."""
+        """The URL of a part on this machine, without a path."""
         return f"http://{self.local(part)}"
 
     @property
     def configuration(self) -> Path:
-        """Directory of this run's configuration: a copy of the shipped one, with this run's addresses."""
+        """The directory of this run's configuration: a copy of the shipped one, with this run's addresses."""
         return self.run / "configuration"
 
     @property
     def alertmanager(self) -> Path:
-        """Alertmanager's configuration file, with this run's receiver."""
+        """The configuration file of Alertmanager, with this run's receiver."""
         return self.run / "alertmanager.yml"
 
     @property
     def logs(self) -> Path:
-        """Directory with one log file for each part."""
+        """The directory with one log file for each part."""
         return self.run / "logs"
 
     def data(self, part: str) -> Path:
-        """Directory in which a part keeps the data that must survive a restart."""
+        """The directory for the data of a part that must survive a restart."""
         return self.run / "data" / part
 
 

@@ -1,4 +1,4 @@
-"""Ports of a run: whether they are free, and who holds those that are not."""
+"""Ports of a run: whether they are free, and the process that holds a taken one."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ _LISTEN = "0A"  # the state in /proc/net/tcp
 
 
 def check(plan: Plan, parts: set[str]) -> None:
-    """Raise PlanError, which names all of them, if ports of these parts cannot be listened on."""
+    """Raise PlanError if ports of these parts cannot be used; the message names all of them."""
     complaints = []
     for address, setting in PORTS.items():
         part = address.partition(":")[0]
@@ -25,7 +25,7 @@ def check(plan: Plan, parts: set[str]) -> None:
 
 
 def _reason(port: int) -> str | None:
-    """Why the port cannot be had, or None."""
+    """The reason why the port cannot be used, or None."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -38,7 +38,7 @@ def _reason(port: int) -> str | None:
 
 
 def holder(port: int) -> str:
-    """` by pid 12 (its command)` of who listens on the port; "" where the system does not say."""
+    """` by pid 12 (its command)` of the process that listens on the port; "" if the system hides it."""
     sockets = {f"socket:[{inode}]" for inode in _inodes(port)}
     for directory in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Preparation of a run: directories, configuration files, and a check of everything that can be wrong."""
+"""Preparation of a run: directories, configuration files, and checks of both."""
 
 import fcntl
 import hashlib
@@ -19,17 +19,17 @@ from prometheus.run.plan import TOP, Plan, PlanError
 from prometheus.run.record import Record
 from prometheus.tools.toolbox import executable
 
-# Seconds from scrape to scrape: whoever starts the stack waits one interval for the first.
+# Seconds between two scrapes; the start of the stack waits one interval for the first scrape.
 INTERVAL = 5
 
-# Seconds for a run to end.
+# The most seconds for the end of a run.
 PATIENCE = 60.0
 
 SHM = Path("/dev/shm")  # noqa: S108
 
-# The entries of prometheus/ that the programs of the stack read. Only the token may be absent: users make it.
-# Target files are not among them, because a run writes its own (see `targets.localize`), and neither are the
-# rules: start.sh writes this run's links into a copy.
+# The entries of prometheus/ that the programs of the stack read. Only the token may be absent, because users
+# make it. Target files are missing, because a run writes its own (see `targets.localize`). The rules are
+# missing, because start.sh writes a copy with the links of this run.
 CONFIGURATION = ("prometheus.yml", "blackbox.yml", "runbooks", "alertmanager", "token")
 
 
@@ -45,7 +45,7 @@ def claim(plan: Plan, parts: set[str]) -> IO[str]:
     """Make the run directory with its subdirectories, and hold it until the returned file is closed.
 
     Raises:
-        PlanError: one of the directories cannot be written, another run holds them, or has left processes.
+        PlanError: a directory cannot be written, another run holds it, or processes of a dead run are alive.
     """
     for directory in (plan.run, plan.logs, *(plan.data(part) for part in sorted(parts))):
         _make(directory)
@@ -57,10 +57,10 @@ def claim(plan: Plan, parts: set[str]) -> IO[str]:
         raise PlanError(
             f"{plan.run} is in use by another run: end that one with `make stop`, or set RUN_DIR"
         ) from error
-    left = Record.of(plan.run).alive()
-    if left:
+    survivors = Record.of(plan.run).alive()
+    if survivors:
         lock.close()
-        names = ", ".join(f"{process.name} {process.pid}" for process in left)
+        names = ", ".join(f"{process.name} {process.pid}" for process in survivors)
         raise PlanError(f"a run that was killed has left processes ({names}): end them with `make stop`")
     lock.truncate(0)
     lock.write(str(os.getpid()))
@@ -69,7 +69,7 @@ def claim(plan: Plan, parts: set[str]) -> IO[str]:
 
 
 def stop(plan: Plan) -> str:
-    """End the run of this directory, or what is left of one that was killed; return what was done.
+    """End the run of this directory, or the surviving processes of a killed one; return a report of that.
 
     Raises:
         PlanError: the run does not end.
@@ -91,11 +91,12 @@ def stop(plan: Plan) -> str:
         processes = Record.of(plan.run).end()
     if not processes:
         return f"nothing to stop in {plan.run}"
-    return f"ended what a killed run has left: {', '.join(f'{each.name} {each.pid}' for each in processes)}"
+    names = ", ".join(f"{process.name} {process.pid}" for process in processes)
+    return f"ended what a killed run has left: {names}"
 
 
 def _holder(lock: IO[str]) -> int:
-    """Process id of the run that holds the directory, or 0, and then this process holds it."""
+    """The process id of the run that holds the directory; 0 if there is none, and this process holds it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -116,15 +117,15 @@ def _make(directory: Path) -> None:
 
 
 def copy_configuration(plan: Plan) -> None:
-    """Copy `CONFIGURATION` into the run directory, with the intervals of this run, as Prometheus takes it."""
+    """Copy `CONFIGURATION` into the run directory, with this run's intervals and dialect."""
     shutil.rmtree(plan.configuration, ignore_errors=True)
     (plan.configuration / "targets").mkdir(parents=True)
     for name in CONFIGURATION:
-        source = TOP / "prometheus" / name
-        if source.is_dir():
-            shutil.copytree(source, plan.configuration / name)
-        elif name != "token" or source.exists():
-            shutil.copy(source, plan.configuration)
+        entry = TOP / "prometheus" / name
+        if entry.is_dir():
+            shutil.copytree(entry, plan.configuration / name)
+        elif name != "token" or entry.exists():
+            shutil.copy(entry, plan.configuration)
     subprocess.run(
         ["sh", TOP / "prometheus/start.sh", f"--rules={plan.configuration}/rules"],
         env={
@@ -135,7 +136,7 @@ def copy_configuration(plan: Plan) -> None:
         check=True,
     )
     file = plan.configuration / "prometheus.yml"
-    document = dialect.spoken(yaml.safe_load(file.read_text(encoding="utf-8")))
+    document = dialect.translate(yaml.safe_load(file.read_text(encoding="utf-8")))
     document["global"] |= dict.fromkeys(
         ("scrape_interval", "scrape_timeout", "evaluation_interval") if plan.scale == 1 else (),
         f"{INTERVAL}s",
@@ -157,7 +158,7 @@ def render_alertmanager(plan: Plan) -> None:
         for setting in ("ALERT_SECRET_FILE", "ALERT_HEARTBEAT_FILE")
         if os.environ.get(setting)
     }
-    # The script ends by becoming the program in its arguments; `true` does nothing.
+    # At its end the script executes the command in its arguments; `true` does nothing.
     answer = subprocess.run(
         ["sh", script, "true", f"--config.file={plan.alertmanager}"],
         env={**os.environ, **secrets},

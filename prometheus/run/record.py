@@ -1,7 +1,7 @@
-"""The record of a run: which processes it has started, so that they can be ended when the run itself cannot.
+"""The record of a run: the processes that it has started, so that they can be ended after the run was killed.
 
-As a program it is the keeper of a run: it waits until its standard input ends, which the kernel sees to
-however the run ends, and then ends what is left.
+As a program it is the keeper of a run. The kernel closes its standard input at the end of the run, whatever
+the cause; the keeper waits for that, and then ends the surviving processes.
 """
 
 import contextlib
@@ -21,23 +21,23 @@ PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that leads a session of its own; `started` tells it from a later one with its id."""
+    """A process that leads a session of its own; `start` tells it from a later process with the same id."""
 
     name: str
     pid: int
-    started: str
+    start: str
 
     @property
     def alive(self) -> bool:
-        """Whether it, or a child that it left behind, is there."""
-        started = _started(self.pid)
-        # Nobody gets a process id that is still that of a group.
-        return started == self.started if started else _has_members(self.pid)
+        """Whether the process or one of its children lives."""
+        start = _start(self.pid)
+        # The id of a living group is never given to another process.
+        return start == self.start if start else _has_members(self.pid)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The file with one line for each process: its id, when it started, and its name."""
+    """The file with one line for each process: its id, its start, and its name."""
 
     path: Path
 
@@ -47,34 +47,34 @@ class Record:
         return Record(run / "processes")
 
     def add(self, name: str, pid: int) -> None:
-        """Note a process that has just been started."""
+        """Add a new process."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{pid}\t{_started(pid)}\t{name}\n")
+            file.write(f"{pid}\t{_start(pid)}\t{name}\n")
 
     def clear(self) -> None:
-        """Forget all: they have ended."""
+        """Forget all processes, because they have ended."""
         self.path.unlink(missing_ok=True)
 
     def alive(self) -> list[Process]:
-        """The processes that are still there."""
+        """The processes that are still alive."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
         fields = (line.split("\t") for line in lines if line.count("\t") == 2)
-        processes = [Process(name, int(pid), started) for pid, started, name in fields]
+        processes = [Process(name, int(pid), start) for pid, start, name in fields]
         return [process for process in processes if process.alive]
 
     def end(self) -> list[Process]:
-        """End all of them with their children, the newest first, and return those that were there."""
-        left = processes = self.alive()
+        """End all processes with their children, the newest first, and return those that were alive."""
+        survivors = processes = self.alive()
         for process in reversed(processes):
             _kill(process, signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE
-        while left and time.monotonic() < deadline:
+        while survivors and time.monotonic() < deadline:
             time.sleep(0.05)
-            left = [process for process in left if process.alive]
-        for process in left:
+            survivors = [process for process in survivors if process.alive]
+        for process in survivors:
             _kill(process, signal.SIGKILL)
         self.clear()
         return processes
@@ -85,8 +85,8 @@ def _kill(process: Process, number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _started(pid: int) -> str:
-    """When the process began, in the words of the system; "" if there is none, or a zombie."""
+def _start(pid: int) -> str:
+    """The start of a process, in the format of the system; "" for no process or a zombie."""
     if not LINUX:
         command = ["ps", "-o", "lstart=", "-p", str(pid)]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -105,7 +105,7 @@ def _has_members(group: int) -> bool:
 
 
 def _stat(directory: Path) -> list[str]:
-    """The fields of a process from its state on (proc(5)); none if it has ended."""
+    """The fields of a process from its state on (proc(5)); an empty list if it has ended."""
     try:
         text = (directory / "stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

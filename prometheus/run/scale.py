@@ -1,8 +1,8 @@
 """The shipped configuration with every duration divided by a constant, so that hours pass in minutes.
 
-An alert that needs 2 minutes fires in 2 seconds at a factor of 60, in the real Prometheus and with the
-shipped rules. Expressions must write seconds as durations (`rate * 5m`, not `rate * 300`), because bare
-seconds cannot be told from thresholds, which stay.
+At a factor of 60 an alert of 2 minutes fires in 2 seconds, in the real Prometheus and with the shipped rules.
+Expressions must write seconds as durations (`rate * 5m`, not `rate * 300`), because a bare number may be a
+threshold, which stays the same.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-# A range must hold this many scrapes, or rate() over it is empty now and then.
+# A range must contain this many scrapes, or rate() over it is empty from time to time.
 SCRAPES_PER_RANGE = 4
 
 UNITS = {
@@ -43,7 +43,7 @@ TOKEN = re.compile(
 
 
 def milliseconds(duration: str) -> int:
-    """Length of a Prometheus duration such as `1h30m`; ValueError if it is none."""
+    """Return the milliseconds of a Prometheus duration such as `1h30m`; raise ValueError for other texts."""
     if duration == "0":
         return 0
     if not re.fullmatch(DURATION, duration):
@@ -52,7 +52,7 @@ def milliseconds(duration: str) -> int:
 
 
 def spell(length: float) -> str:
-    """Write so many milliseconds as a Prometheus duration, rounded up so that a short one never becomes 0."""
+    """Write milliseconds as a Prometheus duration, rounded up, so that a short one never becomes 0."""
     rest = math.ceil(length)
     parts = []
     for unit in ("d", "h", "m", "s", "ms"):
@@ -62,13 +62,13 @@ def spell(length: float) -> str:
     return "".join(parts) or "0s"
 
 
-def divided(duration: str, factor: float) -> str:
+def divide(duration: str, factor: float) -> str:
     """Divide a duration by `factor`."""
     return spell(milliseconds(duration) / factor)
 
 
 def expression(promql: str, factor: float) -> str:
-    """Divide each duration in a PromQL expression: ranges, offsets, and durations that stand as numbers.
+    """Divide each duration in a PromQL expression: ranges, offsets, and durations in the place of numbers.
 
     Raises:
         ValueError: the expression multiplies by whole minutes in bare seconds (`* 300`).
@@ -76,7 +76,7 @@ def expression(promql: str, factor: float) -> str:
 
     def replacement(token: re.Match[str]) -> str:
         if token["duration"]:
-            return divided(token["duration"], factor)
+            return divide(token["duration"], factor)
         if token["number"] and re.fullmatch(r"\d+", token["number"]) and _by_minutes(token):
             seconds = int(token["number"])
             raise ValueError(f"write the seconds {seconds} as {spell(seconds * 1000)} in: {promql.strip()}")
@@ -98,14 +98,14 @@ def shortest_range(promql: str) -> float:
 
 
 def flags(factor: float) -> list[str]:
-    """Return the flags of Prometheus for a configuration that was scaled by `factor`."""
-    return [f"{name}={divided(default, factor)}" for name, default in FLAGS.items()]
+    """Return the flags of Prometheus for a configuration with this `factor`."""
+    return [f"{name}={divide(default, factor)}" for name, default in FLAGS.items()]
 
 
 def directory(configuration: Path, factor: float) -> None:
     """Scale prometheus.yml, rules/*.yml and alertmanager/*.yml of a copy of the configuration, in place.
 
-    Scrapes and evaluations come at least a second apart, unless the shortest range needs them closer.
+    Intervals of scrapes and evaluations are at least a second, unless the shortest range needs shorter ones.
     """
     rules = {file: _load(file) for file in sorted((configuration / "rules").glob("*.yml"))}
     longest = min(map(_shortest, rules.values()), default=math.inf) / factor / SCRAPES_PER_RANGE
@@ -114,7 +114,7 @@ def directory(configuration: Path, factor: float) -> None:
         return spell(math.floor(min(max(milliseconds(duration) / factor, 1000), longest)))
 
     def time(duration: str) -> str:
-        return divided(duration, factor)
+        return divide(duration, factor)
 
     for file, document in rules.items():
         keys = {
@@ -136,7 +136,7 @@ def _shortest(rules: Any) -> float:
 
 
 def _walk(node: Any, keys: Mapping[str, Callable[[str], str]]) -> Any:
-    """Return the document with the text under each of `keys` replaced, at any depth."""
+    """Return the document with new texts under `keys`, at any depth."""
     if isinstance(node, dict):
         return {
             key: keys[key](str(value))
@@ -148,7 +148,7 @@ def _walk(node: Any, keys: Mapping[str, Callable[[str], str]]) -> Any:
 
 
 def _without_timeouts(prometheus: Any) -> Any:
-    """Raise each timeout to the interval, the most that is allowed: a scrape itself gets no faster."""
+    """Raise each timeout to the interval, its maximum, because a scrape takes as long as before."""
     for section in (prometheus.get("global", {}), *prometheus.get("scrape_configs", [])):
         section.pop("scrape_timeout", None)
     prometheus["global"]["scrape_timeout"] = prometheus["global"]["scrape_interval"]

@@ -1,4 +1,4 @@
-"""Scrapes: what Prometheus says of its targets, and what to do about those that are down."""
+"""Scrapes: the state of the targets in Prometheus, with remedies for those that are down."""
 
 import json
 import re
@@ -28,7 +28,7 @@ REMEDIES = (
 
 
 class Scrapes:
-    """The targets of a run. `own` are the stack's, and have to be up; `others` are the user's."""
+    """The targets of a run. `own` are the stack's, which must be up; `others` are the user's."""
 
     def __init__(self, plan: Plan, own: Collection[Address], others: Collection[Address]) -> None:
         self._api = f"{plan.url('prometheus')}/api/v1/targets?state=active"
@@ -39,32 +39,34 @@ class Scrapes:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of targets."""
         return len(self._own) + len(self._others)
 
     def complaint(self) -> str | None:
-        """Return what `Children.wait` waits for: own targets to be up, and others to be scraped once."""
+        """Return a complaint until own targets are up and others have been scraped once."""
         try:
             targets = json.loads(ask(self._api))["data"]["activeTargets"]
         except OSError as error:
             return f"prometheus does not list its targets ({error})"
-        waiting = {(file, at): f"{at} of {file}: not scraped yet" for file, at in (*self._own, *self._others)}
+        complaints = {
+            (file, at): f"{at} of {file}: not scraped yet" for file, at in (*self._own, *self._others)
+        }
         self.down.clear()
         for target in targets:
             labels = target["discoveredLabels"]
             address = Path(labels["__meta_filepath"]).name, labels["__address__"]
             if target["health"] == "down" and address in self._others:
                 self.down[address] = reason(target)
-            elif target["health"] == "down" and address in waiting:
-                waiting[address] = reason(target)
+            elif target["health"] == "down" and address in complaints:
+                complaints[address] = reason(target)
                 continue
             if target["health"] != "unknown":
-                waiting.pop(address, None)
-        return "; ".join(f"target {text}" for text in waiting.values()) or None
+                complaints.pop(address, None)
+        return "; ".join(f"target {text}" for text in complaints.values()) or None
 
 
 def reason(target: dict[str, Any]) -> str:
-    """What a target is called and where it is, why Prometheus cannot read it, and what to do."""
+    """The name and the address of a target, the reason why Prometheus cannot read it, and the remedy."""
     labels = target["labels"]
     name = labels.get("service") or labels["job"]
     error = target["lastError"].removeprefix("server returned ")

@@ -1,4 +1,4 @@
-"""Target files: what Prometheus scrapes, with compose's addresses replaced by this machine's."""
+"""Target files: the targets of Prometheus, with this machine's addresses instead of compose's."""
 
 from itertools import chain
 from pathlib import Path, PurePath
@@ -8,18 +8,18 @@ import yaml
 
 from prometheus.run.plan import PORTS, Plan, PlanError
 
-# Parts that only compose runs. Their targets are left out, because here they would be down for ever.
+# Parts that only compose runs. A run drops their targets, which would be down for ever.
 COMPOSE_ONLY = ("loki:", "alloy:")
 
-# The jobs that rules and dashboards know.
+# The jobs that rules and dashboards select.
 JOBS = {"app", "prometheus", "alertmanager", "grafana", "loki", "alloy", "node", "blackbox", "probe"}
 
-# Files whose targets are URLs, which the blackbox exporter fetches.
+# Files whose targets are URLs for the blackbox exporter.
 PROBES = ("probe.yml", "urls.yml")
 
 
 Address = tuple[str, str]
-"""The file that names a target, and the target itself."""
+"""The file of a target, and the target itself."""
 
 
 def part_names(directory: Path) -> set[str]:
@@ -62,7 +62,7 @@ def load(file: Path) -> list[dict[str, Any]]:
 
 
 def localize(plan: Plan, names: set[str]) -> tuple[set[Address], set[Address]]:
-    """Write this run's target files, and return the stack's own targets and the user's.
+    """Write this run's target files, and return the stack's own targets and those of the user.
 
     `names` are the parts that this run starts. Entries of users stay as they are.
     """
@@ -89,10 +89,10 @@ def localize(plan: Plan, names: set[str]) -> tuple[set[Address], set[Address]]:
 
 
 def check_jobs(plan: Plan) -> list[str]:
-    """Return a warning for each target that no rule and no dashboard will see as its user expects.
+    """Return a warning for each target that rules and dashboards would miss or show under a wrong name.
 
     Raises:
-        PlanError: prometheus.yml, which is a user's to change, has lost the job that they all want.
+        PlanError: prometheus.yml, which users may change, has no job named app.
     """
     document = yaml.safe_load((plan.configuration / "prometheus.yml").read_text(encoding="utf-8"))
     jobs = {job["job_name"]: _patterns(job) for job in document["scrape_configs"]}

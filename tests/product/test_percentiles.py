@@ -66,7 +66,9 @@ def prometheus(directory: Path, server: Server, factor: float = 1) -> Iterator[s
     (port,) = free_ports(1)
     shipped = ROOT / "prometheus"
     shutil.copytree(shipped / "rules", directory / "rules")
-    configuration = dialect.spoken(yaml.safe_load((shipped / "prometheus.yml").read_text(encoding="utf-8")))
+    configuration = dialect.translate(
+        yaml.safe_load((shipped / "prometheus.yml").read_text(encoding="utf-8"))
+    )
     configuration["global"] |= dict.fromkeys(
         ("scrape_interval", "scrape_timeout", "evaluation_interval"), "1s"
     )

@@ -22,18 +22,18 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8
 )
 def test_version(text: str, version: tuple[int, int]) -> None:
     """Debian's, a release and a candidate."""
-    assert dialect.parsed(text) == version
+    assert dialect.parse(text) == version
 
 
 def test_what_tells_no_version_is_refused() -> None:
     with pytest.raises(ValueError, match="'segfault'"):
-        dialect.parsed("segfault")
+        dialect.parse("segfault")
 
 
 @pytest.mark.parametrize("version", [(3, 8), (3, 13), (4, 0)])
 def test_a_new_prometheus_takes_what_is_shipped(version: tuple[int, int]) -> None:
     """Only the flags of compose, and the configuration as it is."""
-    assert dialect.spoken(SHIPPED, version) == SHIPPED
+    assert dialect.translate(SHIPPED, version) == SHIPPED
     assert f"--enable-feature={dialect.features(version)}" in COMPOSE["command"]
 
 
@@ -41,13 +41,13 @@ def test_a_new_prometheus_takes_what_is_shipped(version: tuple[int, int]) -> Non
 def test_an_old_prometheus_gets_native_histograms_by_its_flag(version: tuple[int, int]) -> None:
     """It refuses the key of the job, and takes everything else."""
     assert dialect.features(version).split(",")[-1] == "native-histograms"
-    spoken = dialect.spoken(SHIPPED, version)
-    app = next(job for job in spoken["scrape_configs"] if job["job_name"] == "app")
+    translation = dialect.translate(SHIPPED, version)
+    app = next(job for job in translation["scrape_configs"] if job["job_name"] == "app")
     shipped = next(job for job in SHIPPED["scrape_configs"] if job["job_name"] == "app")
 
     assert app == {key: value for key, value in shipped.items() if key != "scrape_native_histograms"}
     assert app != shipped
-    assert spoken["global"] == SHIPPED["global"]
+    assert translation["global"] == SHIPPED["global"]
 
 
 def test_compose_has_a_prometheus_for_which_the_configuration_is_written() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from prometheus.run import dialect
-from prometheus.run.scale import directory, divided, expression, flags, milliseconds, shortest_range
+from prometheus.run.scale import directory, divide, expression, flags, milliseconds, shortest_range
 from prometheus.tools.toolbox import executable
 from tests.rig.places import ROOT
 
@@ -31,9 +31,9 @@ SHIPPED = ROOT / "prometheus"
         ("0", "0s"),
     ],
 )
-def test_divided(duration: str, scaled: str) -> None:
+def test_divide(duration: str, scaled: str) -> None:
     """A duration keeps its length to the millisecond, and never becomes nothing."""
-    assert divided(duration, 60) == scaled
+    assert divide(duration, 60) == scaled
 
 
 @pytest.mark.parametrize("text", ["5", "5 m", "m", "", "5min", "1.5h", "-5m"])
@@ -149,7 +149,7 @@ def test_shipped(tmp_path: Path) -> None:
     """What is shipped can be scaled, and Prometheus and Alertmanager accept the result."""
     for name in ("rules", "alertmanager", "targets"):
         shutil.copytree(SHIPPED / name, tmp_path / name)
-    document = dialect.spoken(yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8")))
+    document = dialect.translate(yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8")))
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
 
     directory(tmp_path, 60)
