@@ -136,8 +136,8 @@ def _table() -> Panel:
     )
 
 
-def _each(expression: str) -> list[Query]:
-    """Lines of the five endpoints with the most errors, and after them the most time, in the time range."""
+def _of_worst_five(expression: str) -> list[Query]:
+    """Queries of the five worst endpoints: those with the most errors, then those with the most time."""
     errors = f"sum by ({ENDPOINT}) (increase({of(COUNT, URL_RULE, ERROR)}[{RANGE}] @ end()))"
     seconds = f"sum by ({ENDPOINT}) (increase({of(SUM, URL_RULE)}[{RANGE}] @ end()))"
     worst = f"topk(5, (1e9 * {errors} or 0 * {seconds}) + {seconds})"
@@ -150,7 +150,7 @@ def _worst_five() -> list[Panel]:
             "Error ratio of the worst five, ${window:raw}",
             "Share of an endpoint's requests answered with 500 or more. The worst five are those with the "
             "most errors, then those that take the most time.",
-            _each(f"({error_ratio(COUNT, URL_RULE, by=ENDPOINT)})"),
+            _of_worst_five(f"({error_ratio(COUNT, URL_RULE, by=ENDPOINT)})"),
             unit="percentunit",
             shades=BAD,
             axis=Axis(highest=0.01),
@@ -162,7 +162,7 @@ def _worst_five() -> list[Panel]:
             "95 of 100 requests to the endpoint were faster. The dashed line is where FlaskLatencyHigh "
             "fires. A dot is one request; click it for its log line.",
             [
-                *_each(quantile_by_endpoint(0.95, URL_RULE)),
+                *_of_worst_five(quantile_by_endpoint(0.95, URL_RULE)),
                 exemplars(of("flask_http_request_duration_seconds_bucket", URL_RULE)),
             ],
             unit="s",
@@ -236,7 +236,7 @@ def _more() -> list[Panel]:
             f"Apdex({LATENCY_HIGH} s) of the worst five, ${{window:raw}}",
             f"Satisfied (within {LATENCY_HIGH} s) plus half of the tolerating (within {APDEX_TOLERABLE} s) "
             "users; errors frustrate. Above 0.94 is excellent, below 0.7 poor. Told from 20 requests on.",
-            _each(f"({apdex(URL_RULE)})"),
+            _of_worst_five(f"({apdex(URL_RULE)})"),
             unit="none",
             marks=APDEX_MARKS,
             calcs=["min", "mean"],
@@ -259,9 +259,9 @@ def _more() -> list[Panel]:
 def _bytes() -> list[Panel]:
     disconnects = count_per_bar("flask_http_client_disconnects_total", URL_RULE, by=ENDPOINT)
     sizes = [
-        each.legend_format(f"{title} {{{{service}}}} {{{{url_rule}}}}")
+        line.legend_format(f"{title} {{{{service}}}} {{{{url_rule}}}}")
         for title in ("request", "response")
-        for each in _each(f"({_mean_size(f'flask_http_{title}_size_bytes')})")
+        for line in _of_worst_five(f"({_mean_size(f'flask_http_{title}_size_bytes')})")
     ]
     panels = [
         lines(
@@ -286,6 +286,6 @@ def _bytes() -> list[Panel]:
 
 
 def _mean_size(family: str) -> str:
-    """Mean bytes by endpoint, from a histogram's sum and count."""
+    """The mean bytes by endpoint, from a histogram's sum and count."""
     size, requests = (rate(f"{family}_{part}", URL_RULE, by=ENDPOINT) for part in ("sum", "count"))
     return f"{size} / ({requests} > 0)"

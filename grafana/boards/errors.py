@@ -202,7 +202,7 @@ def _groups() -> table.Panel:
 
 
 def _moments(moments: str, *widths: int) -> list[Column]:
-    """Columns of when something happened first, as a time of the clock to lay beside a deploy, and last."""
+    """Columns of the first moment, as a time to compare with a deploy, and of the age of the last one."""
     return [
         Column(
             title,

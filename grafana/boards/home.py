@@ -29,7 +29,7 @@ def _of(metric: str) -> str:
 
 
 def _budget(slo: str) -> str:
-    """What is left of the budget, no less than none; nothing in the first three of its thirty days."""
+    """The rest of the budget, at least 0; no value in the first three of its thirty days."""
     series = f'slo:flask_http_requests:budget_left_30d{{{SERVICE},slo="{slo}",url_rule=""}}'
     return f"clamp_min(max by (service) ({series} and {series} offset 3d), 0)"
 
@@ -96,14 +96,14 @@ def _services() -> Panel:
 
 
 def _graphs() -> list[Panel]:
-    def each(metric: str) -> str:
+    def series(metric: str) -> str:
         return _of(f"job:flask_http_request_duration_seconds:{metric}")
 
     panels = [
         lines(
             "Request rate, 5m",
             "Requests a second to each service.",
-            [query(each("rate_5m"), "{{service}}")],
+            [query(series("rate_5m"), "{{service}}")],
             unit="reqps",
             width=8,
             height=8,
@@ -112,7 +112,7 @@ def _graphs() -> list[Panel]:
         lines(
             "Error ratio, 5m",
             "Share of each service's requests answered with 500 or more.",
-            [query(each("error_ratio_5m"), "{{service}}")],
+            [query(series("error_ratio_5m"), "{{service}}")],
             unit="percentunit",
             shades=BAD,
             axis=Axis(highest=0.01),
@@ -123,7 +123,7 @@ def _graphs() -> list[Panel]:
         lines(
             "p95, 5m",
             f"95 of 100 requests were faster. Dashed: where FlaskLatencyHigh fires ({LATENCY_HIGH} s).",
-            [query(each("p95_5m"), "{{service}}")],
+            [query(series("p95_5m"), "{{service}}")],
             unit="s",
             marks=LATENCY_STEPS[1:2],
             width=8,

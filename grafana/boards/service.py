@@ -69,7 +69,7 @@ def dashboard() -> model.Dashboard:
             _endpoints(),
             *_over_time(),
             Fold("By instance and version: is it one machine, did the deploy do it?", _instances()),
-            Fold("Compared with ${compare:text}", _compared()),
+            Fold("Compared with ${compare:text}", _comparison()),
             Fold("Durations, error types, checks and log", _details()),
         ],
     )
@@ -250,20 +250,20 @@ def _over_time() -> list[Panel]:
 
 
 def _instances() -> list[Panel]:
-    # One version each: during a deploy an instance may show two.
+    # One version for each instance, which may have two during a deploy.
     versions = (
         f"group by (service, instance, version) (topk by (service, instance) (1, {of('flask_app_info')}))"
     )
     by, legend = "service, instance", "{{instance}} {{version}}"
 
-    def versioned(expression: str) -> str:
+    def with_version(expression: str) -> str:
         return f"({expression}) * on (service, instance) group_left (version) {versions}"
 
     panels = [
         lines(
             "Request rate by instance and version, ${window:raw}",
             "Requests a second. An instance with much more or less than the others is worth a look.",
-            [query(versioned(rate(REQUESTS, by=by)), legend)],
+            [query(with_version(rate(REQUESTS, by=by)), legend)],
             unit="reqps",
             width=8,
             no_data=NO_TRAFFIC,
@@ -271,7 +271,7 @@ def _instances() -> list[Panel]:
         lines(
             "Error ratio by instance and version, ${window:raw}",
             "Share of each instance's requests answered with 500 or more.",
-            [query(versioned(error_ratio(REQUESTS, by=by)), legend)],
+            [query(with_version(error_ratio(REQUESTS, by=by)), legend)],
             unit="percentunit",
             shades=BAD,
             axis=Axis(highest=0.01),
@@ -281,7 +281,7 @@ def _instances() -> list[Panel]:
         lines(
             "p95 by instance and version, 5m",
             "95 of 100 requests to the instance were faster.",
-            [query(versioned(quantile(0.95, by=by)), legend)],
+            [query(with_version(quantile(0.95, by=by)), legend)],
             unit="s",
             marks=LATENCY_STEPS[1:2],
             width=8,
@@ -291,7 +291,7 @@ def _instances() -> list[Panel]:
     return [with_links(panel, links.instance_of_line()) for panel in panels]
 
 
-def _compared() -> list[Panel]:
+def _comparison() -> list[Panel]:
     past = "$compare"
     pairs = {
         "Request rate, ${window:raw}": (
@@ -314,7 +314,7 @@ def _compared() -> list[Panel]:
         lines(
             title if "compared" in title else f"{title}, compared",
             f"{description} Without the second line there is no data from then.",
-            [query(present, "now"), query(then, "${compare:text}")],
+            [query(present, "now"), query(former, "${compare:text}")],
             unit=unit,
             colors={"now": FINE},
             shades=IDLE,
@@ -322,7 +322,7 @@ def _compared() -> list[Panel]:
             width=8,
             no_data=NO_TRAFFIC,
         )
-        for title, (description, unit, (present, then)) in pairs.items()
+        for title, (description, unit, (present, former)) in pairs.items()
     ]
 
 

@@ -49,33 +49,33 @@ def dashboard() -> model.Dashboard:
 
 
 def _of(metric: str, before: str = "") -> str:
-    """Select a recorded series of the chosen objectives, which are of whole services or of one endpoint."""
+    """Select a recorded series of the chosen objectives, for whole services and for single endpoints."""
     return f'max by (service, slo, url_rule) ({metric}{{{SERVICE},slo=~"$slo"}}{before})'
 
 
-def _left() -> str:
-    """The budget left, no less than none, from the third day on: a tenth of its 30 days is seen then."""
-    left = "slo:flask_http_requests:budget_left_30d"
-    return f"clamp_min({_of(left)} and {_of(left, ' offset 3d')}, 0)"
+def _budget_left() -> str:
+    """The rest of the budget, at least 0, from the third day on, which is a tenth of its 30 days."""
+    budget = "slo:flask_http_requests:budget_left_30d"
+    return f"clamp_min({_of(budget)} and {_of(budget, ' offset 3d')}, 0)"
 
 
 def _burn_rate(window: str) -> str:
-    """The pace over a window, once half of it has been seen."""
+    """The burn rate over a window, as soon as there is data for half of it."""
     pace = _of(f"slo:flask_http_requests:burn_rate_{window}")
     if window in {alert.long for alert in BURN_ALERTS}:
         pace = f"({pace} and {_of(f'slo:flask_http_requests:covered_{window}')} >= 0.5)"
     return pace
 
 
-def _lasts() -> str:
-    """Seconds until the budget is gone at the pace of the last hour: 0 when it is, nothing if it lasts."""
-    return f"{_left()} * {BUDGET_DAYS * 86_400} / ({_burn_rate('1h')} > 1) or {_left()} == 0"
+def _time_left() -> str:
+    """Seconds until the budget is gone at the pace of the last hour: 0 if it is gone, none if it lasts."""
+    return f"{_budget_left()} * {BUDGET_DAYS * 86_400} / ({_burn_rate('1h')} > 1) or {_budget_left()} == 0"
 
 
 def _objectives() -> Panel:
     requests, good = _of("slo:flask_http_requests:total_30d"), _of("slo:flask_http_requests:good_30d")
     rates = f'slo:flask_http_requests:total_rate_5m{{{SERVICE},slo=~"$slo"}}'
-    seen = f"max by (service, slo, url_rule) (count_over_time({rates}[{BUDGET_DAYS}d])) * 60"
+    coverage = f"max by (service, slo, url_rule) (count_over_time({rates}[{BUDGET_DAYS}d])) * 60"
     return rows(
         "Objectives, over 30 days",
         "Seen is how much of the 30 days has been measured; the budget is told from a tenth on, and a burn "
@@ -91,10 +91,10 @@ def _objectives() -> Panel:
             Column("Attained", f"{good} / ({requests} > 0)", "percentunit", decimals=3, width=90),
             Column("Requests", f"round({requests})", "locale", decimals=0, width=100),
             Column("Bad", f"round({requests} - {good})", "locale", decimals=0),
-            Column("Seen", f"{seen} / {BUDGET_DAYS * 86_400}", "percentunit", decimals=1),
+            Column("Seen", f"{coverage} / {BUDGET_DAYS * 86_400}", "percentunit", decimals=1),
             Column(
                 "Budget left",
-                _left(),
+                _budget_left(),
                 "percentunit",
                 decimals=1,
                 steps=BUDGET_STEPS,
@@ -116,7 +116,7 @@ def _objectives() -> Panel:
             ),
             Column(
                 "Exhausted in",
-                _lasts(),
+                _time_left(),
                 "s",
                 decimals=1,
                 steps=TIME_LEFT_STEPS,
@@ -137,7 +137,7 @@ def _spenders() -> Panel:
             f"sum by (service, url_rule) (increase({metric}{{{','.join((SERVICE, *matchers))}}}[$__range]))"
         )
 
-    def promised(bad: str, slo: str) -> str:
+    def with_objective(bad: str, slo: str) -> str:
         objective = f'slo:flask_http_requests:objective{{{SERVICE},slo=~"$slo",slo="{slo}",url_rule=""}}'
         return f"({bad}) * on (service) group_left (slo) (0 * max by (service, slo) ({objective}) + 1)"
 
@@ -145,7 +145,7 @@ def _spenders() -> Panel:
         "errors": increase(COUNT, ERROR),
         **{slo: f"{increase(COUNT)} - {increase(BUCKET, bound)}" for slo, bound in WITHIN.items()},
     }
-    spent = " or ".join(promised(expression, slo) for slo, expression in bad.items())
+    losses = " or ".join(with_objective(expression, slo) for slo, expression in bad.items())
     return rows(
         "Who spent it in this time range",
         "Bad requests of each endpoint, and their share of all that the objective's budget lost in this "
@@ -156,10 +156,10 @@ def _spenders() -> Panel:
             Key("url_rule", "Endpoint", links.endpoint_of_row()),
         ],
         columns=[
-            Column("Bad requests", f"round({spent}) > 0", "locale", decimals=0, width=120),
+            Column("Bad requests", f"round({losses}) > 0", "locale", decimals=0, width=120),
             Column(
                 "Share",
-                f"(({spent}) > 0) / on (service, slo) group_left () sum by (service, slo) (({spent}) > 0)",
+                f"(({losses}) > 0) / on (service, slo) group_left () sum by (service, slo) (({losses}) > 0)",
                 "percentunit",
                 decimals=1,
                 cell="bar",
@@ -178,7 +178,7 @@ def _budget() -> Panel:
         "Budget left, the last 30 days",
         "Of the bad requests that the objective allows in 30 days: what was left at each moment. At 0 the "
         "promise is broken. It begins when a tenth of the 30 days has been seen.",
-        [query(_left(), "{{service}} {{slo}} {{url_rule}}")],
+        [query(_budget_left(), "{{service}} {{slo}} {{url_rule}}")],
         unit="percentunit",
         marks=[(0, BAD)],
         calcs=["lastNotNull", "min"],

@@ -78,14 +78,14 @@ def _saturation(title: str, description: str, share: str) -> Panel:
     )
 
 
-def _full_in(title: str, left: str, window: str, horizon: str, width: int) -> Panel:
-    """Time until `left` is 0 at the pace of the last `window`; nothing in the first half hour."""
-    pace = f"-deriv({left}[{window}]) > 0"
+def _full_in(title: str, available: str, window: str, horizon: str, width: int) -> Panel:
+    """The time until `available` is 0 at the pace of the last `window`; no value in the first half hour."""
+    pace = f"-deriv({available}[{window}]) > 0"
     return number(
         title,
         f"If it goes on as in the last {window}. Told only if it is within {horizon}, and from half an hour "
         "of data on.",
-        now(f"min({left} / ({pace}) and {left} offset 30m) < {horizon}"),
+        now(f"min({available} / ({pace}) and {available} offset 30m) < {horizon}"),
         unit="s",
         steps=TIME_LEFT_STEPS,
         decimals=1,
@@ -97,7 +97,7 @@ def _full_in(title: str, left: str, window: str, horizon: str, width: int) -> Pa
 
 def _summary() -> list[Panel]:
     busy, threads = of("flask_worker_threads_busy"), of("flask_worker_threads")
-    left, memory = f"node_memory_MemAvailable_bytes{{{HOST}}}", f"node_memory_MemTotal_bytes{{{HOST}}}"
+    available, memory = f"node_memory_MemAvailable_bytes{{{HOST}}}", f"node_memory_MemTotal_bytes{{{HOST}}}"
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
     return [
         _saturation(
@@ -109,9 +109,9 @@ def _summary() -> list[Panel]:
         _saturation(
             "Memory of the fullest host",
             "What is not available to new processes.",
-            f"max(1 - {left} / {memory})",
+            f"max(1 - {available} / {memory})",
         ),
-        _full_in("Memory full in", left, "1h", "4h", width=5),
+        _full_in("Memory full in", available, "1h", "4h", width=5),
         _saturation("Fullest disk", "Of the chosen hosts.", f"max(1 - {free} / {size})"),
         _full_in("Disk full in", free, "6h", "1d", width=4),
     ]
@@ -175,12 +175,12 @@ def _workers() -> list[Panel]:
 def _deaths() -> list[Panel]:
     deaths = count_per_bar("flask_worker_deaths_total", by="service, cause")
     losses = count_per_bar("flask_http_requests_lost_total", by="service, url_rule, cause")
-    replaced = replaced_workers("service, instance", "$__interval")
-    each = "Each bar is as many as there were within it."
+    replacements = replaced_workers("service, instance", "$__interval")
+    note = "Each bar is as many as there were within it."
     return [
         event_bars(
             "Deaths of workers by cause",
-            f"Workers that died and were not told to. {each}",
+            f"Workers that died and were not told to. {note}",
             [query(f"{deaths} > 0", "{{service}} {{cause}}", interval="1m")],
             shades=BAD,
             no_data="No worker died",
@@ -189,7 +189,7 @@ def _deaths() -> list[Panel]:
             event_bars(
                 "Lost requests by endpoint and cause",
                 "Requests that were never answered because their worker died; /monitoring/deaths names "
-                f"them. {each}",
+                f"them. {note}",
                 [query(f"{losses} > 0", "{{service}} {{url_rule}} {{cause}}", interval="1m")],
                 shades=BAD,
                 no_data="No request was lost",
@@ -199,8 +199,8 @@ def _deaths() -> list[Panel]:
         with_links(
             event_bars(
                 "Workers replaced by instance",
-                f"Died or recycled (max_requests), without a restart of the service. {each}",
-                [query(f"{replaced} > 0", "{{service}} {{instance}}", interval="1m")],
+                f"Died or recycled (max_requests), without a restart of the service. {note}",
+                [query(f"{replacements} > 0", "{{service}} {{instance}}", interval="1m")],
                 shades=WARNING,
                 no_data="No worker was replaced",
             ),
