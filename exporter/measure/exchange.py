@@ -82,7 +82,7 @@ class Exchange(Fallible):
             else:
                 self.outcome = outcome
                 self.length = 0 if outcome.bodiless else length
-                if outcomes.traced:
+                if outcomes.has_tracer:
                     self.trace_id = active()
         except Exception as error:
             self.outcomes.failures.count("middleware", error)

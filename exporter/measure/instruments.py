@@ -74,7 +74,7 @@ class Instruments:
             if labels == key:
                 recorder = self.recorders[key] = self._build(labels)
                 return recorder
-            self.worker.dropped.inc()
+            self.worker.drops.inc()
             recorder = self._coarse_recorders.get(labels)
             if recorder is None:
                 recorder = self._coarse_recorders[labels] = self._build(labels)
@@ -211,7 +211,7 @@ class ExtendedInstruments(Instruments):
             if seconds:
                 labels = self._slow_cap.admit((group, where), observation.own_group)
                 if labels != (group, where):
-                    self.worker.dropped.inc()
+                    self.worker.drops.inc()
                 self.metrics.slow.labels(*labels).inc(seconds)
 
     def observe_queue(self, seconds: float) -> None:
@@ -258,7 +258,7 @@ class ExtendedInstruments(Instruments):
         with self._build_lock:
             labels = cap.admit(key, own)
             if labels != key:
-                self.worker.dropped.inc()
+                self.worker.drops.inc()
             cell = self._errors.get(labels)
             if cell is None:
                 cell = self._errors[labels] = self.cells.single(family.labels(*labels))

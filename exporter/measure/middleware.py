@@ -124,7 +124,7 @@ class Middleware:
                     self._instruments.begin()
                     self._begin(environ)
                     # OpenTelemetry is set up before the first request, so one check suffices.
-                    outcomes.traced = outcomes.keeps and is_active()
+                    outcomes.has_tracer = outcomes.keeps and is_active()
                     self._ready = True
                 except Exception as error:
                     outcomes.failures.count("middleware", error)

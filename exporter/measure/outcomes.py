@@ -54,7 +54,7 @@ class Outcomes:
         """The seconds from which a request is slow."""
         self.explain: Callable[[Observation], None] = lambda observation: None  # noqa: ARG005
         """Called with each slow request after it has been counted; never raises."""
-        self.traced = False
+        self.has_tracer = False
         """Whether OpenTelemetry traces this process."""
         self.instruments = instruments
         self._grouping = grouping
@@ -78,7 +78,7 @@ class Outcomes:
                 observation.own_group = rule is not None and observation.group in (rule.rule, rule.endpoint)
             if grouping.extra_of is not None:
                 observation.extra = grouping.extra_of(environ)
-            if self.traced:
+            if self.has_tracer:
                 observation.trace_id = active()
         except Exception as error:
             self.failures.count("labels", error)

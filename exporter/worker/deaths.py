@@ -69,8 +69,9 @@ class Death:
 
     def __str__(self) -> str:
         names = [
-            f"{lost.method} {quote(lost.path)} ({lost.request_id}, {lost.age_seconds:.1f} s, {lost.state})"
-            for lost in self.requests[:_NAMES_LIMIT]
+            f"{request.method} {quote(request.path)} "
+            f"({request.request_id}, {request.age_seconds:.1f} s, {request.state})"
+            for request in self.requests[:_NAMES_LIMIT]
         ]
         rest = len(self.requests) - len(names)
         others = f" and {rest} more" if rest > 0 else ""
@@ -85,8 +86,10 @@ class Death:
         """The death in this line; raises ValueError if the line has another content."""
         try:
             fields = json.loads(line)
-            lost = tuple(_check(LostRequest(**request), _REQUEST) for request in fields.pop("requests"))
-            death: Death = _check(cls(**fields, requests=lost), _DEATH)
+            lost_requests = tuple(
+                _check(LostRequest(**request), _REQUEST) for request in fields.pop("requests")
+            )
+            death: Death = _check(cls(**fields, requests=lost_requests), _DEATH)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"no death: {error}") from error
         return replace(death, stack=tuple(map(str, death.stack)))
@@ -133,17 +136,17 @@ def bury(directory: str, pid: int, cause: str, *, wait: float = 0.0) -> Death | 
     `wait` is the time (s) for which the worker's lock may outlive it. An OSError leaves the ring for a second
     attempt.
     """
-    now, lost, stack = time.perf_counter(), list[LostRequest](), list[str]()
+    now, lost_requests, stack = time.perf_counter(), list[LostRequest](), list[str]()
     with _lock_file(directory) as file:
         for number, descriptor in _rings_of(directory, pid, wait):
             content = requests.content(descriptor, _RECORDS)
-            lost += (
+            lost_requests += (
                 [_lost_request(request, now) for request in requests.in_flight(content)] if content else []
             )
             stack += crash.lines(directory, number)
         death = None
-        if lost or cause not in HARMLESS:
-            death = Death(time.time(), pid, cause, tuple(lost), tuple(stack))
+        if lost_requests or cause not in HARMLESS:
+            death = Death(time.time(), pid, cause, tuple(lost_requests), tuple(stack))
             _write(file, [*_read(file), death])
         for number, descriptor in _rings_of(directory, pid, wait):
             crash.clear(directory, number)
@@ -177,11 +180,11 @@ def count(directory: str, rule: Callable[[str, str], str]) -> list[Death]:
 
 
 def _with_rules(death: Death, rule: Callable[[str, str], str]) -> Death:
-    lost = (
+    lost_requests = (
         replace(request, url_rule=rule(request.method, request.path.removeprefix(request.script_name)))
         for request in death.requests
     )
-    return replace(death, requests=tuple(lost), counted=True)
+    return replace(death, requests=tuple(lost_requests), counted=True)
 
 
 def _lost_request(request: requests.InFlight, now: float) -> LostRequest:

@@ -69,9 +69,9 @@ class Losses:
             return
         for death in deaths.count(directory, self.rule):
             self._deaths.labels(death.cause).inc()
-            for lost in death.requests:
-                if self._requests is not None and not lost.answered:
-                    self._requests.labels(lost.url_rule or UNMATCHED, death.cause).inc()
+            for request in death.requests:
+                if self._requests is not None and not request.answered:
+                    self._requests.labels(request.url_rule or UNMATCHED, death.cause).inc()
         self._version = deaths.version(directory)
 
     def _bury(self, directory: str, now: float) -> None:

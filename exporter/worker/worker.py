@@ -81,7 +81,7 @@ class Worker:
         self.live = Live(self.declared)
         self.instruments: dict[str, Any] = {}
         """The instruments of this registry, by the prefix of their families."""
-        self.dropped = Counter(
+        self.drops = Counter(
             "flask_exporter_series_dropped",
             'Observations that the series cap folded into url_rule="_other" or a coarser method and status',
             registry=registry,

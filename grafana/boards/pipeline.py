@@ -26,7 +26,7 @@ NOTHING = "Nothing of this kind is scraped"
 
 def dashboard() -> model.Dashboard:
     """Build the dashboard."""
-    hidden = [
+    hidden_variables = [
         variables.label(name, name.title(), f"label_values(up, {name})", all_value=all_value).hide(
             variables.HIDDEN
         )
@@ -37,7 +37,7 @@ def dashboard() -> model.Dashboard:
         "Pipeline",
         "Can I trust what I see? From the exporter over scrapes, rules and storage to the notification, of "
         "everything that is scraped.",
-        variables=hidden,
+        variables=hidden_variables,
         contents=[
             *_summary(),
             *_scrapes(),
