@@ -54,7 +54,7 @@ class Observation:
     started: float
     """Seconds of the monotonic clock."""
     slot = 0
-    """The place of the request in this process's ring; 0 for none."""
+    """The place of the request in this process's ring; 0 where no ring is written, -1 where it is full."""
     thread: Any = None
     """The ident of the thread that answers the request, or the greenlet where threads are greenlets."""
     samples: Any = None

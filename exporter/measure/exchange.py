@@ -134,10 +134,10 @@ class Exchange(Fallible):
         try:
             self.body.close()
         finally:
-            if self.recorded:
-                self.outcomes.flight.leave(self)
-            else:
+            if not self.recorded:
                 self.abandon()
+            elif self.slot:
+                self.outcomes.flight.leave(self)
 
     def abandon(self) -> None:
         """Record a disconnect: nobody reads the rest of the body."""

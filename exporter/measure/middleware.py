@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, time
 from typing import TYPE_CHECKING
 
+from werkzeug.wsgi import ClosingIterator
+
 from exporter import forks
 from exporter.measure.exchange import Exchange
 from exporter.measure.instruments import Instruments
@@ -65,7 +67,11 @@ class Middleware:
             return self._wsgi_app(environ, start_response)
         exchange.start_response = start_response
         try:
-            return exchange.take(self._wsgi_app(environ, exchange.start))
+            body = self._wsgi_app(environ, exchange.start)
+            if type(body) is ClosingIterator and exchange.length:
+                exchange.body = body
+                return exchange
+            return exchange.take(body)
         except BaseException as error:
             exchange.fail(error)
             raise

@@ -69,6 +69,7 @@ def writers(  # noqa: C901  five functions
         try:
             slot = take()
         except IndexError:
+            exchange.slot = -1
             exchange.thread = current()
             with crowd:
                 surplus.add(exchange)
