@@ -48,7 +48,7 @@ class NativeBuckets(dict[int, Place]):
 
     def counts(self) -> dict[int, float]:
         """The count of each bucket, by its index."""
-        return {position + ZERO: float(doubles[at]) for position, (doubles, at) in list(self.items())}
+        return {position + ZERO: doubles[at] for position, (doubles, at) in list(self.items())}
 
 
 class Natives:
