@@ -39,7 +39,7 @@ BURN = """\
               headline: '{subject}: so many requests {bad} that the budget of {period} is spent in {lasts}'
               description: >-
                 {promise} At the pace of the last {long} the budget of bad ones is spent in {lasts}.
-              culprits: ''
+              culprits: '{culprits}'
               past: ''
               runbook_url: http://127.0.0.1:9090/user/{name}.md
               dashboard_url: http://127.0.0.1:3000/d/flask-slo?var-job=above&var-service={service}&var-slo={slo}{endpoint}
@@ -143,6 +143,8 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
     service("recovered", recent=f"{below:.9g}x{short + keep + 30}")
     service("few", bad=slo.bad_at_least - 1)
     service("young", coverage=0.49)
+    slow_seconds, culprits = _waits(objective)
+    series += slow_seconds
     labels = _alert_labels(objective, "above", burn)
     checks = [
         # The alert lasts for a while after the end of its cause.
@@ -178,6 +180,7 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
         promise=_fill(objective, objective.promise(slo.period)),
         period=slo.period,
         lasts=lasts,
+        culprits=culprits,
         **_link(objective),
         checks="\n".join(checks),
     )
@@ -252,6 +255,23 @@ def _events(objective: Objective) -> str:
             _check(f'{SERIES}:{name}{{slo="{objective.slo}"}}', 1, labels, value)
             for name, value in values.items()
         ),
+    )
+
+
+def _waits(objective: Objective) -> tuple[list[str], str]:
+    """The seconds of slow requests to two endpoints, by where they waited, and what a latency alert says."""
+    if objective.within is None:
+        return [], ""
+    labels, rule = _labels(objective, "above"), objective.url_rule or "/report"
+    series = [
+        _series("flask_http_request_slow_seconds_total", labels | {"url_rule": url_rule, "where": where}, values)
+        for url_rule, where, values in ((rule, "shop:wait", "0+3x9"), ("/other", "shop:other", "0+1x9"))
+    ]
+    if objective.url_rule:
+        return series, f" Slow requests wait in shop:wait ({rule}, 100% of their time)."
+    return series, (
+        f" Slow requests wait in shop:wait ({rule}, 75% of their time), "
+        "shop:other (/other, 25% of their time)."
     )
 
 
