@@ -37,6 +37,7 @@ from exporter.worker.facts import Facts
 from exporter.worker.failures import logger
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.peers import Peers
+from exporter.worker.stackring import read_stacks
 from exporter.worker.worker import Worker, capacity
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Core:
         worker.live.add(self.checks, self._facts)
         worker.flight_recorders.add(self.flight_recorder)
         worker.losses.routes.add(self.routes)
-        worker.moves += [self.errors.move, self.slow.slowest.after_fork]
+        worker.moves += [self.errors.move, self.slow.slowest.after_fork, self.slow.stacks.after_fork]
         return worker
 
     def renew(self) -> None:
@@ -143,6 +144,7 @@ class Core:
             self.source,
             self.health.vitals,
             self.access,
+            stacks=partial(read_stacks, self.directory.path if self.directory else None),
             prefix=self._prefix,
             group=self._group,
         )

@@ -17,6 +17,7 @@ from exporter.places import Places
 from exporter.worker.sampler import Sampler
 from exporter.worker.samples import delay
 from exporter.worker.slowest import Slowest, SlowRequest
+from exporter.worker.stackring import StackRing
 
 _PATH_LIMIT = 200
 
@@ -39,7 +40,8 @@ class SlowRequests:
         """
         self._seconds = seconds or inf
         self._places = places
-        self._sampler = Sampler(live, places, on_failure)
+        self.stacks = StackRing(directory)
+        self._sampler = Sampler(live, places, on_failure, self.stacks)
         self.slowest = Slowest(directory)
 
     def start(self) -> None:

@@ -34,6 +34,7 @@ from exporter.store.directory import WorkerDirectory
 from exporter.worker.deaths import latest
 from exporter.worker.facts import Facts
 from exporter.worker.inflight import Busy, InProgress, in_flight, tallies
+from exporter.worker.stackring import read_stacks
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -126,7 +127,9 @@ class _Application:
         if settings.monitoring_path:
             path, most = directory.path, max(settings.recent, _RECORDS)
             self._pages |= {
-                f"{settings.monitoring_path}/inflight": lambda _: as_json(inflight(in_flight(path, most))),
+                f"{settings.monitoring_path}/inflight": lambda _: as_json(
+                    inflight(in_flight(path, most), read_stacks(path))
+                ),
                 f"{settings.monitoring_path}/deaths": lambda _: as_json(deaths(latest(path))),
             }
 

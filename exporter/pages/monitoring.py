@@ -30,6 +30,7 @@ from exporter.worker.errorslots import Group
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.requests import Request
 from exporter.worker.slowest import SlowRequest
+from exporter.worker.stackring import Stacks
 
 MAX_LIMIT = 10_000
 _DEFAULT_LIMIT = 100
@@ -84,10 +85,11 @@ class Monitoring:
         vitals: Vitals,
         access: Access,
         *,
+        stacks: Callable[[], Stacks],
         prefix: str = "flask_",
         group: str = "url_rule",
     ) -> None:
-        """`slowest` gives the slowest requests by rule."""
+        """`slowest` gives the slowest requests by rule, `stacks` the stacks of those in progress."""
         self._flight_recorder = flight_recorder
         self._history = flight_recorder.read
         self._routes = routes
@@ -97,6 +99,7 @@ class Monitoring:
         self._source = source
         self._vitals = vitals
         self._access = access
+        self._stacks = stacks
         self._prefix = prefix
         self._group = group
 
@@ -138,7 +141,7 @@ class Monitoring:
 
     def inflight(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """The requests in progress, the oldest first."""
-        return as_json(inflight(self._flight_recorder.in_flight(), self._routes.rule))
+        return as_json(inflight(self._flight_recorder.in_flight(), self._stacks(), self._routes.rule))
 
     def deaths(self, environ: Environ) -> Answer:  # noqa: ARG002  a page
         """The latest deaths of workers, the last one first."""

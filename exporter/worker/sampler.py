@@ -20,6 +20,8 @@ from exporter import forks
 from exporter.places import Places
 from exporter.worker.samples import Samples, unsampled_seconds
 from exporter.worker.spots import Spot, Spots
+from exporter.worker.stackring import StackRing
+from exporter.worker.stacks import calls
 
 TICK = 0.05
 IDLE_TICK = 0.25
@@ -52,11 +54,16 @@ class Sampler:
         live: Callable[[], Sequence[LiveRequest | None]],
         places: Places,
         on_failure: Callable[[BaseException], None],
+        stacks: StackRing,
     ) -> None:
-        """`live` gives the requests in progress; `on_failure` receives each error and may take no lock."""
+        """`live` gives the requests in progress; `on_failure` receives each error and may take no lock.
+
+        `stacks` receives the stack of each sample, for other workers to read.
+        """
         self._live = live
         self._spots = Spots(places)
         self._on_failure = on_failure
+        self._stacks = stacks
         self._next = 0
 
     def start(self) -> None:
@@ -72,6 +79,7 @@ class Sampler:
         old = [request for request in requests if now - request.started >= AGE]
         due = [request for request in self._batch(old) if _is_due(request, now)]
         if due:
+            self._stacks.free({request.started for request in old})
             frames = sys._current_frames()
             for request in due:
                 try:
@@ -100,10 +108,13 @@ class Sampler:
     def _sample(self, request: LiveRequest, frames: dict[int, FrameType], now: float) -> None:
         if request.recorded:  # its thread may answer another request
             return
-        spot = self._spots.of(_frame(request.thread, frames))
+        frame = _frame(request.thread, frames)
+        spot = self._spots.of(frame)
         if request.samples is None:
             request.samples = Samples(request.started)
         request.samples.add(spot, now)
+        if self._stacks.is_due(request.started, now) and (lines := calls(frame)):
+            self._stacks.write(request.started, lines, now)
 
 
 def _is_due(request: LiveRequest, now: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -20,11 +21,15 @@ def stack(thread: Any) -> list[str] | None:
         frame = sys._current_frames().get(thread)
     else:
         frame = getattr(thread, "gr_frame", None)  # None while the greenlet runs, and so is the caller
-    lines = list(_calls(frame))
-    return lines[::-1] or None
+    return calls(frame) or None
 
 
-def _calls(frame: FrameType | None) -> Any:
+def calls(frame: FrameType | None) -> list[str]:
+    """The same of the thread with this innermost frame; [] for none."""
+    return list(_calls(frame))[::-1]
+
+
+def _calls(frame: FrameType | None) -> Iterator[str]:
     for _ in range(_LIMIT):
         if frame is None:
             return

@@ -264,7 +264,9 @@ def _waits(objective: Objective) -> tuple[list[str], str]:
         return [], ""
     labels, rule = _labels(objective, "above"), objective.url_rule or "/report"
     series = [
-        _series("flask_http_request_slow_seconds_total", labels | {"url_rule": url_rule, "where": where}, values)
+        _series(
+            "flask_http_request_slow_seconds_total", labels | {"url_rule": url_rule, "where": where}, values
+        )
         for url_rule, where, values in ((rule, "shop:wait", "0+3x9"), ("/other", "shop:other", "0+1x9"))
     ]
     if objective.url_rule:

@@ -38,6 +38,7 @@ def test_everything_that_belongs_to_one_process_is_registered() -> None:
         "FlightRecorder",
         "Lock",
         "ErrorGroups",
+        "StackRing",
         "Lock",
         "Slowest",
         "Lock",

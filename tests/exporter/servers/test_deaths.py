@@ -235,12 +235,23 @@ def test_the_process_for_metrics_tells_what_no_worker_can(tmp_path: Path) -> Non
         waiting(server, 2),
         closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as holder,
     ):
+
+        def stuck_now() -> list[dict[str, Any]]:
+            return list(server.get("/monitoring/inflight", port=port).json)
+
+        eventually(lambda: all(one["stack"] for one in stuck_now()), "stacks of two")
         holder.request("GET", "/held/2")
         eventually(lambda: ledger(server)["begun"] == 3, "three stuck threads")
 
-        stuck = server.get("/monitoring/inflight", port=port).json
+        stuck = stuck_now()
         assert sorted(one["path"] for one in stuck) == ["/held/2", "/wait/0", "/wait/1"]
-        assert {(one["state"], one["url_rule"], one["stack"]) for one in stuck} == {("running", None, None)}
+        assert {(one["state"], one["url_rule"]) for one in stuck} == {("running", None)}
+        for one in stuck:
+            if one["path"] == "/held/2":  # nobody could look at it
+                assert (one["stack"], one["stack_age_seconds"]) == (None, None)
+            else:
+                assert any(line.startswith("served:wait:") for line in one["stack"])
+                assert 0 < one["stack_age_seconds"] < one["age_seconds"]
         samples = server.samples(port)
         assert samples["flask_worker_threads_busy"] == 3.0
         ages = [

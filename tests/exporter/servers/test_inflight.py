@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.rig.clients import ask
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports
 from tests.rig.server import Server, serving
@@ -86,3 +92,69 @@ def test_more_greenlets_than_places_are_counted(tmp_path: Path) -> None:
         assert server.samples()['flask_exporter_failures_total{stage="recent"}'] == 1.0
         for connection in waiting:
             connection.close()
+
+
+STUCK = f"""{SERVICE}
+import ctypes, os, time
+from contextlib import suppress
+from pathlib import Path
+
+def is_victim(number):
+    with suppress(FileExistsError):
+        os.symlink(str(os.getpid()), "victim")
+    if os.readlink("victim") != str(os.getpid()):
+        return False
+    Path(f"taken-{{number}}").touch()
+    return True
+
+@app.get("/wait/<int:number>")
+def wait(number):
+    while is_victim(number) and not os.path.exists("go"):
+        time.sleep(0.02)
+    return "done"
+
+@app.get("/held/<int:number>")
+def held(number):
+    if is_victim(number):
+        time.sleep(0.5)
+        ctypes.PyDLL(None).sleep(SECONDS)  # with the interpreter's lock
+    return "done"
+"""
+PATHS = [*(f"/wait/{number}" for number in range(7)), "/held/7"]
+
+
+@pytest.mark.parametrize("seconds", [5, pytest.param(10, marks=pytest.mark.soak)])
+def test_another_worker_tells_of_one_that_is_stuck(seconds: int, tmp_path: Path) -> None:
+    """All of its eight threads, one of which keeps the interpreter: each with its last stack."""
+    source = STUCK.replace("SECONDS", str(seconds))
+    options = ("--worker-class", "gthread", "--threads", "8")
+    with serving(tmp_path, *options, source=source, workers=2) as server, ThreadPoolExecutor(8) as clients:
+        for number, path in enumerate(PATHS):
+            clients.submit(ask_the_victim, server, path, tmp_path / f"taken-{number}")
+            eventually((tmp_path / f"taken-{number}").exists, "a request of the victim")
+        page = eventually(lambda: seen_a_second_ago(server), "a stuck worker", 30)
+        (tmp_path / "go").touch()
+
+        assert [one["path"] for one in page] == sorted(PATHS)
+        assert {one["pid"] for one in page} == {int(os.readlink(tmp_path / "victim"))}
+        for one in page:
+            kind = one["path"].split("/")[1]
+            assert one["url_rule"] == f"/{kind}/<int:number>"
+            assert any(line.startswith(f"served:{kind}:") for line in one["stack"])
+            assert one["stack_age_seconds"] < one["age_seconds"]
+
+
+def ask_the_victim(server: Server, path: str, taken: Path) -> None:
+    """The other worker answers at once, so in the end it is the victim that has the request."""
+    while not taken.exists():
+        server.get(path)
+
+
+def seen_a_second_ago(server: Server) -> list[dict[str, Any]]:
+    """What is in progress, once all of it was looked at a second ago; asked of whoever answers in time."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=2)
+    with suppress(OSError), closing(connection):
+        page = ask(connection, "/monitoring/inflight").json
+        if all((one["stack_age_seconds"] or 0.0) > 1.0 for one in page):
+            return sorted(page, key=itemgetter("path"))
+    return []

@@ -19,6 +19,7 @@ from exporter.places import Places
 from exporter.worker import sampler
 from exporter.worker.sampler import WALKS, Sampler
 from exporter.worker.samples import Samples, delay
+from exporter.worker.stackring import StackRing
 from tests.rig.deadline import eventually
 from tests.rig.users import as_child
 from tests.rig.wsgi import Raises
@@ -40,7 +41,7 @@ class Rig:
     def __init__(self, *requests: Request | None) -> None:
         self.live: list[Request | None] = [None, *requests]
         self.errors: list[BaseException] = []
-        self.sampler = Sampler(lambda: self.live, Places(), self.errors.append)
+        self.sampler = Sampler(lambda: self.live, Places(), self.errors.append, StackRing(None))
 
     def where(self, request: Request, duration: float) -> str:
         return delay(self.sampler.seconds(request, duration), "view").where
