@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from exporter import guard, prefork
 from exporter.pages import drain
 from exporter.settings import DIRECTORY, Settings, SettingsError
+from exporter.worker import deaths
 
 if TYPE_CHECKING:
     from exporter.pages.listener import Listener
@@ -52,8 +53,6 @@ __all__ = [
 _LISTENER_PAUSE = 0.5
 # The time that the master waits for the listener after each of the two signals that end it (s).
 _LISTENER_END = 2.0
-# The time that the master waits until the system has released the locks of a dead worker (s).
-_BURIAL = 2.0
 
 
 class _Master:
@@ -64,7 +63,6 @@ class _Master:
         self.directory: WorkerDirectory | None = None
         self.listener: Listener | None = None
         self.listener_pid = 0
-        self.owner: tuple[int, int] | None = None
         self.causes: dict[int, str] = {}
         """The cause of death of each worker, read from the system before gunicorn reads it."""
 
@@ -148,7 +146,7 @@ def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
             end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if end is not None:
                 is_exit = end.si_code == os.CLD_EXITED
-                _master.causes[pid] = f"exit {end.si_status}" if is_exit else _signal(end.si_status)
+                _master.causes[pid] = deaths.cause_of(end.si_status if is_exit else -end.si_status)
     reap()
 
 
@@ -158,28 +156,16 @@ def _cause_from_stack() -> str | None:
     while frame is not None and frame.f_code.co_name != "reap_workers":
         frame = frame.f_back  # type: ignore[assignment]
     status = frame.f_locals.get("status") if frame is not None else None
-    if not isinstance(status, int):
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    return f"exit {code}" if code >= 0 else _signal(-code)
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    return deaths.cause_of(os.waitstatus_to_exitcode(status)) if isinstance(status, int) else None
 
 
 def _bury(server: Any, pid: int, cause: str | None) -> None:
     """Log the requests in progress of a dead worker; the other workers count them."""
     if _master.directory is None:
         return
-    from exporter.worker import deaths
-
     try:
-        with guard.rights_of(_master.owner):
-            death = deaths.bury(_master.directory.path, pid, cause or deaths.UNKNOWN, wait=_BURIAL)
+        with guard.rights_of(_master.directory.owner):
+            death = deaths.bury(_master.directory.path, pid, cause or deaths.UNKNOWN, wait=prefork.BURIAL)
     except Exception:  # the master must survive
         server.log.exception("What worker %s was answering is not read yet", pid)
         return
@@ -212,7 +198,7 @@ def _prepare(server: Any, workers: int) -> None:
     directory = prefork.start(workers, keep=upgrade, owner=owner, max_series=settings.max_series)
     if settings.listen:
         _master.listener = _listener(settings, directory, owner, bind=not upgrade)
-    _master.settings, _master.directory, _master.owner = settings, directory, owner
+    _master.settings, _master.directory = settings, directory
 
 
 def _listener(

@@ -1,28 +1,34 @@
 """The work of a master before it forks, for any server with forked workers.
 
 A master of your own calls `start` before it forks and before it imports the application, and tells the
-directory of each worker that has ended:
+of each worker that has ended:
 
     from exporter import prefork
 
     directory = prefork.start(workers=4)
     ...                                   # fork the workers
-    pid, _ = os.wait()
-    directory.fold(pid)
+    pid, status = os.wait()
+    prefork.ended(directory, pid, os.waitstatus_to_exitcode(status))
 
-Without the last two lines the next scrape folds the files of the dead. `exporter.gunicorn` and
-`exporter.uwsgi` do all of this for those two servers.
+Without the last two lines the next scrape folds the files of the dead, and nobody knows of what they died.
+`exporter.gunicorn` and `exporter.uwsgi` do all of this for those two servers.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
+from exporter import guard
 from exporter.settings import DIRECTORY, SettingsError, worker_directory
+from exporter.worker import deaths
 
 if TYPE_CHECKING:
     from exporter.store.directory import WorkerDirectory
+
+BURIAL = 2.0
+"""How long a master waits for the system to give up the locks of a dead worker (s)."""
 
 
 def start(
@@ -58,3 +64,18 @@ def start(
     except OSError as error:
         raise RuntimeError(f"{DIRECTORY}={path} cannot be used: {error}") from error
     return directory
+
+
+def ended(directory: WorkerDirectory | None, pid: int, exitcode: int) -> None:
+    """Fold the files of a worker that has ended; log what it was answering if it died.
+
+    `exitcode` is as in `multiprocessing.Process`, negative for a signal: `os.waitstatus_to_exitcode` makes it
+    of what `os.wait` returns. Raises OSError (disk full); the next scrape tries again, without the cause.
+    """
+    if directory is None:
+        return
+    directory.fold(pid)
+    with guard.rights_of(directory.owner):
+        death = deaths.bury(directory.path, pid, deaths.cause_of(exitcode), wait=BURIAL)
+    if death is not None:
+        logging.getLogger("exporter").error("%s", death)

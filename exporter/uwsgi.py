@@ -5,8 +5,8 @@
     shared-import = exporter.uwsgi
 
 PROMETHEUS_MULTIPROC_DIR has to be set before uWSGI starts: an `env` in its configuration comes too late for
-pyuwsgi, whose Python is running by then. uWSGI does not tell the master of a worker's end, so the next scrape
-folds the files of the dead.
+pyuwsgi, whose Python is running by then. uWSGI tells nobody of a worker's end, so the next scrape folds the
+files of the dead, and the cause of a death is `unknown`.
 """
 
 from __future__ import annotations

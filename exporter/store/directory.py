@@ -45,7 +45,8 @@ class WorkerDirectory:
         self._max_series = max_series
         self._on_failure = on_failure
         self._files = Files(self.path)
-        self._owner: tuple[int, int] | None = None
+        self.owner: tuple[int, int] | None = None
+        """The (uid, gid) of the workers, where the master is root."""
         self._busy = threading.RLock()
         self._begin()
 
@@ -60,7 +61,7 @@ class WorkerDirectory:
             DirectoryInUseError: another master holds the directory.
             SettingsError: it cannot be made or written.
         """
-        self._owner = owner
+        self.owner = owner
         with self._busy:
             try:
                 if owner is not None:
@@ -106,7 +107,7 @@ class WorkerDirectory:
         with self._busy, suppress(LockedError):
             if dead_pid is not None and not os.path.lexists(self.path):
                 self._make_private()
-            with guard.rights_of(self._owner), self._files.lock(fcntl.LOCK_EX, wait):
+            with guard.rights_of(self.owner), self._files.lock(fcntl.LOCK_EX, wait):
                 if dead_pid is not None:  # this is the master
                     master.hold_on(self._files)
                 self._compact(dead_pid)
@@ -157,7 +158,7 @@ class WorkerDirectory:
         """Make the directory private to the workers; raises OSError if it is somebody else's."""
         descriptor = guard.directory(self.path, make=True)
         try:
-            guard.take_over(descriptor, self._owner)
+            guard.take_over(descriptor, self.owner)
         finally:
             os.close(descriptor)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -118,6 +119,15 @@ def _check(thing: Any, types: dict[str, Any]) -> Any:
         if not isinstance(value, kind) or (kind is _NUMBER and not 0 <= value < 1e11):
             raise ValueError(f"{name} is {value!r}")
     return thing
+
+
+def cause_of(exitcode: int) -> str:
+    """The cause of death of a process with this exit code, which is negative for a signal."""
+    if exitcode >= 0:
+        return f"exit {exitcode}"
+    with suppress(ValueError):
+        return signal.Signals(-exitcode).name
+    return f"signal {-exitcode}"
 
 
 def dead(directory: str) -> set[int]:

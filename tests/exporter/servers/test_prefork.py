@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
 from exporter.store.directory import WorkerDirectory
+from exporter.worker import deaths
 from tests.rig.deadline import eventually
 from tests.rig.server import Server, started
 from tests.rig.workerfiles import samples
@@ -34,8 +35,8 @@ for worker in range(3):
         Gauge("alive", "help", multiprocess_mode="livesum").inc()
         os.kill(os.getpid(), 9)
 for worker in range(3):
-    pid, _ = os.wait()
-    directory.fold(pid)
+    pid, status = os.wait()
+    prefork.ended(directory, pid, os.waitstatus_to_exitcode(status))
 print(sorted(os.listdir(directory.path)))
 """
 
@@ -47,8 +48,55 @@ def test_a_pre_fork_server_of_ones_own(tmp_path: Path) -> None:
         [sys.executable, "-c", FORKS], env=environment, capture_output=True, text=True, check=False
     )
 
-    assert done.stdout == "['archive.json', 'archive.lock', 'archive.master']\n", done.stderr
+    files = ["archive.json", "archive.lock", "archive.master", "deaths_0.ring"]
+    assert done.stdout == f"{files}\n", done.stderr
     assert samples(WorkerDirectory(tmp_path / "workers")) == {"hits_total": 6.0}
+
+
+DIES = """
+import ctypes, multiprocessing, os, signal, sys
+from exporter import prefork
+
+directory = prefork.start(workers=2)
+from flask import Flask
+from exporter import FlaskExporter
+
+app = Flask("mortal")
+FlaskExporter(app)
+
+@app.get("/die/<kind>")
+def die(kind):
+    if kind.startswith("exit"):
+        os._exit(int(kind[5:]))
+    os.kill(os.getpid(), signal.Signals[kind])
+
+def serve(kind):
+    app.test_client().get(f"/die/{kind}")
+
+for kind in sys.argv[1:]:
+    worker = multiprocessing.get_context("fork").Process(target=serve, args=[kind])
+    worker.start()
+    worker.join()
+    prefork.ended(directory, worker.pid, worker.exitcode)
+"""
+
+
+def test_a_master_of_ones_own_tells_of_what_workers_died(tmp_path: Path) -> None:
+    """With what they were answering, in the log too; of one that was told to end only if that was lost."""
+    kinds = ["SIGKILL", "SIGSEGV", "exit 3", "SIGTERM"]
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers")}
+    done = subprocess.run(
+        [sys.executable, "-c", DIES, *kinds], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    latest = deaths.latest(str(tmp_path / "workers"))[::-1]
+    assert [(death.cause, [request.path for request in death.requests]) for death in latest] == [
+        (kind, [f"/die/{kind}"]) for kind in kinds
+    ]
+    for kind, line in zip(kinds, re.findall(r"worker \d+ died: .*", done.stderr), strict=True):
+        assert f"died: {kind}" in line
+        assert f'GET "/die/{kind}"' in line
 
 
 PRELOADED = """
