@@ -63,6 +63,8 @@ class _Master:
         self.directory: WorkerDirectory | None = None
         self.listener: Listener | None = None
         self.listener_pid = 0
+        self.is_impatient = False
+        """Whether the graceful timeout has run out."""
         self.causes: dict[int, str] = {}
         """The cause of death of each worker, read from the system before gunicorn reads it."""
 
@@ -92,6 +94,7 @@ def when_ready(server: Any) -> None:
         gc.freeze()
     server.handle_term = partial(_drain, server, server.handle_term)
     server.reap_workers = partial(_reap_workers, server, server.reap_workers)
+    server.kill_workers = partial(_kill_workers, server.kill_workers)
     if _master.listener is not None:
         _start_listener(server)
         old, new = server.handle_chld, partial(_reap, server, server.handle_chld)
@@ -139,6 +142,12 @@ def on_exit(server: Any) -> None:
             _bury(server, pid, _master.causes.pop(pid, None) or "graceful timeout")
 
 
+def _kill_workers(kill: Callable[[int], None], signal_number: int) -> None:
+    """Let gunicorn signal all workers, with SIGKILL once the graceful timeout has run out."""
+    _master.is_impatient |= signal_number == signal.SIGKILL
+    kill(signal_number)
+
+
 def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
     """Read the causes of death, and then let gunicorn reap the workers, which deletes the causes."""
     for pid in list(server.WORKERS):
@@ -163,6 +172,8 @@ def _bury(server: Any, pid: int, cause: str | None) -> None:
     """Log the requests in progress of a dead worker; the other workers count them."""
     if _master.directory is None:
         return
+    if _master.is_impatient and cause == "SIGKILL":
+        cause = "graceful timeout"
     try:
         with guard.rights_of(_master.directory.owner):
             death = deaths.bury(_master.directory.path, pid, cause or deaths.UNKNOWN, wait=prefork.BURIAL)
