@@ -21,10 +21,11 @@ PACES = (
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert that a fault raises, and the labels that it must carry."""
+    """An alert that a fault raises, the labels that it must carry, and a text that it must say."""
 
     name: str
     labels: dict[str, str]
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,18 @@ class Fault:
     before: Callable[[Stack], None] | None = None
 
 
-def _service(name: str, service: str, severity: str, **labels: str) -> Alert:
-    return Alert(name, {"job": "app", "service": service, "severity": severity, **labels})
+def _service(name: str, service: str, severity: str, text: str = "", **labels: str) -> Alert:
+    return Alert(name, {"job": "app", "service": service, "severity": severity, **labels}, text)
+
+
+def _steps(*steps: Callable[[Stack], None]) -> Callable[[Stack], None]:
+    """Return all of these steps as one."""
+
+    def step(stack: Stack) -> None:
+        for part in steps:
+            part(stack)
+
+    return step
 
 
 def _budget_fault(player: str, pace: float, window: str, severity: str) -> Fault:
@@ -89,6 +100,8 @@ def faults() -> list[Fault]:
     errors = Load("errors", ["/test/error", "/orders"], rate=20)
     flaky = Load("flaky", [*["/test/normal"] * 13, "/test/server-error"])
     slow = Load("slow", ["/test/slow?seconds=0.7"], rate=1000, threads=7, queue=0.5)
+    # One request in eight is slow, and enough come: chance does not raise FlaskLatencyHigh.
+    fast = Load("slow", ["/test/normal"], rate=70, threads=2)
     stuck = Load("stuck", ["/test/stuck?seconds=8"], rate=1)
     calm = Load("calm", ["/test/normal"], rate=10)
     loop = damage.Killer("loop")
@@ -111,7 +124,12 @@ def faults() -> list[Fault]:
             (
                 _service("FlaskErrorRatioCritical", "errors", "critical"),
                 _service(
-                    "FlaskNewErrorType", "errors", "info", error_type="ValueError", where="app.faults:error"
+                    "FlaskNewErrorType",
+                    "errors",
+                    "info",
+                    "The traceback: http://",
+                    error_type="ValueError",
+                    where="app.faults:error",
                 ),
                 _service("FlaskLogErrorBurst", "errors", "warning"),
             ),
@@ -127,16 +145,16 @@ def faults() -> list[Fault]:
         Fault(
             "seven of eight threads answer slowly, and a proxy kept the requests",
             (
-                _service("FlaskLatencyHigh", "slow", "warning"),
+                _service("FlaskLatencyHigh", "slow", "warning", "Slow requests wait in app.faults:"),
                 _service("FlaskThreadsSaturated", "slow", "warning"),
                 _service("FlaskQueueSlow", "slow", "warning"),
             ),
-            slow.start,
-            slow.stop,
+            _steps(slow.start, fast.start),
+            _steps(slow.stop, fast.stop),
         ),
         Fault(
             "a request has no answer for 8 seconds (a minute is one here)",
-            (_service("FlaskRequestStuck", "stuck", "warning"),),
+            (_service("FlaskRequestStuck", "stuck", "warning", "It is one to /test/stuck, in worker "),),
             stuck.start,
             stuck.stop,
         ),
@@ -212,7 +230,7 @@ def faults() -> list[Fault]:
         ),
         Fault(
             "workers are killed soon after they started",
-            (_service("FlaskWorkerRestartLoop", "loop", "critical", scope="workers"),),
+            (_service("FlaskWorkerRestartLoop", "loop", "critical", "died of SIGKILL", scope="workers"),),
             loop.start,
             loop.stop,
         ),

@@ -80,6 +80,8 @@ class Watch:
             elif course.arrival is None:
                 course.arrival = moment
                 course.complaints += self._complaints(alert, path)
+                if course.alert.text not in " ".join(alert["annotations"].values()):
+                    course.complaints.append(f"does not say {course.alert.text!r}")
             if alert["status"] == "firing":
                 course.resolution = None
 
