@@ -192,12 +192,12 @@ class Exchange(Fallible):
         if outcomes.keeps and not self.untracked:
             if "HTTP_TRACEPARENT" in self.environ and not self.trace_id:
                 self.trace_id = announced(self.environ)
-            if duration >= outcomes.slow:  # costs 0.02 µs
-                outcomes.explain(self)
             try:
                 outcomes.flight.record(self)
             except Exception as error:
                 outcomes.failures.count("recent", error)
+            if duration >= outcomes.slow:  # costs 0.02 µs
+                outcomes.explain(self)
             if outcomes.sinks:
                 self.start_time = time() - self.duration
             for stage, sink in outcomes.sinks:

@@ -61,6 +61,7 @@ class SlowRequests:
             seconds = self._sampler.seconds(observation, observation.duration)
             observation.delay = cause = delay(seconds, self._view(app, observation))
             outcomes.instruments.slow(observation, cause)
+            outcomes.flight.explain(observation)
             self._keep(observation, cause)
         except Exception as error:
             outcomes.failures.count("slow", error)

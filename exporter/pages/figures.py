@@ -130,6 +130,10 @@ def element(request: Request) -> dict[str, Any]:
         "request_id": request.request_id,
         "trace_id": request.trace_id or None,
         "disconnected": request.disconnected,
+        "where": request.where or None,
+        "line": request.line or None,
+        "library": request.library or None,
+        "call": request.call or None,
     }
 
 

@@ -45,6 +45,7 @@ class Filter:
     status: str | None = None
     since: float | None = None
     request_id: str | None = None
+    where: str | None = None
 
     @classmethod
     def of(cls, arguments: Iterable[tuple[str, str]]) -> Filter:
@@ -68,6 +69,7 @@ class Filter:
             and (self.status is None or str(candidate.status).startswith(self.status))
             and (self.since is None or candidate.start_time >= self.since)
             and (self.request_id is None or candidate.request_id == self.request_id)
+            and (self.where is None or candidate.where == self.where)
         )
 
 
@@ -206,4 +208,5 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "status": _status,
     "since": _since,
     "request_id": str,
+    "where": str,
 }

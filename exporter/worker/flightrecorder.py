@@ -47,6 +47,8 @@ class FlightRecorder:
     """Notes that the answer has begun, and is a stream, which may last."""
     record: Callable[[Observation], None]
     """Completes the record of an answered request; raises CrowdedError if it has no slot."""
+    explain: Callable[[Observation], None]
+    """Adds its delay to the record of a slow request."""
     leave: Callable[[Observation], None]
     """Frees the slot, because the server has sent everything; a second call does nothing."""
     live: list[Observation | None]
@@ -90,7 +92,7 @@ class FlightRecorder:
             memory[: len(header.pack())] = header.pack()
             self.live = [None] * records
             self._free_slots = deque(range(1, records))
-            self.enter, self.stream, self.record, self.leave, self._switch = writers(
+            self.enter, self.stream, self.record, self.explain, self.leave, self._switch = writers(
                 header, memory, self.live, self._free_slots, self._surplus
             )
             if self._directory is not None:
@@ -166,7 +168,7 @@ class FlightRecorder:
         self.live = [None]
         self._free_slots = deque()
         self._surplus = set()
-        self.enter = self.stream = self.record = self.leave = ignore
+        self.enter = self.stream = self.record = self.explain = self.leave = ignore
         self._switch = ignore
 
     def _contents(self) -> Iterator[tuple[Content, Content]]:
@@ -193,9 +195,8 @@ class FlightRecorder:
                 former = None
             if former is None:  # a new file, one of another size, or a damaged one
                 os.ftruncate(descriptor, 0)
-                posix.reserve(
-                    descriptor, header.length
-                )  # a full disk is an error here, not SIGBUS at a write
+                # A full disk is an error here, not SIGBUS at a write.
+                posix.reserve(descriptor, header.length)
             # The mapping keeps a duplicate of the descriptor, and with it the lock, until it is dropped.
             memory = mmap.mmap(descriptor, header.length)
         finally:
@@ -219,8 +220,7 @@ class FlightRecorder:
 
         `live` has the only reference to such a request, or the request is older than an hour.
         """
-        size = self._header.first - HEADER
-        if memory[HEADER : HEADER + size] == bytes(size):
+        if not memory[HEADER : self._header.first].strip(b"\0"):
             return
         live, oldest = self.live, perf_counter() - _CLOSE_SECONDS
         for slot in range(1, len(live)):

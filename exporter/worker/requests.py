@@ -44,6 +44,10 @@ on the monotonic clock in seconds, and the start in monotonic seconds."""
 
 OPEN_STREAM = -1.0
 """Stands for the duration of an open stream or websocket: its answer has begun, and may last."""
+DELAY = "\0\0"
+"""Stands between the rule of a slow request, the last of its names, and those of its delay."""
+NAMES_AT = 32
+"""The offset of the names in a record."""
 NAMES_LIMIT = 200
 _RECORDS_LIMIT = 1_000_001
 
@@ -71,6 +75,11 @@ class Request:
     request_id: str
     trace_id: str
     disconnected: bool
+    where: str = ""
+    """The place at which a slow request spent most of its time; the rest of its `Delay` as far as it fits."""
+    line: int = 0
+    library: str = ""
+    call: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +235,9 @@ def _request(data: bytes, at: int) -> Request | None:
     # Without an answer yet, or not written by this package.
     if not (0 < seconds < 1e11 and 0 <= start + lead < 1e11 and _NAMES(text)):
         return None
-    method, error_type, endpoint, rule = (*text[5:].split("\0", 3), "", "", "")[:4]
+    method, error_type, endpoint, rest = (*text[5:].split("\0", 3), "", "", "")[:4]
+    rule, _, delay = rest.partition(DELAY)
+    where, line, library, call = (*delay.split("\0"), "", "", "")[:4]
     return Request(
         start_time=start + lead,
         duration=seconds,
@@ -242,6 +253,10 @@ def _request(data: bytes, at: int) -> Request | None:
         request_id=_text(request_id),
         trace_id=_text(trace_id),
         disconnected=text[4] == "1",
+        where=where,
+        line=int(line) if line.isdecimal() else 0,
+        library=library,
+        call=call,
     )
 
 

@@ -16,9 +16,18 @@ from mmap import mmap
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exporter.observation import Observation
+from exporter.observation import Delay, Observation
 from exporter.worker import requests
-from exporter.worker.requests import HEAD_AT, HEADER, NAMES_LIMIT, OPEN_STREAM, RECORD, Header
+from exporter.worker.requests import (
+    DELAY,
+    HEAD_AT,
+    HEADER,
+    NAMES_AT,
+    NAMES_LIMIT,
+    OPEN_STREAM,
+    RECORD,
+    Header,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -37,6 +46,7 @@ class Writers(NamedTuple):
     enter: Callable[[Observation], None]
     stream: Callable[[Observation], None]
     record: Callable[[Observation], None]
+    explain: Callable[[Observation], None]
     leave: Callable[[Observation], None]
     switch: Callable[[mmap], None]
 
@@ -125,6 +135,13 @@ def writers(  # noqa: C901  five functions
             exchange.duration or _NO_TIME,
         )
 
+    def explain(exchange: Observation) -> None:
+        slot, delay = exchange.slot, exchange.delay
+        if live[slot] is exchange and delay is not None:
+            at = slot * RECORD + records_at + NAMES_AT
+            names = _with_delay(_names(exchange), delay)
+            memory[at : at + len(names)] = names
+
     def leave(exchange: Observation) -> None:
         slot = exchange.slot
         if live[slot] is exchange:
@@ -151,7 +168,7 @@ def writers(  # noqa: C901  five functions
             elif slot:
                 starts[slot] = 0.0
 
-    return Writers(enter, stream, record, leave, switch)
+    return Writers(enter, stream, record, explain, leave, switch)
 
 
 def ignore(_: Any) -> None:
@@ -182,3 +199,14 @@ def _names(observation: Observation) -> bytes:
     flags = f"{observation.failed:d}{observation.disconnected:d}"
     names = (observation.method, observation.error_type, observation.endpoint, observation.rule)
     return (f"{observation.status:03d}{flags}" + "\0".join(names)).encode("utf-8", "replace")[:NAMES_LIMIT]
+
+
+def _with_delay(names: bytes, delay: Delay) -> bytes:
+    """The names, and those of the delay for which there is room."""
+    longer, separator = names, DELAY
+    for name in (delay.where, str(delay.line), delay.library, delay.call):
+        longer += f"{separator}{name}".encode("utf-8", "replace")
+        if len(longer) > NAMES_LIMIT:
+            break
+        names, separator = longer, "\0"
+    return names

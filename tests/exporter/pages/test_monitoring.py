@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any
 
 import numpy
@@ -264,6 +266,7 @@ class TestRequests:
             "request_id": "known-1",
             "trace_id": None,
             "disconnected": False,
+            **dict.fromkeys(("where", "line", "library", "call")),
         }
 
     def test_the_newest_comes_first(self, busy: FlaskClient) -> None:
@@ -339,7 +342,10 @@ class TestRequests:
                 "since=-5",
                 f"since='-5': {_TIMES}",
             ),
-            ("stauts=500", "'stauts' is no parameter; there are limit, endpoint, status, since, request_id"),
+            (
+                "stauts=500",
+                "'stauts' is no parameter; there are limit, endpoint, status, since, request_id, where",
+            ),
         ],
     )
     def test_a_value_without_a_meaning_is_400_and_named(
@@ -348,6 +354,14 @@ class TestRequests:
         answer = busy.get(f"/monitoring/requests?{query}")
 
         assert (answer.status_code, answer.json) == (400, {"error": complaint})
+
+
+def wait_for_stock(go_on: Event) -> None:
+    assert go_on.wait(60)
+
+
+def wait_for_nobody() -> str:
+    return ""
 
 
 class TestSlow:
@@ -386,6 +400,44 @@ class TestSlow:
         assert request["where"] in (f"{__name__}:_orders.<locals>.show", f"{__name__}:show")
         assert request["shares"] == {request["where"]: 1}
         assert (request["line"], request["library"], request["call"]) == (None, None, None)
+
+    def test_the_latest_requests_say_it_too_and_can_be_asked_by_it(self) -> None:
+        app = _orders(slow=0.2)
+        go_on = Event()
+
+        @app.get("/stock")
+        def stock() -> str:
+            wait_for_stock(go_on)
+            return ""
+
+        client = app.test_client()
+        client.get("/orders/7")
+        Timer(0.6, go_on.set).start()
+        client.get("/stock")
+
+        where = f"{__name__}:wait_for_stock"
+        (fast,) = _valid(_json(client, "/monitoring/requests?endpoint=show"), "/requests")
+        (slow,) = _valid(_json(client, f"/monitoring/requests?where={where}"), "/requests")
+        assert [fast[name] for name in ("where", "line", "library", "call")] == [None] * 4
+        assert (slow["path"], slow["where"]) == ("/stock", where)
+        assert slow["line"] == wait_for_stock.__code__.co_firstlineno + 1
+        assert slow["library"] == "threading:Event.wait" or sys.version_info < (3, 11)
+        assert _json(client, "/monitoring/requests?where=shop:other") == []
+
+    def test_long_names_leave_no_room_for_parts_of_it(self) -> None:
+        """Whole ones are shown, or none."""
+        app = _orders(slow=1e-9)
+        lengths = range(20, 200, 9)
+        for length in lengths:
+            app.add_url_rule(f"/{'r' * length}", "n", wait_for_nobody)
+        client = app.test_client()
+        for length in lengths:
+            client.get(f"/{'r' * length}")
+
+        shown = [request["where"] for request in _json(client, "/monitoring/requests")][::-1]
+        where = f"{__name__}:wait_for_nobody"
+        room = 200 - len("20000GET\0\0n\0/") - len(f"\0\0{where}")
+        assert shown == [where if length <= room else None for length in lengths]
 
     @pytest.mark.parametrize("settings", [{"slow": 0}, {"slow": 5}, {"slow": 1e-9, "extended": False}])
     def test_otherwise_there_is_none(self, settings: dict[str, Any]) -> None:
