@@ -179,14 +179,18 @@ def version(directory: str) -> tuple[int, int]:
     return 0, 0
 
 
-def count(directory: str, rule: Callable[[str, str], str]) -> list[Death]:
-    """The deaths that no worker has counted yet, with the rules of their requests. Raises OSError."""
+@contextmanager
+def new_deaths(directory: str, rule: Callable[[str, str], str]) -> Iterator[list[Death]]:
+    """The deaths that no worker has counted yet, with the rules of their requests. Raises OSError.
+
+    At the end of the context they are marked as counted, so it has all that takes long or may fail.
+    """
     with _lock_file(directory) as file:
         deaths = _read(file)
         new = {at: _with_rules(death, rule) for at, death in enumerate(deaths) if not death.counted}
+        yield list(new.values())
         if new:
             _write(file, [new.get(at, death) for at, death in enumerate(deaths)])
-    return list(new.values())
 
 
 def _with_rules(death: Death, rule: Callable[[str, str], str]) -> Death:

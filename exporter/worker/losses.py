@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
 from exporter.labels import UNMATCHED
 from exporter.worker import deaths
+from exporter.worker.deaths import Death
 from exporter.worker.failures import logger
 
 # The time for gunicorn's master, which knows the cause of a death, to report it first.
@@ -67,12 +69,18 @@ class Losses:
         version = deaths.version(directory)
         if version in ((0, 0), self._version):
             return
-        for death in deaths.count(directory, self.rule):
-            self._deaths.labels(death.cause).inc()
-            for request in death.requests:
-                if self._requests is not None and not request.answered:
-                    self._requests.labels(request.url_rule or UNMATCHED, death.cause).inc()
-        self._version = deaths.version(directory)
+        # A worker that dies between the mark and the count loses it, so nothing else lies between them.
+        with deaths.new_deaths(directory, self.rule) as new:
+            counters = [counter for death in new for counter in self._counters(death)]
+        for counter in counters:
+            counter.inc()
+        self._version = version
+
+    def _counters(self, death: Death) -> Iterator[Counter]:
+        yield self._deaths.labels(death.cause)
+        for request in death.requests:
+            if self._requests is not None and not request.answered:
+                yield self._requests.labels(request.url_rule or UNMATCHED, death.cause)
 
     def _bury(self, directory: str, now: float) -> None:
         """Bury the dead workers that no master has buried in the grace time."""

@@ -206,8 +206,9 @@ def test_the_file_keeps_a_hundred_and_those_that_nobody_has_counted(tmp_path: Pa
     deaths.bury(str(tmp_path), 999, "SIGKILL")
 
     assert [death.pid for death in deaths.latest(str(tmp_path))] == [999, 2, 1, *range(149, 49, -1)]
-    assert len(deaths.count(str(tmp_path), rule)) == 3
-    assert len(deaths.count(str(tmp_path), rule)) == 0
+    for number in (3, 0):
+        with deaths.new_deaths(str(tmp_path), rule) as new:
+            assert len(new) == number
     assert len(deaths.latest(str(tmp_path))) == 100
 
 
