@@ -60,7 +60,7 @@ def window() -> build.IntervalVariable:
         .auto(True)
         .min_interval("5m")
         .step_count(360)
-        .current(VariableOption(selected=True, text="auto", value="$__auto_interval_window"))
+        .current(VariableOption(selected=True, text=["auto"], value=["$__auto_interval_window"]))
         .hide(HIDDEN)
     )
 
