@@ -4,8 +4,6 @@ Grafana fills in `$job`, `$service`, `$instance` and `$url_rule` as regular expr
 `$__interval` and `$window` as durations.
 """
 
-from grafana.thresholds import APDEX_TOLERABLE, LATENCY_HIGH
-
 DURATION = "flask_http_request_duration_seconds"
 WINDOW = "$window"
 INTERVAL = "$__interval"
@@ -180,18 +178,13 @@ def apdex(*matchers: str) -> str:
     """Satisfied users plus half of the tolerating users, by endpoint (apdex.org); errors frustrate.
 
     Users are satisfied within T = LATENCY_HIGH and tolerate 4 T, to the next bucket. Requests within T are in
-    both buckets, so half of the sum of both is the numerator. Nothing below 20 requests: chance would speak.
+    both buckets, so half of the sum of both is the numerator. Nothing below 20 requests in 5 minutes: chance
+    would speak.
     """
-    good = rate(
-        "flask_http_request_duration_seconds_bucket",
-        f'le=~"{LATENCY_HIGH}|{APDEX_TOLERABLE}"',
-        'status!~"5.."',
-        *matchers,
-        by=ENDPOINT,
-    )
-    requests = rate("flask_http_request_duration_seconds_count", *matchers, by=ENDPOINT)
-    enough = increase("flask_http_request_duration_seconds_count", *matchers, by=ENDPOINT, window=WINDOW)
-    return f"{good} / 2 / ({requests} and {enough} >= 20)"
+    buckets = f"instance_url_rule:{DURATION}_bucket"
+    good = total(of(f"{buckets}:good_rate_5m", *matchers), ENDPOINT)
+    requests = total(of(f"{buckets}:rate_5m", 'le="+Inf"', *matchers), ENDPOINT)
+    return f"{good} / 2 / ({requests} >= 20 / 300)"
 
 
 def replaced_workers(by: str, window: str) -> str:

@@ -233,7 +233,7 @@ def _slow() -> list[Panel]:
 def _more() -> list[Panel]:
     panels = [
         lines(
-            f"Apdex({LATENCY_HIGH} s) of the worst five, ${{window:raw}}",
+            f"Apdex({LATENCY_HIGH} s) of the worst five, 5m",
             f"Satisfied (within {LATENCY_HIGH} s) plus half of the tolerating (within {APDEX_TOLERABLE} s) "
             "users; errors frustrate. Above 0.94 is excellent, below 0.7 poor. Told from 20 requests on.",
             _of_worst_five(f"({apdex(URL_RULE)})"),

@@ -1,5 +1,7 @@
 """Flask / SLO: how much budget is left, how fast does it burn?"""
 
+from collections.abc import Mapping
+
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board, links, variables
@@ -23,6 +25,7 @@ PAIRS = [window for alert in BURN_ALERTS[:2] for window in (alert.long, alert.sh
 """The windows of the critical alerts."""
 COUNT = "flask_http_request_duration_seconds_count"
 BUCKET = "flask_http_request_duration_seconds_bucket"
+RECORDED = "instance_url_rule:flask_http_request_duration_seconds_bucket:rate_5m"
 WITHIN = {"latency": f'le="{LATENCY_HIGH}"', "tail": f'le="{TAIL_HIGH}"'}
 NO_SLO = "No objective is recorded yet"
 TOO_EARLY = "too early"
@@ -131,21 +134,27 @@ def _objectives() -> Panel:
 
 
 def _spenders() -> Panel:
-
-    def increase(metric: str, *matchers: str) -> str:
-        return (
-            f"sum by (service, url_rule) (increase({metric}{{{','.join((SERVICE, *matchers))}}}[$__range]))"
-        )
+    by = "service, url_rule"
 
     def with_objective(bad: str, slo: str) -> str:
         objective = f'slo:flask_http_requests:objective{{{SERVICE},slo=~"$slo",slo="{slo}",url_rule=""}}'
         return f"({bad}) * on (service) group_left (slo) (0 * max by (service, slo) ({objective}) + 1)"
 
-    bad = {
-        "errors": increase(COUNT, ERROR),
-        **{slo: f"{increase(COUNT)} - {increase(BUCKET, bound)}" for slo, bound in WITHIN.items()},
-    }
-    losses = " or ".join(with_objective(expression, slo) for slo, expression in bad.items())
+    def increase(metric: str, *matchers: str) -> str:
+        return f"sum by ({by}) (increase({metric}{{{','.join((SERVICE, *matchers))}}}[$__range]))"
+
+    def recorded(bound: str) -> str:
+        return f"sum by ({by}) (sum_over_time({RECORDED}{{{SERVICE},{bound}}}[$__range]))"
+
+    def losses(errors: str, within: Mapping[str, str]) -> str:
+        return " or ".join(with_objective(bad, slo) for slo, bad in {"errors": errors, **within}.items())
+
+    # Counts are exact. Shares come from recorded series, of which a day costs a tenth: a minute apart, but
+    # each is a part of the same whole.
+    errors = increase(COUNT, ERROR)
+    bad = losses(errors, {slo: f"{increase(COUNT)} - {increase(BUCKET, le)}" for slo, le in WITHIN.items()})
+    every = recorded('le="+Inf"')
+    parts = losses(errors, {slo: f"{every} - {recorded(bound)}" for slo, bound in WITHIN.items()})
     return rows(
         "Who spent it in this time range",
         "Bad requests of each endpoint, and their share of all that the objective's budget lost in this "
@@ -156,10 +165,10 @@ def _spenders() -> Panel:
             Key("url_rule", "Endpoint", links.endpoint_of_row()),
         ],
         columns=[
-            Column("Bad requests", f"round({losses}) > 0", "locale", decimals=0, width=120),
+            Column("Bad requests", f"round({bad}) > 0", "locale", decimals=0, width=120),
             Column(
                 "Share",
-                f"(({losses}) > 0) / on (service, slo) group_left () sum by (service, slo) (({losses}) > 0)",
+                f"(({parts}) > 0) / on (service, slo) group_left () sum by (service, slo) (({parts}) > 0)",
                 "percentunit",
                 decimals=1,
                 cell="bar",

@@ -184,28 +184,32 @@ def _recorded(elapsed: float) -> Samples:
             for level, missing in (("instance", {"url_rule"}), ("instance_url_rule", set())):
                 of = tuple((key, text) for key, text in kept.items() if key not in missing)
                 sums[f"{level}:{name}:rate_5m", of] += rate
+            if dict(labels)["le"] in {"0.5", "2.5"} and dict(labels)["status"] != "500":
+                sums[f"instance_url_rule:{name}:good_rate_5m", tuple(kept.items())] += rate
             continue
         service = tuple((key, kept[key]) for key in ("job", "service"))
         sums[f"job:{duration}:rate_5m", service] += rate
         sums[f"job:{duration}:errors_rate_5m", service] += rate * (dict(labels)["status"] == "500")
-    slo = "slo:flask_http_requests"
     for (name, labels), total in list(sums.items()):
         yield name, dict(labels), total
-        if name != f"job:{duration}:rate_5m":
-            continue
-        bad = sums[f"job:{duration}:errors_rate_5m", labels]
-        yield f"job:{duration}:error_ratio_5m", dict(labels), bad / total
-        for quantile, seconds in {"p95": 0.4, "p99": 0.9}.items():
-            yield f"job:{duration}:{quantile}_5m", dict(labels), seconds
-        for objective, allowed, spoilt in (("errors", 0.001, bad), ("latency", 0.05, total / 50)):
-            promise = dict(labels) | {"slo": objective}
-            pace = spoilt / total / allowed
-            values = {"objective": 1 - allowed, "total_rate_5m": total, "total_30d": total * elapsed}
-            values |= {"good_30d": (total - spoilt) * elapsed, "budget_left_30d": 1 - pace}
-            values |= {f"burn_rate_{window}": pace for window in ("5m", "30m", "1h", "6h")}
-            values |= {"covered_1h": elapsed / 3600, "covered_6h": elapsed / 21600}
-            for each, value in values.items():
-                yield f"{slo}:{each}", promise, value
+        if name == f"job:{duration}:rate_5m":
+            yield from _judged(dict(labels), total, sums[f"job:{duration}:errors_rate_5m", labels], elapsed)
+
+
+def _judged(service: dict[str, str], total: float, bad: float, elapsed: float) -> Samples:
+    """Ratio, percentiles and objectives of a service with `total` requests a second, of which `bad` fail."""
+    duration, slo = "job:flask_http_request_duration_seconds", "slo:flask_http_requests"
+    yield f"{duration}:error_ratio_5m", service, bad / total
+    for quantile, seconds in {"p95": 0.4, "p99": 0.9}.items():
+        yield f"{duration}:{quantile}_5m", service, seconds
+    for objective, allowed, spoilt in (("errors", 0.001, bad), ("latency", 0.05, total / 50)):
+        pace = spoilt / total / allowed
+        values = {"objective": 1 - allowed, "total_rate_5m": total, "total_30d": total * elapsed}
+        values |= {"good_30d": (total - spoilt) * elapsed, "budget_left_30d": 1 - pace}
+        values |= {f"burn_rate_{window}": pace for window in ("5m", "30m", "1h", "6h")}
+        values |= {"covered_1h": elapsed / 3600, "covered_6h": elapsed / 21600}
+        for each, value in values.items():
+            yield f"{slo}:{each}", service | {"slo": objective}, value
 
 
 def _alerts(elapsed: float, begin: float) -> Samples:

@@ -100,21 +100,17 @@ def test_error_ratio_is_zero_without_errors_and_absent_without_traffic(tmp_path:
     check(tmp_path, promql.error_ratio(COUNT, by="url_rule"), series, expected)
 
 
-def test_apdex(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("pace", "expected"), [(1, {ENDPOINT: 0.625}), (0.005, {})], ids=["many", "few"])
+def test_apdex(tmp_path: Path, pace: float, expected: dict[str, float]) -> None:
     """4 satisfied, 2 tolerating, 1 frustrated by time and 1 by an error: (4 + 2 / 2) / 8."""
-    labels = f'{TARGET},method="GET",url_rule="/",status="%s"'
+    buckets = f"instance_url_rule:{BUCKET}"
+    counts = {("good_rate_5m", "0.5"): 4, ("good_rate_5m", "2.5"): 6, ("rate_5m", "+Inf"): 8}
     series = {
-        f'{BUCKET}{{{labels % "200"},le="0.5"}}': "0+4x60",
-        f'{BUCKET}{{{labels % "200"},le="2.5"}}': "0+6x60",
-        f'{BUCKET}{{{labels % "200"},le="+Inf"}}': "0+7x60",
-        f"{COUNT}{{{labels % '200'}}}": "0+7x60",
-        f'{BUCKET}{{{labels % "500"},le="0.5"}}': "0+1x60",
-        f'{BUCKET}{{{labels % "500"},le="2.5"}}': "0+1x60",
-        f'{BUCKET}{{{labels % "500"},le="+Inf"}}': "0+1x60",
-        f"{COUNT}{{{labels % '500'}}}": "0+1x60",
+        f'{buckets}:{name}{{{TARGET},url_rule="/",le="{le}"}}': f"{count * pace}x60"
+        for (name, le), count in counts.items()
     }
 
-    check(tmp_path, promql.apdex(), series, {ENDPOINT: 0.625})
+    check(tmp_path, promql.apdex(), series, expected)
 
 
 RECORDED = "flask_http_request_duration_seconds"

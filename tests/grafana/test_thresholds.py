@@ -108,3 +108,16 @@ def test_panels_and_recorded_burn_rules_agree() -> None:
     assert comparisons == {
         (window, alert.rate) for alert in BURN_ALERTS for window in (alert.long, alert.short)
     }
+
+
+def test_panels_and_apdex_agree() -> None:
+    """The rule records the requests within the two bounds that the panel names."""
+    (rule,) = (
+        rule
+        for group in yaml.safe_load((PROMETHEUS / "rules/dashboards.yml").read_text())["groups"]
+        for rule in group["rules"]
+        if rule["record"].endswith("good_rate_5m")
+    )
+    (bounds,) = re.findall(r'le=~"([\d.|]+)"', rule["expr"])
+
+    assert bounds == f"{thresholds.LATENCY_HIGH}|{thresholds.APDEX_TOLERABLE}"
