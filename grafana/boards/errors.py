@@ -9,10 +9,11 @@ from grafana.board import Fold
 from grafana.fields import with_links
 from grafana.graphs import event_bars
 from grafana.panels import NO_TRAFFIC, Panel, number
-from grafana.promql import ENDPOINT, SERVICE, URL_RULE, count, count_per_bar, increase, of
+from grafana.promql import SERVICE, URL_RULE, count, count_per_bar, increase, of
 from grafana.queries import exemplars, now, query
 from grafana.tables import Column, Key, rows
 from grafana.thresholds import ANY_IS_BAD, BAD, IDLE, Steps
+from grafana.tracebacks import tracebacks
 
 ERRORS = "flask_http_request_errors_total"
 REQUESTS = "flask_http_request_duration_seconds_count"
@@ -32,6 +33,7 @@ def dashboard() -> model.Dashboard:
         "Errors",
         "Which error, since when? Failures by type, endpoint, version and instance; client errors apart.",
         variables=[
+            variables.log_source(),
             variables.jobs(),
             variables.services(),
             variables.instances(),
@@ -44,7 +46,18 @@ def dashboard() -> model.Dashboard:
             _new_types(),
             _groups(),
             _by_type(),
-            Fold("By endpoint, version and instance", _more()),
+            Fold("By version and instance: did a deploy do it, is it one machine?", _more()),
+            Fold(
+                "Log lines with tracebacks",
+                [
+                    tracebacks(
+                        "Latest errors in the log",
+                        "Those of the chosen endpoints and types, with the traceback where there is one. "
+                        "Lines do not tell instances apart.",
+                        '| error_type=~"$error_type"',
+                    )
+                ],
+            ),
             Fold(
                 "Client errors (4xx)",
                 [_kinds("Client errors", REFUSAL, 24, "No client errors", "Answers of 400 to 499.")],
@@ -158,12 +171,13 @@ def _new_types() -> table.Panel:
     return panel.max_data_points(288)
 
 
-def _bars(title: str, description: str, expression: str, legend: str) -> graphs.Panel:
+def _bars(title: str, description: str, expression: str, legend: str, width: int = 12) -> graphs.Panel:
     return event_bars(
         title,
         f"{description} Each bar is as many as there were within it.",
         [query(f"{expression} > 0", legend, interval="1m"), exemplars(of(ERRORS, SELECTION, FAILURE))],
         shades=BAD,
+        width=width,
         height=8,
         no_data=NO_FAILURES,
     )
@@ -227,6 +241,7 @@ def _by_type() -> graphs.Panel:
         "Classes of the exceptions, or names of the HTTP errors. A dot leads to the log lines of one.",
         _failures("error_type"),
         "{{error_type}}",
+        width=8,
     )
     return with_links(types, [links.to("flask-requests", TYPE_OF_LINE)])
 
@@ -237,9 +252,6 @@ def _more() -> list[Panel]:
         f"sum by (service, version) ({_failures('service, instance')}"
         f" * on (service, instance) group_left (version) {versions})"
     )
-    endpoints = _bars(
-        "Failures by endpoint", "Where they happen.", _failures(ENDPOINT), "{{service}} {{url_rule}}"
-    )
     instances = _bars(
         "Failures by instance",
         "One instance alone: its machine. All of them: the code, or what it depends on.",
@@ -247,7 +259,6 @@ def _more() -> list[Panel]:
         "{{service}} {{instance}}",
     )
     return [
-        with_links(endpoints, links.endpoint_of_line()),
         _bars(
             "Failures by version",
             "Whether a deploy brought them, or ended them.",

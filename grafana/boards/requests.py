@@ -1,6 +1,6 @@
 """Flask / Requests: which requests exactly? Their lines in the request log, from Loki."""
 
-from grafana_foundation_sdk.builders import logs, table
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.builders import timeseries as graphs
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, TextBoxVariable
 from grafana_foundation_sdk.models import common as look
@@ -12,10 +12,10 @@ from grafana.fields import STATUS_COLORS, set_for
 from grafana.graphs import lines
 from grafana.panels import frame
 from grafana.queries import log_query
+from grafana.tracebacks import NO_LOG, SCOPE, tracebacks
 
 # The values are patterns that match both 404 and 4xx, so they must reach the query unescaped.
 STATUS = "${status_class:pipe}"
-SCOPE = 'job=~"$job",service=~"$service",url_rule=~"$url_rule"'
 STREAMS = f'{SCOPE},status_class=~"{STATUS}"'
 # An id selects exactly its lines; without one, the second half matches every line. `|=` finds an id fast.
 SELECTION = (
@@ -23,7 +23,6 @@ SELECTION = (
     ' | error_group=~"$error_group" | where=~"$where"'
 )
 REQUESTS = f'{{{STREAMS}}} | logger="exporter.request" {SELECTION} | duration_seconds >= $slower'
-ERRORS = f'{{{SCOPE},level=~"ERROR|CRITICAL"}} | logger!="exporter.request" {SELECTION}'
 COLUMNS = {
     "Time": "Time",
     "method": "Method",
@@ -39,7 +38,6 @@ COLUMNS = {
 """The columns of the table and their titles, by the name of the field in the log."""
 WIDTHS = {"Time": 180, "Method": 80, "Status": 70, "Type": 150, "Group": 120, "Waited in": 150}
 ENDPOINT_PAGES = ("flask-endpoints", "flask-errors")
-NO_LOG = "No such line in this time range, or no Loki: without one, the lines are in the request log's file"
 
 
 def dashboard() -> model.Dashboard:
@@ -70,7 +68,16 @@ def dashboard() -> model.Dashboard:
             .current(VariableOption(selected=True, text="any", value="0")),
             TextBoxVariable("request_id").label("Request id"),
         ],
-        contents=[_requests(), _log_rate(), _errors()],
+        contents=[
+            _requests(),
+            _log_rate(),
+            tracebacks(
+                "Errors logged while a request was answered",
+                "What the service itself logged, with the traceback where there is one. Status and duration "
+                "do not apply here.",
+                SELECTION,
+            ),
+        ],
     )
 
 
@@ -132,26 +139,4 @@ def _requests() -> table.Panel:
         "Request id",
         custom__width=230,
         links=[links.to("flask-requests", "var-request_id=${__value.raw}")],
-    )
-
-
-def _errors() -> logs.Panel:
-    template = r"{{.message}} {{.request_id}}\n{{.traceback}}"
-    expression = f'{ERRORS} | json message="message", traceback="traceback" | line_format "{template}"'
-    return (
-        frame(
-            logs.Panel(),
-            "Errors logged while a request was answered",
-            description="What the service itself logged, with the traceback where there is one. Status "
-            "and duration do not apply here.",
-            queries=[log_query(expression).max_lines(500)],
-            width=24,
-            height=14,
-        )
-        .unit("none")
-        .no_value(NO_LOG)
-        .show_time(True)
-        .wrap_log_message(True)
-        .enable_log_details(True)
-        .sort_order(look.LogsSortOrder("Descending"))
     )

@@ -293,37 +293,47 @@ def _instances() -> list[Panel]:
 
 def _comparison() -> list[Panel]:
     past = "$compare"
-    pairs = {
-        "Request rate, ${window:raw}": (
-            "A drop without a deploy or a holiday is an outage that nobody sees as errors.",
+    comparisons = {
+        "Request rate, ${window:raw}, compared": (
+            "A drop without a deploy or a holiday is an outage that nobody sees as errors. FlaskTrafficLow "
+            "fires below half of the least that is usual at this hour.",
             "reqps",
             (rate(REQUESTS), rate(REQUESTS, before=past)),
+            [query(_usual("rate_5m"), "least usual")],
         ),
         "Error ratio, ${window:raw}, compared": (
             "Share of requests answered with 500 or more.",
             "percentunit",
             (error_ratio(REQUESTS), error_ratio(REQUESTS, before=past)),
+            [],
         ),
         "p95, 5m, compared": (
-            "95 of 100 requests were faster.",
+            "95 of 100 requests were faster. FlaskLatencyUnusual fires where it stays above the highest that "
+            "is usual at this hour.",
             "s",
             (quantile(0.95), quantile(0.95, before=past)),
+            [query(_usual("p95_15m"), "highest usual")],
         ),
     }
     return [
         lines(
-            title if "compared" in title else f"{title}, compared",
-            f"{description} Without the second line there is no data from then.",
-            [query(present, "now"), query(former, "${compare:text}")],
+            title,
+            f"{description} Lines are missing where there is no data from then.",
+            [query(present, "now"), query(former, "${compare:text}"), *usual],
             unit=unit,
-            colors={"now": FINE},
+            colors={"now": FINE, "least usual": PALE, "highest usual": PALE},
             shades=IDLE,
             axis=Axis(highest=0.01) if unit == "percentunit" else Axis(),
             width=8,
             no_data=NO_TRAFFIC,
         )
-        for title, (description, unit, (present, former)) in pairs.items()
+        for title, (description, unit, (present, former), usual) in comparisons.items()
     ]
+
+
+def _usual(metric: str) -> str:
+    """What alerts take for usual at this hour, of the whole service: yesterday, and a week ago."""
+    return f"max(job:flask_http_request_duration_seconds:usual_{metric}{{{SERVICE}}})"
 
 
 def _details() -> list[Panel]:

@@ -176,12 +176,17 @@ def _deaths() -> list[Panel]:
     deaths = count_per_bar("flask_worker_deaths_total", by="service, cause")
     losses = count_per_bar("flask_http_requests_lost_total", by="service, url_rule, cause")
     replacements = replaced_workers("service, instance", "$__interval")
+    starved = f"sum by (instance) (round(increase(node_vmstat_oom_kill{{{HOST}}}[$__interval])))"
     note = "Each bar is as many as there were within it."
     return [
         event_bars(
             "Deaths of workers by cause",
-            f"Workers that died and were not told to. {note}",
-            [query(f"{deaths} > 0", "{{service}} {{cause}}", interval="1m")],
+            "Workers that died and were not told to, and processes of any kind that a host killed for lack "
+            f"of memory. {note}",
+            [
+                query(f"{deaths} > 0", "{{service}} {{cause}}", interval="1m"),
+                query(f"{starved} > 0", "out of memory: {{instance}}", interval="1m"),
+            ],
             shades=BAD,
             no_data="No worker died",
         ),
@@ -283,12 +288,22 @@ def _host() -> list[Panel]:
             no_data=NO_NODE,
         ),
         lines(
-            "Load for each processor",
-            "Processes that run or wait, over 1 minute. Above 1, some wait.",
-            [query(f"sum by (instance) (node_load1{{{HOST}}}) / {cores}", "{{instance}}")],
-            unit="none",
+            "Load and pressure, ${window:raw}",
+            "Load: processes that run or wait, as a share of the processors; above 100 %, some wait. Waits: "
+            "the share of the time in which some process did, where the kernel measures it (PSI) and node "
+            "exporter has the collector `pressure`.",
+            [
+                query(f"sum by (instance) (node_load1{{{HOST}}}) / {cores}", "load {{instance}}"),
+                *(
+                    query(
+                        f"rate(node_pressure_{kind}_waiting_seconds_total{{{HOST}}}[{WINDOW}])",
+                        f"waits for {resource} {{{{instance}}}}",
+                    )
+                    for kind, resource in {"cpu": "processors", "memory": "memory", "io": "disks"}.items()
+                ),
+            ],
+            unit="percentunit",
             marks=[(1, WARNING)],
-            decimals=2,
             width=12,
             height=8,
             no_data=NO_NODE,

@@ -20,8 +20,8 @@ TITLES = {
     "grafana": "Grafana",
 }
 
-# The collectors that compose enables too.
-COLLECTORS = ("cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "stat", "vmstat")
+# The collectors that compose enables too, and `pressure`, whose files not every kernel has to mount.
+COLLECTORS = ("cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "pressure", "stat", "vmstat")
 
 
 def processes(plan: Plan, names: set[str], workers: Path) -> list[Part]:

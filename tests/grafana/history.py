@@ -92,6 +92,7 @@ def _raw(elapsed: float) -> Samples:
     yield "node_memory_MemTotal_bytes", _node(), 8e9
     yield "node_memory_MemAvailable_bytes", _node(), 2e9 - 3e5 * elapsed
     yield "node_load1", _node(), 1.2
+    yield "node_vmstat_oom_kill", _node(), 3.0 + (elapsed >= BREAK)
     for name, value in {"size": 1e11, "avail": 2e10}.items():
         yield f"node_filesystem_{name}_bytes", _node(mountpoint="/", fstype="ext4"), value
     for url, service in {"http://orders/": "orders", "http://shop/": "shop"}.items():

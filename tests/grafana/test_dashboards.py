@@ -35,7 +35,7 @@ EMPTY = {
     "flask-endpoints: p95 of the worst five, 5m (B)": "exemplars, which are no series",
     **{
         f"flask-errors: {title} (B)": "exemplars, which are no series"
-        for title in (f"Failures by {label}" for label in ("error type", "endpoint", "version", "instance"))
+        for title in (f"Failures by {label}" for label in ("error type", "version", "instance"))
     },
     "monitoring-pipeline: Notifications, ${window:raw} (B)": "no notification failed",
     "monitoring-pipeline: Notifications, ${window:raw} (D)": "no notification failed",
@@ -52,6 +52,13 @@ EMPTY = {
     "flask-slo: Budget left, the last 30 days (A)": "no budget is told before the third day",
     **{f"flask-slo: Burn rate of $slo ({ref})": "no half of its window has been seen" for ref in "AC"},
     "flask-workers: Deaths of workers by cause (A)": "the worker was killed before the time range",
+    "flask-workers: Deaths of workers by cause (B)": "the host has memory",
+    **{
+        f"flask-workers: Load and pressure, ${{window:raw}} ({ref})": "some kernels have no PSI"
+        for ref in "BCD"
+    },
+    "flask-service: Request rate, ${window:raw}, compared (C)": "nothing is usual before the second day",
+    "flask-service: p95, 5m, compared (C)": "nothing is usual before the second day",
     "flask-workers: Workers replaced by instance (A)": "the worker was killed before the time range",
     "monitoring-pipeline: Targets that were down in this time range (A)": "all targets are up",
     **{f"home: Services, last 5 minutes ({ref})": "no budget is told before the third day" for ref in "GH"},
@@ -72,7 +79,7 @@ FLOORS = (
     {"thresholds"},
     {"fields", "promql", "queries"},
     {"links", "panels", "variables"},
-    {"board", "graphs", "tables"},
+    {"board", "graphs", "tables", "tracebacks"},
     {"alerts"},
     {"boards"},
     {"build"},

@@ -25,14 +25,16 @@ from tests.rig.logs import GRAFANA, LOKI, names
 from tests.rig.network import free_ports, get_json
 from tests.rig.server import threaded
 
-BOARD = json.loads(documents()["Flask/requests.json"])
+BOARDS = [json.loads(documents()[f"Flask/{name}.json"]) for name in ("requests", "errors")]
 QUERIES = {
-    panel["title"]: target["expr"]
-    for panel in BOARD["panels"]
+    panel["title"]: (target["expr"], {variable["name"] for variable in board["templating"]["list"]})
+    for board in BOARDS
+    for outer in board["panels"]
+    for panel in [outer, *outer.get("panels", ())]
+    if panel["type"] != "row" and panel["datasource"]["type"] == "loki"
     for target in panel["targets"]
-    if panel["datasource"]["type"] == "loki"
 }
-VARIABLES = {variable["name"] for variable in BOARD["templating"]["list"]}
+"""By the title of the panel: its query, and the variables of its page."""
 
 SHOP = """
 from app import create_app
@@ -150,7 +152,7 @@ def answer(url: str, panel: str, **chosen: str) -> list[dict[str, Any]]:
         "request_id": "",
         "__auto": "1m",
     } | chosen
-    expression = re.sub(r"\$\{?(\w+)(?::pipe)?\}?", lambda match: values[match[1]], QUERIES[panel])
+    expression = re.sub(r"\$\{?(\w+)(?::pipe)?\}?", lambda match: values[match[1]], QUERIES[panel][0])
     now = time.time()
     asked = {"query": expression, "start": int((now - 600) * 1e9), "end": int(now * 1e9), "limit": 500}
     found: list[dict[str, Any]] = get_json(f"{url}/loki/api/v1/query_range?{urllib.parse.urlencode(asked)}")[
@@ -166,13 +168,13 @@ def ids(found: list[dict[str, Any]]) -> list[str]:
 
 def test_queries_name_what_alloy_sends() -> None:
     """Labels in the selector, structured metadata behind it, and variables that the dashboard has."""
-    assert len(QUERIES) == 3
-    for expression in QUERIES.values():
+    assert len(QUERIES) == 4
+    for expression, variables in QUERIES.values():
         selector, _, filters = expression.partition("}")
         assert set(re.findall(r'(\w+)=~?"', selector)) <= names("labels") | {"job", "service"}
         filtered = set(re.findall(r"(\w+) ?(?:=~|!=|=|>=)", re.sub(r"\| json .*", "", filters)))
         assert filtered <= names("structured_metadata") | {"job"}
-        assert set(re.findall(r"\$\{?([a-z]\w*)", expression)) <= VARIABLES
+        assert set(re.findall(r"\$\{?([a-z]\w*)", expression)) <= variables
 
 
 def test_times_are_in_the_order_that_loki_takes(tmp_path: Path) -> None:
@@ -225,6 +227,11 @@ def test_an_error_has_its_traceback(loki: str) -> None:
 
     assert text.startswith("Exception on /test/error [GET] known-1\nTraceback (most recent call last):\n")
     assert text.endswith("\nValueError: raised on demand by /test/error")
+
+
+@pytest.mark.parametrize(("error_type", "found"), [("ValueError", ["known-1", "known-12"]), ("KeyError", [])])
+def test_the_page_of_errors_has_the_lines_of_a_type(loki: str, error_type: str, found: list[str]) -> None:
+    assert ids(answer(loki, "Latest errors in the log", error_type=error_type)) == found
 
 
 def test_the_rate_is_that_of_the_lines(loki: str) -> None:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
-from urllib.request import urlopen
+from typing import Any
 
 import pytest
 
 from grafana.alerts import STATES
-from grafana.build import documents
 from tests.bench.dashboards import running
 from tests.grafana.history import DEPLOY, ENDPOINTS, INSTANCES, RUNNING_ALERTS, SECONDS, write
+from tests.rig.pages import BOARDS, Pages, Row, panels
 from tests.rig.places import ROOT
-from tests.rig.queries import Query, fill, queries_of, step
+from tests.rig.queries import queries_of
 
-BOARDS = {board["uid"]: board for board in map(json.loads, documents().values())}
 EVERY_ENDPOINT = "Endpoints in this time range, the most errors first"
-ALL = dict.fromkeys(("service", "instance", "url_rule", "error_type", "slo", "host", "status_class"), ".*")
-ALL |= {"job": "app", "compare": "10m"}
 
 # Filters that some panel of their page does not have, and why.
 UNFILTERED = {
@@ -32,74 +26,9 @@ UNFILTERED = {
     ("flask-workers", "instance"): "hosts have instances of their own",
     ("flask-workers", "host"): "workers do not say which host they run on",
     ("flask-errors", "url_rule"): "a bug is one over all endpoints that meet it",
+    ("flask-errors", "instance"): "lines of the log do not tell instances apart",
     ("flask-service", "instance"): "an objective is a whole service's",
 }
-
-
-Table: TypeAlias = dict[tuple[str, ...], dict[str, float]]
-
-
-class Row(NamedTuple):
-    """A row of an answer: a label set, and its value at the end or the values on the way there."""
-
-    labels: dict[str, str]
-    values: list[float]
-
-
-class Pages:
-    """The dashboards over a Prometheus whose data ends at `end`."""
-
-    def __init__(self, address: str, end: int) -> None:
-        self.address = address
-        self.end = end
-        self._answers: dict[str, list[Row]] = {}
-
-    def ask(self, query: Query, **chosen: str) -> list[Row]:
-        """The rows of one query."""
-        parameters: dict[str, object] = {"query": fill(query, ALL | chosen, SECONDS)}
-        if query.instant:
-            path, parameters["time"] = "query", self.end
-        else:
-            path = "query_range"
-            parameters |= {"start": self.end - SECONDS, "end": self.end, "step": step(query, SECONDS)}
-        body = urllib.parse.urlencode(parameters)
-        if body not in self._answers:
-            with urlopen(f"{self.address}/api/v1/{path}", body.encode(), timeout=10) as answer:
-                result = json.load(answer)["data"]["result"]
-            self._answers[body] = [
-                Row(series["metric"], [float(v) for _, v in series.get("values") or [series["value"]]])
-                for series in result
-            ]
-        return self._answers[body]
-
-    def table(self, uid: str, title: str, *keys: str, **chosen: str) -> Table:
-        """The values of a table, by the values of the labels `keys` and by the title of the column."""
-        (panel,) = (panel for panel in panels(uid) if panel["title"] == title)
-        names = panel["transformations"][1]["options"]["renameByName"]
-        several = len(panel["targets"]) > 1
-        rows: Table = defaultdict(dict)
-        for query in queries_of(BOARDS[uid]):
-            if query.title == title:
-                column = names[f"Value #{query.ref}" if several else "Value"]
-                for labels, values in self.ask(query, **chosen):
-                    rows[tuple(labels.get(key, "") for key in keys)][column] = values[-1]
-        return rows
-
-    def page(self, uid: str, **chosen: str) -> list[Row]:
-        """The answers to every query of a page's panels."""
-        names = ("variable", "annotation")
-        queries = [query for query in queries_of(BOARDS[uid]) if not query.title.startswith(names)]
-        return [row for query in queries for row in self.ask(query, **chosen)]
-
-    def lines(self, uid: str, title: str, **chosen: str) -> list[list[Row]]:
-        """The answers to each query of a panel."""
-        return [self.ask(query, **chosen) for query in queries_of(BOARDS[uid]) if query.title == title]
-
-
-def panels(uid: str) -> Iterator[dict[str, Any]]:
-    """Every panel of a page, those in closed rows too."""
-    for panel in BOARDS[uid]["panels"]:
-        yield from (inner for inner in [panel, *panel.get("panels", ())] if inner["type"] != "row")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +37,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     end = int(time.time()) // 60 * 60
     write(directory, end)
     with running(directory / "data") as address:
-        yield Pages(address, end)
+        yield Pages(address, end, SECONDS)
 
 
 every_page = pytest.mark.parametrize("uid", BOARDS)
@@ -308,10 +237,18 @@ def test_a_deploy_has_one_mark_with_its_service(pages: Pages) -> None:
 )
 def test_a_dead_worker_is_seen_once(pages: Pages, title: str, expected: dict[str, str]) -> None:
     """Its cause, what it was answering, and that another one took its place."""
-    (((labels, values),),) = pages.lines("flask-workers", title)
+    ((labels, values),) = pages.lines("flask-workers", title)[0]
 
     assert labels == {"service": "orders"} | expected
     assert sum(values) == (2 if "Lost" in title else 1)
+
+
+def test_a_host_that_runs_out_of_memory_is_named(pages: Pages) -> None:
+    """Beside the workers that died at that time."""
+    _, ((labels, values),) = pages.lines("flask-workers", "Deaths of workers by cause")
+
+    assert labels == {"instance": "node:9100"}
+    assert sum(values) == 1
 
 
 def test_a_bug_has_its_place_and_its_beginning(pages: Pages) -> None:
