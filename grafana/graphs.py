@@ -10,12 +10,12 @@ from grafana_foundation_sdk.builders import common
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.builders import timeseries as graphs
 from grafana_foundation_sdk.models import common as look
-from grafana_foundation_sdk.models.dashboard import FieldColorModeId
+from grafana_foundation_sdk.models.dashboard import FieldColorModeId, FieldColorSeriesByMode
 
 from grafana.fields import color_steps, set_for
 from grafana.panels import BARS, NO_DATA, frame
 from grafana.queries import LogQuery, Query
-from grafana.thresholds import Steps
+from grafana.thresholds import BAD, Steps
 
 POINTS = 360
 """A graph of lines asks for no more: over a day, a point every 4 minutes."""
@@ -49,7 +49,7 @@ def lines(
     stacked: bool = False,
     colors: Mapping[str, str] | None = None,
     shades: str = "",
-    calcs: Sequence[str] = ("mean", "max"),
+    calc: str = "max",
     decimals: int | None = None,
     width: int = 12,
     height: int = 9,
@@ -57,11 +57,12 @@ def lines(
 ) -> graphs.Panel:
     """Draw lines over time, and each of `marks` as a dashed line.
 
-    A series has the colour of its name in `colors`, or a shade of the colour `shades`, which says its kind,
-    as red does of failures. Without either, colours tell series apart and say nothing else.
+    A series has the colour of its name in `colors`, or a shade of the colour `shades`, which says its kind;
+    with BAD for failures, the series with more of them is redder. Without either, colours tell series apart
+    and say nothing else. The legend has the `calc` of each series, one number so that several fit a line.
     """
     panel = (
-        _graph(title, description, queries, calcs=calcs, width=width, height=height)
+        _graph(title, description, queries, calc=calc, width=width, height=height)
         .unit(unit)
         .no_value(no_data)
         .max_data_points(POINTS)
@@ -100,7 +101,7 @@ def event_bars(
 ) -> graphs.Panel:
     """Draw how many events each interval had, as stacked bars, coloured as `lines` are."""
     panel = (
-        _graph(title, description, queries, calcs=["sum"], width=width, height=height)
+        _graph(title, description, queries, calc="sum", width=width, height=height)
         .unit("none")
         .no_value(no_data)
         .max_data_points(BARS)
@@ -120,11 +121,11 @@ def _graph(
     description: str,
     queries: Sequence[Query | LogQuery],
     *,
-    calcs: Sequence[str],
+    calc: str,
     width: int,
     height: int,
 ) -> graphs.Panel:
-    """Begin a graph over time, with `calcs` in its legend, where a table would take a third of its height."""
+    """Begin a graph over time, with `calc` in its legend, where a table would take a third of its height."""
     return (
         frame(graphs.Panel(), title, description=description, queries=queries, width=width, height=height)
         .line_width(1)
@@ -133,7 +134,7 @@ def _graph(
             .display_mode(look.LegendDisplayMode("list"))
             .placement(look.LegendPlacement("bottom"))
             .show_legend(True)
-            .calcs(list(calcs))
+            .calcs([calc])
         )
         .tooltip(
             common.VizTooltipOptions().mode(look.TooltipDisplayMode("multi")).sort(look.SortOrder("desc"))
@@ -141,7 +142,12 @@ def _graph(
     )
 
 
+_WORST = FieldColorSeriesByMode("max")
+
+
 def _scheme(shades: str) -> build.FieldColor:
+    if shades == BAD:
+        return build.FieldColor().mode(FieldColorModeId("continuous-YlRd")).series_by(_WORST)
     if shades:
         return build.FieldColor().mode(FieldColorModeId("shades")).fixed_color(shades)
     return build.FieldColor().mode(COLORBLIND_SAFE)

@@ -239,7 +239,7 @@ def _more() -> list[Panel]:
             _of_worst_five(f"({apdex(URL_RULE)})"),
             unit="none",
             marks=APDEX_MARKS,
-            calcs=["min", "mean"],
+            calc="min",
             axis=Axis(highest=1),
             decimals=2,
             width=12,

@@ -153,7 +153,7 @@ def _new_types() -> table.Panel:
             Key("service", "Service", links.service_of_row(), width=75),
         ],
         columns=[
-            Column("Times", f"{counts} > 0 unless on ({by}) {yesterday}", "locale", decimals=0, width=60),
+            Column("Times", f"{counts} > 0 unless on ({by}) {yesterday}", "locale", decimals=0, width=76),
             Column(
                 "First",
                 f"min_over_time(timestamp({bars} > 0)[$__range:$__interval]) * 1000 unless on ({by}) "

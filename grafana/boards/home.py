@@ -63,7 +63,7 @@ def _services() -> Panel:
                 decimals=1,
                 steps=BURN_STEPS,
                 cell="colour",
-                width=90,
+                width=108,
             ),
             Column(
                 "p95",
@@ -72,9 +72,9 @@ def _services() -> Panel:
                 decimals=1,
                 steps=LATENCY_STEPS,
                 cell="colour",
-                width=72,
+                width=84,
             ),
-            Column("p99", _of("job:flask_http_request_duration_seconds:p99_5m"), "s", decimals=1, width=72),
+            Column("p99", _of("job:flask_http_request_duration_seconds:p99_5m"), "s", decimals=1, width=84),
             *(
                 Column(
                     f"{title} budget left",
@@ -83,7 +83,7 @@ def _services() -> Panel:
                     decimals=1,
                     steps=BUDGET_STEPS,
                     cell="colour",
-                    width=134,
+                    width=146,
                     no_value="too early",
                 )
                 for slo, title in (("errors", "Error"), ("latency", "Latency"))

@@ -20,7 +20,7 @@ from grafana.thresholds import (
 )
 
 UP = {0: ("down", BAD), 1: ("up", FINE)}
-ALIVE = {0: ("Silent", BAD), 1: ("Alive", FINE)}
+ALIVE = {0: ("Silent", BAD), 1: ("To nobody", WARNING), 2: ("Alive", FINE)}
 NOTHING = "Nothing of this kind is scraped"
 
 
@@ -68,15 +68,18 @@ def _summary() -> list[Panel]:
     return [
         number(
             "Alerting",
-            "Alive while MonitoringDeadMansSwitch fires, as it always should, and an Alertmanager takes "
-            "alerts.",
+            "Alive while MonitoringDeadMansSwitch fires, as it always should, and an Alertmanager has a "
+            "receiver to send alerts to.",
             now(
-                'sum(ALERTS{alertname="MonitoringDeadMansSwitch",alertstate="firing"})'
-                " * clamp_max(max(prometheus_notifications_alertmanagers_discovered), 1) or vector(0)"
+                'group(ALERTS{alertname="MonitoringDeadMansSwitch",alertstate="firing"})'
+                " * clamp_max(max(prometheus_notifications_alertmanagers_discovered), 1)"
+                " * (1 + group(alertmanager_notifications_total) or on () vector(1)) or vector(0)"
             ),
             unit="none",
             states=ALIVE,
             trend=False,
+            width=6,
+            height=3,
         ),
         _number("Targets down", "Targets that Prometheus could not scrape, now.", "count(up == 0)", "now"),
         _number("Exporter failures", "What the exporter could not record.", failures),
@@ -102,18 +105,20 @@ def _number(title: str, description: str, expression: str, when: str = "in this 
         steps=ANY_IS_BAD,
         decimals=0,
         trend=False,
+        width=6,
+        height=3,
     )
 
 
 def _scrapes() -> list[Panel]:
-    down = "up and min_over_time(up[$__range] @ end()) < 1"
+    down = "min_over_time(up[$__interval]) and min_over_time(up[$__range] @ end()) < 1"
     share = f'scrape_samples_scraped{{job="app"}} / {SAMPLE_LIMIT}'
     return [
         timeline(
             "Targets that were down in this time range",
             "Whether Prometheus could scrape them. A gap is a target that was not known. Those that were "
             "always up are left out.",
-            [query(down, "{{job}} {{instance}}")],
+            [query(down, "{{job}} {{service}} {{instance}}")],
             states=UP,
             width=10,
             height=9,
@@ -135,7 +140,6 @@ def _scrapes() -> list[Panel]:
             "is refused.",
             [query(f"max by (service, instance) ({share})", "{{service}} {{instance}}")],
             unit="percentunit",
-            calcs=["lastNotNull", "max"],
             axis=Axis(highest=1),
             width=7,
             no_data=NOTHING,
@@ -237,7 +241,6 @@ def _storage() -> list[Panel]:
                 query("prometheus_tsdb_wal_storage_size_bytes", "log {{instance}}"),
             ],
             unit="bytes",
-            calcs=["lastNotNull", "max"],
             width=24,
             height=6,
             no_data=NOTHING,

@@ -32,11 +32,11 @@ COLUMNS = {
     "duration_seconds": "Duration",
     "error_type": "Type",
     "error_group": "Group",
-    "where": "Waited in",
+    "where": "Place",
     "request_id": "Request id",
 }
 """The columns of the table and their titles, by the name of the field in the log."""
-WIDTHS = {"Time": 180, "Method": 80, "Status": 70, "Type": 150, "Group": 120, "Waited in": 150}
+WIDTHS = {"Time": 180, "Method": 80, "Status": 70, "Type": 150, "Group": 120, "Place": 150}
 ENDPOINT_PAGES = ("flask-endpoints", "flask-errors")
 
 
@@ -52,9 +52,9 @@ def dashboard() -> model.Dashboard:
             variables.services(),
             variables.instances().hide(variables.HIDDEN),
             variables.url_rules(),
-            variables.error_types(),
-            variables.error_groups(),
-            TextBoxVariable("where").label("Waited in").default_value(".*"),
+            variables.error_types().label("Type"),
+            variables.error_groups().label("Group"),
+            TextBoxVariable("where").label("Place").default_value(".*"),
             CustomVariable("status_class")
             .label("Status")
             .values("2xx : 2..,3xx : 3..,4xx : 4..,5xx : 5..")

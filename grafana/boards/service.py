@@ -159,7 +159,7 @@ def _endpoints() -> Panel:
         keys=[Key("url_rule", "Endpoint", links.endpoint_of_row()), Key("service", "Service", hidden=True)],
         columns=[
             Column("Rate", f"{rate(DURATIONS, by=ENDPOINT)} > 0", "reqps", decimals=1, width=80),
-            Column("Errors/s", f"{rate(DURATIONS, ERROR, by=ENDPOINT)} > 0", "none", decimals=2, width=78),
+            Column("Errors/s", f"{rate(DURATIONS, ERROR, by=ENDPOINT)} > 0", "none", decimals=2, width=88),
             Column(
                 "Of allowed",
                 f"{times_allowed(error_ratio(DURATIONS, by=ENDPOINT))} > 0",

@@ -46,7 +46,7 @@ def dashboard() -> model.Dashboard:
             variables.instances().hide(variables.HIDDEN),
             slos,
         ],
-        contents=[_objectives(), _spenders(), _budget(), _burn()],
+        contents=[_objectives(), _spenders(), _burn(), _budget()],
         since="now-6h",
     )
 
@@ -190,7 +190,7 @@ def _budget() -> Panel:
         [query(_budget_left(), "{{service}} {{slo}} {{url_rule}}")],
         unit="percentunit",
         marks=[(0, BAD)],
-        calcs=["lastNotNull", "min"],
+        calc="min",
         axis=Axis(highest=1),
         width=24,
         height=7,
@@ -210,7 +210,6 @@ def _burn() -> Panel:
             [query(_burn_rate(window), f"{{{{service}}}} {{{{url_rule}}}} {window}") for window in PAIRS],
             unit="none",
             marks=BURN_STEPS[1:],
-            calcs=["lastNotNull", "max"],
             axis=Axis(lowest=None, logarithmic=True),
             decimals=2,
             width=24,

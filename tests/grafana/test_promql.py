@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from grafana import promql
+from grafana.boards import pipeline
 from grafana.build import documents
 from prometheus.tools.toolbox import executable
 
@@ -251,6 +252,26 @@ def test_workers_that_start_with_the_service_replace_none(tmp_path: Path, values
     series = {f"flask_worker_starts_total{{{TARGET}}}": values}
 
     check(tmp_path, f"sum({expression}) or vector(0)", series, {"{}": workers})
+
+
+@pytest.mark.parametrize(
+    ("switch", "receivers", "state"),
+    [("_x60", "0x60", "Silent"), ("1x60", "_x60", "To nobody"), ("1x60", "0x60", "Alive")],
+)
+def test_alerting_is_alive_when_somebody_is_told(
+    tmp_path: Path, switch: str, receivers: str, state: str
+) -> None:
+    """An Alertmanager without receivers takes every alert, and no person hears of it."""
+    (board,) = (json.loads(text) for path, text in documents().items() if path.endswith("pipeline.json"))
+    (panel,) = (panel for panel in board["panels"] if panel["title"] == "Alerting")
+    series = {
+        'ALERTS{alertname="MonitoringDeadMansSwitch",alertstate="firing"}': switch,
+        "prometheus_notifications_alertmanagers_discovered": "1x60",
+        'alertmanager_notifications_total{integration="email"}': receivers,
+    }
+    (number,) = (number for number, (word, _) in pipeline.ALIVE.items() if word == state)
+
+    check(tmp_path, panel["targets"][0]["expr"], series, {"{}": number})
 
 
 @pytest.mark.parametrize(
