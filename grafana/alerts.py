@@ -26,7 +26,8 @@ _PAGES = ("flask-service", "flask-endpoints", "flask-errors", "flask-slo")
 
 
 def firing_alerts(instances: str = "", width: int = 12, height: int = 7) -> table.Panel:
-    """List the alerts that fire now, critical ones first, one row for each service, instance and endpoint.
+    """List the alerts that fire now, critical ones first and then the newest, one row for each service,
+    instance and endpoint.
 
     Links choose the service and the endpoint of the alert, or all where it is about no single one: hidden
     columns have the values, because a link sees a cell's text and not its value. The matcher `instances`
@@ -63,7 +64,7 @@ def firing_alerts(instances: str = "", width: int = 12, height: int = 7) -> tabl
         ],
         columns=[Column("Since", alerts, "dateTimeFromNow", width=120)],
         sort=("Severity", "Since"),
-        ascending=True,
+        ascending=["Severity"],
         width=width,
         height=height,
         no_data="No alert fires",

@@ -54,14 +54,18 @@ def rows(
     keys: Sequence[Key],
     columns: Sequence[Column],
     sort: str | Sequence[str],
-    ascending: bool = False,
+    ascending: Sequence[str] = (),
     hidden: Sequence[str] = (),
     width: int = 24,
     height: int = 10,
     no_data: str = NO_DATA,
 ) -> table.Panel:
-    """Merge columns that share the labels of `keys`, sorted by the columns `sort`, largest first."""
-    order = [sort] if isinstance(sort, str) else sort
+    """Merge columns that share the labels of `keys`, sorted by the columns `sort`.
+
+    The largest comes first, or the smallest in the columns `ascending`.
+    """
+    names = [sort] if isinstance(sort, str) else sort
+    order = [common.TableSortByFieldState().display_name(name).desc(name not in ascending) for name in names]
     queries = [
         now(column.expression, interval=column.interval).format(PromQueryFormat("table"))
         for column in columns
@@ -75,7 +79,7 @@ def rows(
         .unit("short")
         .no_value(no_data)
         .cell_height(TableCellHeight("sm"))
-        .sort_by([common.TableSortByFieldState().display_name(name).desc(not ascending) for name in order])
+        .sort_by(order)
         .with_transformation(DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(
             DataTransformerConfig(

@@ -95,6 +95,14 @@ def test_every_firing_alert_is_listed(pages: Pages, uid: str, service: str, expe
     }
 
 
+def test_the_newest_critical_alert_stands_first(pages: Pages) -> None:
+    """Ten that fire longer do not hide it below the table's edge."""
+    rows = [(cells["Severity"], -cells["Since"]) for cells in pages.cells("home", "Firing alerts")]
+
+    assert len(rows) == len(RUNNING_ALERTS)
+    assert rows == sorted(rows)
+
+
 def test_an_alert_leads_to_its_runbook() -> None:
     """Through Grafana, from the Prometheus that serves it under /user."""
     (panel,) = (panel for panel in panels("home") if panel["title"] == "Firing alerts")
