@@ -1,7 +1,5 @@
 """Flask / SLO: how much budget is left, how fast does it burn?"""
 
-from collections.abc import Mapping
-
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board, links, variables
@@ -24,9 +22,11 @@ from grafana.thresholds import (
 PAIRS = [window for alert in BURN_ALERTS[:2] for window in (alert.long, alert.short)]
 """The windows of the critical alerts."""
 COUNT = "flask_http_request_duration_seconds_count"
-BUCKET = "flask_http_request_duration_seconds_bucket"
 RECORDED = "instance_url_rule:flask_http_request_duration_seconds_bucket:rate_5m"
-WITHIN = {"latency": f'le="{LATENCY_HIGH}"', "tail": f'le="{TAIL_HIGH}"'}
+RECORDED_EVERY = 60
+"""Seconds between its samples."""
+WITHIN = {"latency": LATENCY_HIGH, "tail": TAIL_HIGH}
+"""Seconds that an objective promises."""
 NO_SLO = "No objective is recorded yet"
 TOO_EARLY = "too early"
 
@@ -133,28 +133,31 @@ def _objectives() -> Panel:
     )
 
 
+def _bad() -> str:
+    """Bad requests of each endpoint in the time range, for each objective that its service has.
+
+    Errors are counted. Slow requests are summed up from a recorded series, of which a day costs a tenth.
+    """
+
+    def requests(by: str, bounds: str) -> str:
+        series = f"{RECORDED}{{{SERVICE},le=~'{bounds}'}}"
+        return f"sum by ({by}) (sum_over_time({series}[$__range]) * {RECORDED_EVERY})"
+
+    errors = f"sum by (service, url_rule) (increase({COUNT}{{{SERVICE},{ERROR}}}[$__range]))"
+    every = requests("service, url_rule", "[+]Inf")
+    quick = requests("service, url_rule, le", "|".join(map(str, WITHIN.values())))
+    slow = f"{every} - on (service, url_rule) group_right () {quick}"
+    for slo, bound in WITHIN.items():
+        slow = f'label_replace({slow}, "slo", "{slo}", "le", "{bound}")'
+    objectives = f'slo:flask_http_requests:objective{{{SERVICE},slo=~"$slo",url_rule=""}}'
+    return (
+        f'((label_replace({errors}, "slo", "errors", "", "") or sum by (service, url_rule, slo) ({slow}))'
+        f" and on (service, slo) {objectives})"
+    )
+
+
 def _spenders() -> Panel:
-    by = "service, url_rule"
-
-    def with_objective(bad: str, slo: str) -> str:
-        objective = f'slo:flask_http_requests:objective{{{SERVICE},slo=~"$slo",slo="{slo}",url_rule=""}}'
-        return f"({bad}) * on (service) group_left (slo) (0 * max by (service, slo) ({objective}) + 1)"
-
-    def increase(metric: str, *matchers: str) -> str:
-        return f"sum by ({by}) (increase({metric}{{{','.join((SERVICE, *matchers))}}}[$__range]))"
-
-    def recorded(bound: str) -> str:
-        return f"sum by ({by}) (sum_over_time({RECORDED}{{{SERVICE},{bound}}}[$__range]))"
-
-    def losses(errors: str, within: Mapping[str, str]) -> str:
-        return " or ".join(with_objective(bad, slo) for slo, bad in {"errors": errors, **within}.items())
-
-    # Counts are exact. Shares come from recorded series, of which a day costs a tenth: a minute apart, but
-    # each is a part of the same whole.
-    errors = increase(COUNT, ERROR)
-    bad = losses(errors, {slo: f"{increase(COUNT)} - {increase(BUCKET, le)}" for slo, le in WITHIN.items()})
-    every = recorded('le="+Inf"')
-    parts = losses(errors, {slo: f"{every} - {recorded(bound)}" for slo, bound in WITHIN.items()})
+    bad = _bad()
     return rows(
         "Who spent it in this time range",
         "Bad requests of each endpoint, and their share of all that the objective's budget lost in this "
@@ -168,7 +171,7 @@ def _spenders() -> Panel:
             Column("Bad requests", f"round({bad}) > 0", "locale", decimals=0, width=120),
             Column(
                 "Share",
-                f"(({parts}) > 0) / on (service, slo) group_left () sum by (service, slo) (({parts}) > 0)",
+                f"({bad} > 0) / on (service, slo) group_left () sum by (service, slo) ({bad} > 0)",
                 "percentunit",
                 decimals=1,
                 cell="bar",
