@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 .PHONY: help
 help:
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  %-16s %s\n", $$1, $$2}'
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' || { \
@@ -92,6 +92,11 @@ bench: $(VENV)/.bench tools ## what measuring costs, beside peers; results in .b
 .PHONY: dashboards
 dashboards: $(VENV)/.dev ## regenerate grafana/dashboards from grafana/*.py
 	$(BIN)/python -m grafana.build
+
+# Its data stays, with Prometheus up, for those who want to look: make dashboards-drill ARGS='--keep DIRECTORY'
+.PHONY: dashboards-drill
+dashboards-drill: $(VENV)/.dev tools ## plant half an hour of incidents, and tell how soon the dashboards show each
+	@$(BIN)/python -m tests.incidents $(ARGS)
 
 .PHONY: rules
 rules: $(VENV)/.run ## regenerate prometheus/rules/slo.yml and its tests from prometheus/slo.yml

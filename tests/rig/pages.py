@@ -118,7 +118,7 @@ def panel(uid: str, title: str) -> dict[str, Any]:
 
 
 def _rank(title: str, cells: dict[str, Any]) -> tuple[bool, Any]:
-    """What Grafana sorts by: an empty cell stands before any other."""
+    """What Grafana sorts by: an empty cell is less than any other."""
     return title in cells, cells.get(title, "")
 
 
