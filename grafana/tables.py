@@ -62,7 +62,8 @@ def rows(
 ) -> table.Panel:
     """Merge columns that share the labels of `keys`, sorted by the columns `sort`.
 
-    The largest comes first, or the smallest in the columns `ascending`.
+    The largest comes first, or the smallest in the columns `ascending`. A state stands behind the first key,
+    where a phone shows it.
     """
     names = [sort] if isinstance(sort, str) else sort
     order = [common.TableSortByFieldState().display_name(name).desc(name not in ascending) for name in names]
@@ -71,9 +72,10 @@ def rows(
         for column in columns
     ]
     values = ["Value"] if len(columns) == 1 else [f"Value #{ascii_uppercase[i]}" for i in range(len(columns))]
-    titles = {key.label: key.title for key in keys} | dict(
-        zip(values, (c.title for c in columns), strict=True)
-    )
+    states = {value: c.title for value, c in zip(values, columns, strict=True) if c.states}
+    titles = {keys[0].label: keys[0].title} | states
+    titles |= {key.label: key.title for key in keys}
+    titles |= dict(zip(values, (c.title for c in columns), strict=True))
     panel = (
         frame(table.Panel(), title, description=description, queries=queries, width=width, height=height)
         .unit("short")

@@ -91,8 +91,6 @@ def _table() -> Panel:
             Key("url_rule", "Endpoint", links.endpoint_of_row()),
         ],
         columns=[
-            Column("Requests", f"round({requests}) > 0", "locale", decimals=0, width=80),
-            Column("Rate now", f"{rate(COUNT, URL_RULE, by=ENDPOINT)} > 0", "reqps", decimals=2, width=92),
             Column("Errors", f"round({errors}) > 0", "locale", decimals=0, width=70),
             Column("Error ratio", f"{ratio} > 0", "percentunit", decimals=2, width=84),
             Column(
@@ -120,6 +118,8 @@ def _table() -> Panel:
             ),
             Column("p99", quantile_by_endpoint(0.99, URL_RULE, window=RANGE), "s", decimals=1, width=76),
             Column("Max", slowest(URL_RULE, by=ENDPOINT, window=RANGE), "s", decimals=1, width=76),
+            Column("Requests", f"round({requests}) > 0", "locale", decimals=0, width=80),
+            Column("Rate now", f"{rate(COUNT, URL_RULE, by=ENDPOINT)} > 0", "reqps", decimals=2, width=92),
             Column(
                 "Time",
                 f"({seconds} > 0) / on () group_left () {all_seconds}",

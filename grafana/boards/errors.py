@@ -150,16 +150,16 @@ def _new_types() -> table.Panel:
         "deploy or a dependency went wrong.",
         keys=[
             Key("error_type", "Type", [links.to("flask-requests", links.SERVICE_OF_ROW, TYPE_OF_ROW)]),
-            Key("service", "Service", links.service_of_row(), width=75),
+            Key("service", "Service", links.service_of_row(), width=66),
         ],
         columns=[
-            Column("Times", f"{counts} > 0 unless on ({by}) {yesterday}", "locale", decimals=0, width=76),
+            Column("Times", f"{counts} > 0 unless on ({by}) {yesterday}", "locale", decimals=0, width=72),
             Column(
                 "First",
                 f"min_over_time(timestamp({bars} > 0)[$__range:$__interval]) * 1000 unless on ({by}) "
                 f"{yesterday}",
                 "dateTimeAsLocalNoDateIfToday",
-                width=105,
+                width=102,
                 interval="1m",
             ),
         ],

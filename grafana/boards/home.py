@@ -40,11 +40,11 @@ def _services() -> Panel:
         "Services, last 5 minutes",
         "State is the worst of: no instance up, a critical alert, an instance down, a check that fails, a "
         "warning. Of allowed: the error ratio in multiples of what the service's own objective allows. "
-        "Budgets are those of 30 days, told from the third day on. Click a service to see more of it.",
+        "Budgets: what is left of those of 30 days, told from the third day on. Click a service for more.",
         keys=[
             Key("service", "Service", links.service_of_row()),
             Key("instances", "Instances up", width=100),
-            Key("alert", "Worst alert", width=185),
+            Key("alert", "Worst alert", width=175),
         ],
         columns=[
             Column("State", state(), "none", states=STATES, width=90),
@@ -77,13 +77,13 @@ def _services() -> Panel:
             Column("p99", _of("job:flask_http_request_duration_seconds:p99_5m"), "s", decimals=1, width=84),
             *(
                 Column(
-                    f"{title} budget left",
+                    f"{title} budget",
                     _budget(slo),
                     "percentunit",
                     decimals=1,
                     steps=BUDGET_STEPS,
                     cell="colour",
-                    width=146,
+                    width=120,
                     no_value="too early",
                 )
                 for slo, title in (("errors", "Error"), ("latency", "Latency"))

@@ -46,9 +46,9 @@ EMPTY = {
     "flask-workers: Disk full in (A)": "the data is younger than half an hour",
     **{
         f"flask-slo: Objectives, over 30 days ({ref})": "no budget is told before the third day"
-        for ref in "FJ"
+        for ref in "AE"
     },
-    **{f"flask-slo: Objectives, over 30 days ({ref})": "no half of its window has been seen" for ref in "HI"},
+    **{f"flask-slo: Objectives, over 30 days ({ref})": "no half of its window has been seen" for ref in "CD"},
     "flask-slo: Budget left, the last 30 days (A)": "no budget is told before the third day",
     **{f"flask-slo: Burn rate of $slo ({ref})": "no half of its window has been seen" for ref in "AC"},
     "flask-workers: Deaths of workers by cause (A)": "the worker was killed before the time range",

@@ -14,7 +14,11 @@ ADDRESSES = {name: f"{name}:80" for name in ("orders-1", "orders-2", "shop-1", "
 PLAN = incidents(ADDRESSES)
 
 
-@pytest.mark.parametrize("sight", [sight for incident in PLAN for sight in incident.sights], ids=str)
+@pytest.mark.parametrize(
+    "sight",
+    [sight for incident in PLAN for sight in incident.sights],
+    ids=lambda sight: f"{sight.page} {sight.panel}",
+)
 def test_a_sight_names_a_panel_and_its_columns(sight: Sight) -> None:
     titles = {query.title for query in queries_of(BOARDS[sight.page])}
 

@@ -130,6 +130,32 @@ def test_a_coloured_state_is_a_word(board: dict[str, Any]) -> None:
             assert all(state["text"] for state in mapping["options"].values()), panel["title"]
 
 
+def test_tables_fit_1280_pixels() -> None:
+    """No column is cut off; one without a width has Grafana's least, 150."""
+    wide = {}
+    for uid, board in BOARDS.items():
+        for panel in panels(board):
+            if panel["type"] == "table" and panel["datasource"]["type"] == "prometheus":
+                room = panel["gridPos"]["w"] / 24 * 1256 - 26  # without margins and the panel's padding
+                width = sum(widths(panel).values())
+                if width > room:
+                    wide[uid, panel["title"]] = f"{width} of {room:.0f}"
+
+    assert wide == {}
+
+
+def widths(panel: dict[str, Any]) -> dict[str, int]:
+    """The pixels of each column that is to be seen."""
+    columns = dict.fromkeys(panel["transformations"][1]["options"]["renameByName"].values(), 150)
+    for override in panel["fieldConfig"]["overrides"]:
+        for entry in override["properties"]:
+            if entry["id"] == "custom.width":
+                columns[override["matcher"]["options"]] = entry["value"]
+            elif entry["id"] == "custom.hideFrom":
+                columns[override["matcher"]["options"]] = 0
+    return columns
+
+
 def lint(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The findings of the linter: a rule, and where it is broken."""
     yield from lint_variables({variable["name"]: variable for variable in board["templating"]["list"]})

@@ -300,11 +300,11 @@ FAILING = {endpoint.rule for endpoint in ENDPOINTS if endpoint.error_type}
 def test_a_link_from_a_row_opens_what_the_row_is_about(pages: Pages, uid: str, title: str) -> None:
     """The page has data, all of it of the row's service, and shows the row's endpoint."""
     (panel,) = (panel for panel in panels(uid) if panel["title"] == title)
-    first = next(query for query in queries_of(BOARDS[uid]) if query.title == title)
     targets = {
         (target, tuple(sorted(values.items())))
         for url in links_of(panel)
-        for row in pages.ask(first)
+        for answer in pages.lines(uid, title)
+        for row in answer
         for target, values in [follow(url, panel, row.labels)]
         if target != "flask-requests"  # it shows lines of a log
     }
