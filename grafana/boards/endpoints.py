@@ -138,9 +138,10 @@ def _table() -> Panel:
 
 def _of_worst_five(expression: str) -> list[Query]:
     """Queries of the five worst endpoints: those with the most errors, then those with the most time."""
-    errors = f"sum by ({ENDPOINT}) (increase({of(COUNT, URL_RULE, ERROR)}[{RANGE}] @ end()))"
-    seconds = f"sum by ({ENDPOINT}) (increase({of(SUM, URL_RULE)}[{RANGE}] @ end()))"
-    worst = f"topk(5, (1e9 * {errors} or 0 * {seconds}) + {seconds})"
+    errors, seconds = of(COUNT, URL_RULE, ERROR), of(SUM, URL_RULE)
+    # The time of the failures themselves gives way to their number: both series have the same labels.
+    harm = f"1e9 * increase({errors}[{RANGE}] @ end()) or increase({seconds}[{RANGE}] @ end())"
+    worst = f"topk(5, sum by ({ENDPOINT}) ({harm}))"
     return [query(f"{expression} and {worst}", "{{service}} {{url_rule}}")]
 
 
