@@ -298,6 +298,7 @@ def _host() -> list[Panel]:
                 ),
             ],
             unit="percentunit",
+            axis=LOGARITHMIC,
             marks=[(1, WARNING)],
             width=12,
             height=8,
