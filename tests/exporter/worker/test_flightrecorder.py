@@ -281,7 +281,7 @@ class TestInProgress:
             tally = recorder.tally()
             return tally.requests if tally else tallies(str(tmp_path))[0].requests
 
-        assert (in_progress(), [request.slot for request in crowd]) == (5, [1, 2, 0, 0, 0])
+        assert (in_progress(), [request.slot for request in crowd]) == (5, [1, 2, -1, -1, -1])
         for request in crowd[2:]:
             with pytest.raises(
                 CrowdedError, match=r"more than 2 requests are in progress: set EXPORTER_RECENT"
