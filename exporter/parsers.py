@@ -148,6 +148,11 @@ def request_log(value: str) -> str:
     raise ValueError("give off, stdout, a file's path with a '/', or syslog://host:port or syslog:///dev/log")
 
 
+def instance(value: str | None) -> str | None:
+    """The name of an instance; None for the host's."""
+    return None if value is None or value == "" else text(value)
+
+
 def listen(value: str | tuple[str, int] | None) -> tuple[str, int] | None:
     """Host and port; None for no listener."""
     if value is None or value == "":

@@ -128,6 +128,9 @@ class Settings:
         parse.request_log,
         "`off`, `stdout`, a file's path with a `/`, `syslog://host:port` or `syslog:///dev/log`",
     )
+    instance: str | None = setting(
+        None, parse.instance, "the name of this instance in the request log; without it, the host's"
+    )
     log_level: str = setting(
         "INFO", parse.level, "lowest level in the request log; 4xx are WARNING, 5xx ERROR"
     )
@@ -216,6 +219,7 @@ class SettingsArguments(TypedDict, total=False):
     health_degraded: float
     health_min_requests: int
     request_log: str
+    instance: str | None
     log_level: str
     log_query: bool
     log_mask: str | Iterable[str]

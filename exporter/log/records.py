@@ -33,6 +33,7 @@ class JsonHandler(logging.Handler):
         name: str,
         level: int,
         mask: Mask,
+        instance: str,
         on_loss: Callable[[BaseException], None] | None = None,
     ) -> None:
         """`on_loss` is called with the error of each record that could not be written."""
@@ -41,6 +42,7 @@ class JsonHandler(logging.Handler):
         self.set_name(name)
         self._destination = destination
         self._mask = mask
+        self._instance = instance
         self._clock = Clock()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -65,6 +67,7 @@ class JsonHandler(logging.Handler):
             "timestamp": self._clock.stamp(record.created),
             "level": record.levelname,
             "logger": record.name,
+            "instance": self._instance,
             "message": self._mask.text(record.getMessage())[:TEXT_LIMIT],
             **request_fields(),
         }

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from json.encoder import encode_basestring_ascii as quote
+from socket import gethostname
 from typing import Any
 
 from flask import Flask
@@ -37,11 +38,15 @@ class RequestLog:
         self._mask = Mask(settings.log_mask)
         self._with_query = settings.log_query
         self._proxies = plain_networks(settings.trusted_proxies)
+        instance = settings.instance or gethostname()
+        self._instance = quote(instance)
         self._clock = Clock()
         self._handler = (
             None
             if self._destination is None
-            else JsonHandler(self._destination, settings.request_log, self._level, self._mask, on_loss)
+            else JsonHandler(
+                self._destination, settings.request_log, self._level, self._mask, instance, on_loss
+            )
         )
 
     @property
@@ -68,7 +73,7 @@ class RequestLog:
             query = f'"query":{quote(self._mask.query(environ.get("QUERY_STRING", "")[:PATH_LIMIT]))},'
         line = (
             f'{{"timestamp":"{self._clock.stamp(observation.start_time + observation.duration)}",'
-            f'"level":"{name}","logger":"exporter.request",'
+            f'"level":"{name}","logger":"exporter.request","instance":{self._instance},'
             f'"message":{quote(f"{observation.method} {observation.rule} {status}")},'
             f'"request_id":{quote(observation.request_id)},"trace_id":{quote(observation.trace_id)},'
             f'"method":{quote(observation.method)},"path":{quote(path_of(observation))},{query}'

@@ -20,7 +20,7 @@ STREAMS = f'{SCOPE},status_class=~"{STATUS}"'
 # An id selects exactly its lines; without one, the second half matches every line. `|=` finds an id fast.
 SELECTION = (
     '|= "$request_id" | request_id="$request_id" or job=~"($job)$request_id" | error_type=~"$error_type"'
-    ' | error_group=~"$error_group" | where=~"$where"'
+    ' | error_group=~"$error_group" | where=~"$where" | instance=~"$replica"'
 )
 REQUESTS = f'{{{STREAMS}}} | logger="exporter.request" {SELECTION} | duration_seconds >= $slower'
 COLUMNS = {
@@ -33,10 +33,11 @@ COLUMNS = {
     "error_type": "Type",
     "error_group": "Group",
     "where": "Place",
+    "instance": "Instance",
     "request_id": "Request id",
 }
 """The columns of the table and their titles, by the name of the field in the log."""
-WIDTHS = {"Time": 180, "Method": 80, "Status": 70, "Type": 150, "Group": 120, "Place": 150}
+WIDTHS = {"Time": 180, "Method": 80, "Status": 70, "Type": 150, "Group": 120, "Place": 150, "Instance": 130}
 ENDPOINT_PAGES = ("flask-endpoints", "flask-errors")
 
 
@@ -55,6 +56,8 @@ def dashboard() -> model.Dashboard:
             variables.error_types().label("Type"),
             variables.error_groups().label("Group"),
             TextBoxVariable("where").label("Place").default_value(".*"),
+            # Not $instance: a service may call itself something else than Prometheus does.
+            TextBoxVariable("replica").label("Instance").default_value(".*"),
             CustomVariable("status_class")
             .label("Status")
             .values("2xx : 2..,3xx : 3..,4xx : 4..,5xx : 5..")

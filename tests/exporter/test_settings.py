@@ -41,6 +41,7 @@ def test_the_defaults() -> None:
         "health_degraded": 0.10,
         "health_min_requests": 20,
         "request_log": "off",
+        "instance": None,
         "log_level": "INFO",
         "log_query": False,
         "log_mask": DEFAULT_MASK,

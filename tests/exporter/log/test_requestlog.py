@@ -81,6 +81,7 @@ class TestLine:
             "timestamp": "2026-01-01T00:00:00.262500Z",
             "level": "INFO",
             "logger": "exporter.request",
+            "instance": socket.gethostname(),
             "message": "GET /orders/<int:id> 200",
             "request_id": "5f2b7c1e9a3d4f60000003e8",
             "trace_id": "ab" * 16,
@@ -105,7 +106,7 @@ class TestLine:
         log().write(exchange(delay=Delay("-", 0, "interpreter blocked", "", {"-": 1.0})))
         log().write(exchange())
 
-        fields = [dict(list(line.items())[17:]) for line in _lines(path)]
+        fields = [dict(list(line.items())[18:]) for line in _lines(path)]
         assert fields == [
             {
                 "where": "orders:load",
@@ -117,6 +118,11 @@ class TestLine:
             {"where": "-", "line": 0, "library": "interpreter blocked", "call": "", "shares": {"-": 1}},
             {},
         ]
+
+    def test_it_names_the_instance_as_told(self, log: Callable[..., RequestLog], path: Path) -> None:
+        log(instance='10.0.0.7:8000"').write(exchange())
+
+        assert [line["instance"] for line in _lines(path)] == ['10.0.0.7:8000"']
 
     @pytest.mark.parametrize(
         ("status", "failed", "level"),
@@ -667,6 +673,7 @@ class TestRecords:
             "timestamp": record["timestamp"],
             "level": "WARNING",
             "logger": "stock",
+            "instance": socket.gethostname(),
             "message": "low\nred",
             "request_id": "known-1",
             "trace_id": trace,
