@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import sys
 import time
@@ -117,6 +118,8 @@ def post_worker_init(worker: Any) -> None:
 
     greenlets = worker.cfg.worker_class_str in ("gevent", "eventlet")
     serve(worker.cfg.worker_connections if greenlets else worker.cfg.threads)
+    if hasattr(worker, "set_accept_enabled"):
+        worker.set_accept_enabled = partial(_accept, worker, worker.set_accept_enabled)
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -146,6 +149,22 @@ def _kill_workers(kill: Callable[[int], None], signal_number: int) -> None:
     """Let gunicorn signal all workers, with SIGKILL once the graceful timeout has run out."""
     _master.is_impatient |= signal_number == signal.SIGKILL
     kill(signal_number)
+
+
+def _accept(worker: Any, enable: Callable[[bool], None], enabled: bool) -> None:
+    """Close the door at once when a worker with threads ends, behind those who stand in it.
+
+    gunicorn leaves it open for as long as a request takes, and the system then resets whoever has come: a
+    proxy may not send a POST to another server after that, as it may after a connection that was refused.
+    """
+    enable(enabled)
+    if enabled or worker.alive:
+        return
+    for listener in worker.sockets:
+        with suppress(OSError):
+            while select.select([listener], [], [], 0)[0]:
+                worker.accept(listener)
+        listener.close()
 
 
 def _reap_workers(server: Any, reap: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,26 @@ def test_sigterm_drains_before_it_stops(tmp_path: Path) -> None:
         assert files(master) == {"archive.json"}
         archived = (master.directory / "archive.json").read_text()
         assert "/slow" in archived
+
+
+@pytest.mark.skipif(version("gunicorn") < "25", reason="the door of this gunicorn cannot be closed")
+def test_whoever_comes_at_the_end_is_answered_or_refused(tmp_path: Path) -> None:
+    """Refused, a proxy asks another server; reset it may not. A slow request keeps the workers."""
+    started = tmp_path / "slow"
+    threads = ("--worker-class", "gthread", "--threads", "4")
+    with serving(tmp_path, *threads, workers=2, SLOW_STARTED=str(started)) as master:
+        slow: list[Answer] = []
+        client = threading.Thread(target=lambda: slow.append(master.get("/slow")))
+        client.start()
+        eventually(started.exists, "a slow request is under way")
+        master.process.send_signal(signal.SIGTERM)
+        with suppress(ConnectionRefusedError):
+            while True:
+                assert master.get("/orders/1").status == 200
+
+        client.join()
+
+        assert [answer.text for answer in slow] == ["done"]
 
 
 def test_a_second_sigterm_ends_the_drain(tmp_path: Path) -> None:
