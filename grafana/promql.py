@@ -133,8 +133,7 @@ def _quantile(
 ) -> str:
     """From one of both histograms as the rules choose it, and no more than the longest request took."""
     native, buckets = _histograms(level, *matchers, by=by, window=window, before=before)
-    every = of(f"{level}:{DURATION}_bucket:rate_5m", 'le="+Inf"', *matchers)
-    requests = total(_over(every, window, before), by)
+    requests = total(_over(of(f"{level}:{DURATION}:rate_5m", *matchers), window, before), by)
     longest = slowest(*matchers, by=by, window=window or "5m", before=before)
     bound = f'label_replace({longest} and {requests} > 0, "bound", "max", "", "")'
     return f"min by ({by}) ({_either(fraction, native, buckets)} or {bound}) >= 0"
@@ -145,13 +144,13 @@ def _histograms(
 ) -> tuple[str, str]:
     """Requests a second as a native histogram, if that has all of them, and as classic buckets."""
     native = of(f"{level}:{DURATION}:histogram_rate_5m", *matchers)
-    requests = of(f"{level}:{DURATION}_bucket:rate_5m", 'le="+Inf"', *matchers)
+    requests = of(f"{level}:{DURATION}:rate_5m", *matchers)
     buckets = _over(of(f"{level}:{DURATION}_bucket:rate_5m", *matchers), window, before)
     past = _offset(before)
     throughout = f"{native}{past}"
     if window:
         times = f"count_over_time({requests}[{window}]{past})"
-        throughout = f"(count_over_time({native}[{window}]{past}) >= ignoring (le) 0.95 * {times})"
+        throughout = f"(count_over_time({native}[{window}]{past}) >= 0.95 * {times})"
     complete = _complete(_over(native, window, before), _over(requests, window, before), throughout, by)
     return complete, total(buckets, f"{by}, le" if by else "le")
 
@@ -166,7 +165,7 @@ def _complete(native: str, requests: str, present: str, by: str = "") -> str:
 
     Without histogram_count(), which VictoriaMetrics does not know.
     """
-    others = total(f"{requests} unless ignoring (le) {present}", by)
+    others = total(f"{requests} unless {present}", by)
     return f"{total(native, by)} unless {others} > 0.05 * {total(requests, by)}"
 
 
@@ -181,9 +180,8 @@ def apdex(*matchers: str) -> str:
     both buckets, so half of the sum of both is the numerator. Nothing below 20 requests in 5 minutes: chance
     would speak.
     """
-    buckets = f"instance_url_rule:{DURATION}_bucket"
-    good = total(of(f"{buckets}:good_rate_5m", *matchers), ENDPOINT)
-    requests = total(of(f"{buckets}:rate_5m", 'le="+Inf"', *matchers), ENDPOINT)
+    good = total(of(f"instance_url_rule:{DURATION}_bucket:good_rate_5m", *matchers), ENDPOINT)
+    requests = total(of(f"instance_url_rule:{DURATION}:rate_5m", *matchers), ENDPOINT)
     return f"{good} / 2 / ({requests} >= 20 / 300)"
 
 

@@ -249,7 +249,8 @@ def _more() -> list[Panel]:
     ]
     durations = heat_map(
         "Durations, 5m",
-        "Requests a second of the chosen endpoints together that took as long as the left scale says.",
+        "Requests a second of the chosen endpoints together that took as long as the left scale says. Where "
+        "only some services have native histograms, choose one: else those without are shown.",
         spread("instance_url_rule", URL_RULE),
         width=12,
         height=9,

@@ -22,7 +22,7 @@ from grafana.thresholds import (
 PAIRS = [window for alert in BURN_ALERTS[:2] for window in (alert.long, alert.short)]
 """The windows of the critical alerts."""
 COUNT = "flask_http_request_duration_seconds_count"
-RECORDED = "instance_url_rule:flask_http_request_duration_seconds_bucket:rate_5m"
+RECORDED = "instance_url_rule:flask_http_request_duration_seconds_bucket:promised_rate_5m"
 BUCKET = "flask_http_request_duration_seconds_bucket"
 WITHIN = {"latency": LATENCY_HIGH, "tail": TAIL_HIGH}
 """Seconds that an objective promises."""

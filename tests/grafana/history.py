@@ -181,10 +181,12 @@ def _recorded(elapsed: float) -> Samples:
             continue
         rate = (value - past.get((name, labels), 0)) / RATE
         kept = {key: text for key, text in labels if key not in {"method", "status"}}
+        for level, missing in (("instance", {"url_rule"}), ("instance_url_rule", set())):
+            of = tuple((key, text) for key, text in kept.items() if key not in missing)
+            sums[f"{level}:{name.removesuffix('_count')}:rate_5m", of] += rate
         if name.endswith("_bucket"):
-            for level, missing in (("instance", {"url_rule"}), ("instance_url_rule", set())):
-                of = tuple((key, text) for key, text in kept.items() if key not in missing)
-                sums[f"{level}:{name}:rate_5m", of] += rate
+            if dict(labels)["le"] in {"0.5", "5.0", "+Inf"}:
+                sums[f"instance_url_rule:{name}:promised_rate_5m", tuple(kept.items())] += rate
             if dict(labels)["le"] in {"0.5", "2.5"} and dict(labels)["status"] != "500":
                 sums[f"instance_url_rule:{name}:good_rate_5m", tuple(kept.items())] += rate
             continue

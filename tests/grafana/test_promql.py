@@ -104,12 +104,11 @@ def test_error_ratio_is_zero_without_errors_and_absent_without_traffic(tmp_path:
 @pytest.mark.parametrize(("pace", "expected"), [(1, {ENDPOINT: 0.625}), (0.005, {})], ids=["many", "few"])
 def test_apdex(tmp_path: Path, pace: float, expected: dict[str, float]) -> None:
     """4 satisfied, 2 tolerating, 1 frustrated by time and 1 by an error: (4 + 2 / 2) / 8."""
-    buckets = f"instance_url_rule:{BUCKET}"
-    counts = {("good_rate_5m", "0.5"): 4, ("good_rate_5m", "2.5"): 6, ("rate_5m", "+Inf"): 8}
     series = {
-        f'{buckets}:{name}{{{TARGET},url_rule="/",le="{le}"}}': f"{count * pace}x60"
-        for (name, le), count in counts.items()
+        f'instance_url_rule:{BUCKET}:good_rate_5m{{{TARGET},url_rule="/",le="{le}"}}': f"{count * pace}x60"
+        for le, count in (("0.5", 4), ("2.5", 6))
     }
+    series[f'instance_url_rule:{RECORDED}:rate_5m{{{TARGET},url_rule="/"}}'] = f"{8 * pace}x60"
 
     check(tmp_path, promql.apdex(), series, expected)
 
@@ -127,6 +126,7 @@ def recorded(
     labels = f'job="app",service="orders",instance="{instance}"'
     labels += ',url_rule="/"' if level == "instance_url_rule" else ""
     series = {
+        f"{level}:{RECORDED}:rate_5m{{{labels}}}": "10x60",
         f'{level}:{RECORDED}_bucket:rate_5m{{{labels},le="0.25"}}': "10x60",
         f'{level}:{RECORDED}_bucket:rate_5m{{{labels},le="+Inf"}}': "10x60",
     }
