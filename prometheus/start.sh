@@ -10,6 +10,7 @@
 # GRAFANA_URL   where the alerts' links to dashboards lead; default http://127.0.0.1:3000
 # RUNBOOK_URL   where those to runbooks lead; default http://127.0.0.1:9090/user
 # RULE_JOBS     names of jobs that are others there: name here=name there, several with |, each after a space
+# APP_REPLICAS  app:8000 service=orders: DNS has several addresses for this target, and each becomes a target with these labels
 #
 # Rules know no environment. External labels would carry the links on every series that leaves by remote_write.
 set -eu
@@ -61,13 +62,42 @@ for entry in "$here"/*; do
 done
 rules "$copy/rules"
 
+replicas=${APP_REPLICAS:-}
+[ -z "$replicas" ] || echo "$replicas" | grep -Eqx '[A-Za-z0-9.-]+:[0-9]+( [a-z]+=[A-Za-z0-9_.-]+)*' || refuse "APP_REPLICAS=$replicas is not host:port with labels such as service=orders, each after a space"
+
 # Before 3.8 a feature flag, and no key of a job, asks for native histograms.
+old=
 case $("$1" --version 2>&1 | sed -n 's/.*version \([0-9]*\.[0-9]*\).*/\1/p; q') in
 [0-2].* | 3.[0-7])
-  rm -f "$copy/prometheus.yml"
-  sed '/scrape_native_histograms:/d' "$here/prometheus.yml" >"$copy/prometheus.yml"
+  old=yes
   set -- "$@" --enable-feature=native-histograms
   ;;
 esac
+
+# edited FILE: prometheus.yml as this one needs it.
+edited() {
+  awk -v old="$old" -v replicas="$replicas" '
+    BEGIN { split(replicas, part, " "); split(part[1], address, ":") }
+    /^  - job_name:/ { job = $3 }
+    old && /scrape_native_histograms:/ { next }
+    replicas && job == "app" && /^    file_sd_configs:/ {
+      print "    dns_sd_configs: [{names: [" address[1] "], type: A, port: " address[2] ", refresh_interval: 5s}]"
+    }
+    { print }
+    replicas && job == "app" && /^    relabel_configs:/ {
+      print "      - {source_labels: [__meta_filepath, __address__], regex: \".+;" part[1] "\", action: drop}"
+      for (i = 2; i in part; i++) {
+        split(part[i], label, "=")
+        print "      - {source_labels: [__meta_dns_name], regex: " address[1] ", target_label: " label[1] ", replacement: " label[2] "}"
+      }
+    }
+  ' "$1"
+}
+
+if [ -n "$old$replicas" ]; then
+  rm -f "$copy/prometheus.yml"
+  edited "$here/prometheus.yml" >"$copy/prometheus.yml"
+fi
+[ -z "$replicas" ] || grep -q "names: \[${replicas%%:*}\]" "$copy/prometheus.yml" || refuse "APP_REPLICAS=$replicas: write the job app of prometheus.yml as it is shipped, with file_sd_configs and relabel_configs"
 
 exec "$@"

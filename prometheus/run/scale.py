@@ -123,7 +123,8 @@ def directory(configuration: Path, factor: float) -> None:
         }
         _dump(file, _walk(document, keys))
     prometheus = configuration / "prometheus.yml"
-    _dump(prometheus, _without_timeouts(_walk(_load(prometheus), dict.fromkeys(INTERVALS, interval))))
+    times = {**dict.fromkeys(INTERVALS, interval), "refresh_interval": time}
+    _dump(prometheus, _without_timeouts(_walk(_load(prometheus), times)))
     for file in sorted((configuration / "alertmanager").glob("*.yml")):
         _dump(file, _walk(_load(file), dict.fromkeys(ALERTMANAGER_TIMES, time)))
 

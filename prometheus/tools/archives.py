@@ -48,6 +48,8 @@ class Archives:
 
     def get(self, package: Package, staging: Path) -> None:
         """Put the package's executables (or its tree) into `staging`; raise UnavailableError otherwise."""
+        if not package.version:
+            raise UnavailableError("its project publishes no such archive")
         site = (self.base or package.site).rstrip("/")
         if site in self._silent:
             raise UnavailableError(self._silent[site])

@@ -25,6 +25,15 @@ exec unshare --map-root-user --mount sh -c '
 """
 
 
+# Programs of unstable want newer libraries than the system has, and the loader that belongs to them.
+LOADER = """\
+#!/bin/sh
+# Starts {name} with the libraries that it was built for.
+here=$(cd "$(dirname "$0")/{private}" && pwd) || exit 1
+exec "$here/loader" --library-path "$here" "$here/{name}" "$@"
+"""
+
+
 @dataclass(slots=True)
 class Debian:
     """Downloads with apt into directories of its own, below `work`, and only reads those of the system."""
@@ -40,13 +49,17 @@ class Debian:
         config = self._configuration()
         packages = self.work / package.name
         packages.mkdir()
-        _run(["apt-get", "-c", str(config), "-qq", "download", *package.debian], cwd=packages)
+        _run(
+            ["apt-get", "-c", str(config), "-qq", "download", *package.debian, *package.libraries],
+            cwd=packages,
+        )
         for file in packages.glob("*.deb"):
             _run(["dpkg", "-x", str(file), str(packages)])
         for name in package.executables:
             candidates = (
                 packages / "usr/bin" / f"prometheus-{name.replace('_', '-')}",
                 packages / "usr/bin" / name,
+                packages / "usr/sbin" / name,
             )
             program = next((path for path in candidates if path.is_file()), None)
             if program is None:
@@ -54,6 +67,8 @@ class Debian:
             program.rename(staging / name)
         if (packages / "usr/share/prometheus/alertmanager").is_dir():
             _wrap(package, packages / "usr/share/prometheus", staging)
+        if package.libraries:
+            _link(package, packages / "usr/lib", staging)
 
     def _configuration(self) -> Path:
         """Return an apt configuration with the package lists of unstable. The first call downloads them."""
@@ -141,6 +156,22 @@ def _wrap(package: Package, share: Path, staging: Path) -> None:
     for name in package.executables:
         (staging / name).rename(private / name)
         (staging / name).write_text(LAUNCHER.format(name=name, private=private.name), encoding="utf-8")
+        (staging / name).chmod(0o755)
+
+
+def _link(package: Package, libraries: Path, staging: Path) -> None:
+    """Replace the executables in `staging` by launchers, and put the real ones beside their libraries."""
+    private = staging / f"debian-{package.name}"
+    private.mkdir()
+    for file in libraries.glob("*-linux-gnu*/*.so*"):
+        file.rename(private / file.name)
+    loader = next(private.glob("ld-linux*.so.*"), None)
+    if loader is None:
+        raise UnavailableError(f"Debian's {', '.join(package.libraries)} hold no loader")
+    loader.rename(private / "loader")
+    for name in package.executables:
+        (staging / name).rename(private / name)
+        (staging / name).write_text(LOADER.format(name=name, private=private.name), encoding="utf-8")
         (staging / name).chmod(0o755)
 
 

@@ -15,8 +15,9 @@ class UnavailableError(Exception):
 class Package:
     """One release: its name in each source, and the versions that are good enough.
 
-    `version` is the release that containers and archives use; from elsewhere, any version in
-    `at_least` ≤ v < `below` will do. With `tree`, the whole directory is needed and not only its executables.
+    `version` is the release that containers and archives use, "" where there is no archive; from elsewhere,
+    any version in `at_least` ≤ v < `below` will do. With `tree`, the whole directory is needed and not only
+    its executables. `libraries` are the packages with those of Debian's build, which a stable one lacks.
     """
 
     name: str
@@ -25,7 +26,9 @@ class Package:
     at_least: tuple[int, int]
     below: tuple[int, int]
     debian: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
     tree: bool = False
+    asked: tuple[str, ...] = ("--version",)
 
     @property
     def archive(self) -> str:
@@ -68,8 +71,23 @@ NODE = Package(
 )
 GRAFANA = Package("grafana", "13.2.3", ("grafana",), (12, 0), (14, 0), tree=True)
 
+# For tests alone: the proxy before replicas, and what builds the manifests of Kubernetes.
+NGINX = Package(
+    "nginx",
+    "",
+    ("nginx",),
+    (1, 28),
+    (2, 0),
+    debian=("nginx",),
+    libraries=("libc6", "libcrypt1", "libpcre2-8-0", "libssl3t64", "libzstd1", "zlib1g"),
+    asked=("-v",),
+)
+KUBECTL = Package(
+    "kubectl", "", ("kubectl",), (1, 27), (2, 0), debian=("kubectl",), asked=("version", "--client")
+)
+
 REQUIRED = (PROMETHEUS, ALERTMANAGER, BLACKBOX, NODE)
-PACKAGES = (*REQUIRED, GRAFANA)
+PACKAGES = (*REQUIRED, GRAFANA, NGINX, KUBECTL)
 
 
 def architecture() -> str:
@@ -79,17 +97,19 @@ def architecture() -> str:
 
 
 def check(package: Package, executable: Path) -> None:
-    """Run `executable --version`; raise UnavailableError unless it works here and is of a fit version."""
+    """Ask the program for its version; raise UnavailableError unless it works here and is of a fit one."""
     try:
         answer = subprocess.run(
-            [executable, "--version"], capture_output=True, text=True, timeout=30, check=False
+            [executable, *package.asked], capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(f"{executable} does not run here: {error}") from error
     output = answer.stdout + answer.stderr
-    match = re.search(r"version v?(\d+)\.(\d+)", output, re.IGNORECASE)
+    match = re.search(r"version:? (?:nginx/)?v?(\d+)\.(\d+)", output, re.IGNORECASE)
     if answer.returncode != 0 or match is None:
-        raise UnavailableError(f"{executable} --version failed: {output.strip() or answer.returncode}")
+        raise UnavailableError(
+            f"{executable} {' '.join(package.asked)} failed: {output.strip() or answer.returncode}"
+        )
     version = (int(match[1]), int(match[2]))
     if not package.at_least <= version < package.below:
         low, high = (".".join(map(str, bound)) for bound in (package.at_least, package.below))

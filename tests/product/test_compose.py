@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.rig.compose import compose
 from tests.rig.places import ROOT
 
 DATA_FLOW = [
@@ -188,6 +189,20 @@ def test_a_service_waits_for_the_health_of_others(name: str) -> None:
     assert "app" not in waits or name == "traffic"
 
 
+@pytest.mark.parametrize("files", [[], ["replicas.yml"]], ids=["default", "replicas"])
+def test_compose_takes_each_combination(files: list[str]) -> None:
+    """Every file is read on top of docker-compose.yml, and no port is published twice."""
+    command = compose()
+    if command is None:
+        pytest.skip("NOT TESTED: whether compose takes its files (there is no docker compose)")
+    arguments = [argument for file in ("docker-compose.yml", *files) for argument in ("-f", str(ROOT / file))]
+    text = subprocess.check_output([*command, *arguments, "config", "--format", "json"], text=True)
+    services = json.loads(text)["services"]
+    ports = [port["published"] for part in services.values() for port in part.get("ports", ())]
+
+    assert sorted(ports) == sorted(map(str, PORTS.values()))
+
+
 def test_no_password_is_written_down() -> None:
     """Nothing in the environment of a service looks like a secret, unless it comes from the user."""
     words = re.compile(r"password|secret|token|api_?key", re.IGNORECASE)
@@ -263,15 +278,14 @@ def project(tmp_path: Path) -> Iterator[list[str]]:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "info"], capture_output=True).returncode:
         pytest.skip("NOT TESTED: the app in its container (no docker engine is running here)")
-    plugin = subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0
-    standalone = shutil.which("docker-compose")
-    if not plugin and standalone is None:
+    command = compose()
+    if command is None:
         pytest.skip("NOT TESTED: the app in its container (there is an engine here, but no docker compose)")
     other_port = tmp_path / "port.yml"
     other_port.write_text('services: {app: {ports: !override ["127.0.0.1::8000"]}}')
     name = f"test-compose-{os.getpid()}"
     files = ["-f", str(ROOT / "docker-compose.yml"), "-f", str(other_port)]
-    command = [*([docker, "compose"] if plugin else [str(standalone)]), "-p", name, *files]
+    command += ["-p", name, *files]
     try:
         yield command
     finally:

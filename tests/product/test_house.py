@@ -18,7 +18,7 @@ FLOORS = """
     observation labels addresses settings parsers forks buckets posix client guard places
     commands
 """.strip().splitlines()
-PRODUCT = ("exporter", "prometheus", "grafana")
+PRODUCT = ("exporter", "prometheus", "grafana", "deploy")
 # A drop-in takes what its parent takes.
 DROP_IN = "exporter/extension.py FlaskExporter.__init__"
 FLOOR = {room: floor for floor, line in enumerate(FLOORS) for room in line.split()}

@@ -16,7 +16,16 @@ import pytest
 
 from prometheus.tools.__main__ import main
 from prometheus.tools.archives import Archives
-from prometheus.tools.packages import ALERTMANAGER, GRAFANA, NODE, PROMETHEUS, Package, UnavailableError
+from prometheus.tools.packages import (
+    ALERTMANAGER,
+    GRAFANA,
+    KUBECTL,
+    NGINX,
+    NODE,
+    PROMETHEUS,
+    Package,
+    UnavailableError,
+)
 from prometheus.tools.toolbox import fill, gave_up
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -332,6 +341,26 @@ class TestArchive:
 
 
 class TestPath:
+    @pytest.mark.parametrize(
+        ("package", "flags", "answer", "fit"),
+        [
+            (NGINX, "-v", "nginx version: nginx/1.30.6", True),
+            (NGINX, "-v", "nginx version: nginx/1.22.1", False),
+            (KUBECTL, "version --client", "Client Version: v1.36.4", True),
+        ],
+    )
+    def test_each_is_asked_for_its_version_in_its_own_way(
+        self, site: Site, tmp_path: Path, path: Path, package: Package, flags: str, answer: str, fit: bool
+    ) -> None:
+        """What has no archive is not looked for there."""
+        install(path, package.name, f'#!/bin/sh\n[ "$*" = "{flags}" ] && echo "{answer}" >&2\n')
+
+        missing, names = filled(tmp_path / "tools", site, package)
+
+        assert names == {package.name if fit else f"{package.name}.unavailable"}
+        assert ("its project publishes no such archive" in missing.get(package, "")) == (not fit)
+        assert site.asked == []
+
     def test_first(self, site: Site, tmp_path: Path, path: Path) -> None:
         """A fit pair of programs on the PATH is used, and nothing downloaded."""
         for name in ("prometheus", "promtool"):

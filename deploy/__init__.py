@@ -1,0 +1,1 @@
+"""More than one machine: replicas behind a proxy, and Kubernetes."""
