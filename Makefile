@@ -98,6 +98,11 @@ dashboards: $(VENV)/.dev ## regenerate grafana/dashboards from grafana/*.py
 dashboards-drill: $(VENV)/.dev tools ## plant half an hour of incidents, and tell how soon the dashboards show each
 	@$(BIN)/python -m tests.incidents $(ARGS)
 
+# With other links or job names: make kubernetes GRAFANA_URL=https://grafana.example.com RULE_JOBS='node=node-exporter'
+.PHONY: kubernetes
+kubernetes: $(VENV)/.dev ## regenerate deploy/kubernetes from compose, the rules and the dashboards
+	@$(BIN)/python -m deploy.build
+
 .PHONY: rules
 rules: $(VENV)/.run ## regenerate prometheus/rules/slo.yml and its tests from prometheus/slo.yml
 	$(BIN)/python -m prometheus.slo
