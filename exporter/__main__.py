@@ -1,11 +1,11 @@
-"""`python -m exporter <command>`: commands for the operator of a running service."""
+"""`python -m exporter <command>`: commands for the operator of a service."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from exporter.commands import top
+from exporter.commands import capacity, top
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -13,6 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m exporter", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     top.add_command(commands)
+    capacity.add_command(commands)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status

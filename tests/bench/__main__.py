@@ -25,6 +25,7 @@ BENCHMARKS = (
     "sampler",
     "scrape",
     "dashboards",
+    "fleet",
 )
 
 
