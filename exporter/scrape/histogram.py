@@ -6,6 +6,7 @@ scrape: its message is kept, and small numbers are looked up.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from operator import sub
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from prometheus_client.samples import Exemplar
 
-from exporter.buckets import SCHEMA, ZERO, ZERO_THRESHOLD
+from exporter.buckets import BOUNDS, SCHEMA, ZERO, ZERO_THRESHOLD
 from exporter.merge.families import Group
 from exporter.scrape.wire import double, exemplar_message, field, timestamp, varint, zigzag
 
@@ -64,13 +65,15 @@ class _Shape:
     What is kept is replaced as a whole: scrapes in other formats may read it at the same time.
     """
 
-    __slots__ = ("bounds", "buckets", "count", "created", "last", "placed", "sum")
+    __slots__ = ("bounds", "buckets", "count", "created", "last", "placed", "positions", "sum")
 
     def __init__(self, group: Group) -> None:
         names = [name for name, _ in group.lines]
         self.buckets = [at for at, (_, labels) in enumerate(group.lines) if "le" in labels]
         # Each as the end of its bucket's message.
         self.bounds = [b"\x11" + double(float(group.lines[at][1]["le"])) for at in self.buckets]
+        # How many native buckets end within each.
+        self.positions = [bisect_right(BOUNDS, float(group.lines[at][1]["le"])) for at in self.buckets]
         self.count, self.sum, self.created = (
             next((at for at, name in enumerate(names) if name.endswith(end)), None)
             for end in ("_count", "_sum", "_created")
@@ -103,7 +106,7 @@ def histogram(
     if native:
         total = int(sum(native.values()))
         if total != counts[-1]:
-            counts = [*(min(each, total) for each in counts[:-1]), total]
+            counts = _caught_up(shape, counts, native, total)
     parts = _buckets(shape, counts, line, exemplars if examples else {})
     if shape.count is not None:
         parts.append(b"\x08" + varint(total))
@@ -116,6 +119,18 @@ def histogram(
     if not examples:
         shape.last = state, message
     return message
+
+
+def _caught_up(shape: _Shape, counts: Sequence[int], native: Mapping[int, float], total: int) -> list[int]:
+    """The counts with the observations that only the native buckets have yet, each from its bound on.
+
+    In the last bucket alone they would be slower than every bound.
+    """
+    counts = [
+        max(count, int(sum(counted for index, counted in native.items() if index - ZERO < position)))
+        for count, position in zip(counts[:-1], shape.positions, strict=False)
+    ]
+    return [*(min(count, total) for count in counts), total]
 
 
 def _buckets(

@@ -304,14 +304,17 @@ def test_where_native_counts_are_missing_the_classic_form_stands_alone(tmp_path:
     assert not family.metric[0].histogram.HasField("schema")
 
 
-def test_a_count_between_the_two_reads_goes_with_the_later_one(tmp_path: Path) -> None:
-    """The native buckets are read last: their count is the histogram's, in every field."""
+@pytest.mark.parametrize(("index", "within"), [(3, 9), (-20, 12)])
+def test_a_count_between_the_two_reads_goes_with_the_later_one(
+    index: int, within: int, tmp_path: Path
+) -> None:
+    """The native buckets are read last: their count is the histogram's, in each bucket that holds theirs."""
     dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": 9.0, "+Inf": 1.0}, 1.5))
-    dead(tmp_path, "native", NOBODY, buckets("took", {3: 12.0}))
+    dead(tmp_path, "native", NOBODY, buckets("took", {index: 12.0}))
     (family,) = families(Exposition(DirectorySource(WorkerDirectory(tmp_path), [])).render(PROTOBUF)[0])
     got = family.metric[0].histogram
 
-    assert (got.sample_count, [bucket.cumulative_count for bucket in got.bucket]) == (12, [9, 12])
+    assert (got.sample_count, [bucket.cumulative_count for bucket in got.bucket]) == (12, [within, 12])
 
 
 def test_exemplars_stand_in_their_buckets(tmp_path: Path) -> None:
