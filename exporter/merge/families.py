@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
+from sys import intern
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -74,8 +75,8 @@ class Group:
         labels = dict(members[0].labels)
         lines = [
             (
-                series.family + series.suffix,
-                labels if series.le is None else {**labels, "le": number(series.le)},
+                intern(series.family + series.suffix),
+                labels if series.le is None else {**labels, "le": intern(number(series.le))},
             )
             for series in members
         ]

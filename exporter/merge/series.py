@@ -78,11 +78,17 @@ def parse(stem: str, key: bytes) -> tuple[Series, str]:
             le = float(labels.pop("le"))
             if math.isnan(le):
                 raise ValueError("a bucket's bound is not a number")
-        # A few texts make up the keys of thousands of series: one copy of each is kept.
-        series = Series(kind, mode, intern(family), tuple(sorted(labels.items())), intern(suffix), le)
+        # A few texts and labels make up the keys of thousands of series: one copy of each is kept.
+        series = Series(kind, mode, intern(family), _one(tuple(sorted(labels.items()))), intern(suffix), le)
         return series, intern(documentation)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptFileError(f"the key {key[:200]!r}: {error}") from None
+
+
+@lru_cache(maxsize=1000)
+def _one(labels: Labels) -> Labels:
+    """The same object for equal labels; those of the buckets of a histogram follow each other."""
+    return labels
 
 
 @lru_cache(maxsize=1000)

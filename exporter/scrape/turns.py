@@ -12,18 +12,14 @@ class Turns:
 
     def __init__(self) -> None:
         self._turn = forks.Lock()
-        self._count = 0
-        self._last: tuple[Hashable, int, bytes] = None, 0, b""
+        self._round: dict[Hashable, bytes] = {}
+        """The answers for those who wait for the next turn, who alone keep them: they may be large."""
 
     def share(self, key: Hashable, produce: Callable[[], bytes]) -> bytes:
         """The result of `produce` for this key, or that of another caller who began after this call."""
-        arrival = self._count
+        answers = self._round
         with self._turn:
-            last, number, body = self._last
-            if last == key and number > arrival:
-                return body
-            self._count += 1
-            number = self._count
-            body = produce()
-            self._last = key, number, body
-            return body
+            if key not in answers:
+                self._round = {}
+                answers[key] = produce()
+            return answers[key]

@@ -24,6 +24,7 @@ BENCHMARKS = (
     "errors",
     "sampler",
     "scrape",
+    "memory",
     "dashboards",
     "fleet",
 )

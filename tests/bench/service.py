@@ -1,4 +1,4 @@
-"""The same small service, measured by each of those that are compared.
+"""The same small service, measured by each of those that are compared; a process imports only what it uses.
 
 gunicorn 'tests.bench.service:create("parent")'
 """
@@ -9,9 +9,6 @@ from typing import Any
 
 from flask import Flask
 from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_flask_exporter import PrometheusMetrics
-
-from exporter import FlaskExporter
 
 PATH = "/orders/7"
 
@@ -22,21 +19,29 @@ def bare(app: Flask, registry: CollectorRegistry) -> None:
 
 def parent(app: Flask, registry: CollectorRegistry) -> None:
     """prometheus_flask_exporter."""
+    from prometheus_flask_exporter import PrometheusMetrics
+
     PrometheusMetrics(app, group_by="url_rule", registry=registry)
 
 
 def families(app: Flask, registry: CollectorRegistry) -> None:
     """ours, the parent's families."""
+    from exporter import FlaskExporter
+
     FlaskExporter(app, registry=registry, extended=False, recent=0)
 
 
 def everything(app: Flask, registry: CollectorRegistry) -> None:
     """ours, everything on."""
+    from exporter import FlaskExporter
+
     FlaskExporter(app, registry=registry)
 
 
 def logged(app: Flask, registry: CollectorRegistry) -> None:
     """ours, everything on and the request log."""
+    from exporter import FlaskExporter
+
     FlaskExporter(app, registry=registry, request_log=os.environ["BENCH_REQUEST_LOG"])
 
 
@@ -61,8 +66,8 @@ def title(kind: str) -> str:
     return str(KINDS[kind].__doc__).rstrip(".")
 
 
-def create(kind: str, registry: CollectorRegistry = REGISTRY) -> Flask:
-    """The service with one of KINDS."""
+def create(kind: str, registry: CollectorRegistry = REGISTRY, rules: int = 0) -> Flask:
+    """The service with one of KINDS, and with so many more rules `/rule/0/7`, `/rule/1/7` …."""
     app = Flask("orders")
     KINDS[kind](app, registry)
 
@@ -70,4 +75,6 @@ def create(kind: str, registry: CollectorRegistry = REGISTRY) -> Flask:
     def order(number: int) -> str:
         return f"{number:100}"
 
+    for rule in range(rules):
+        app.add_url_rule(f"/rule/{rule}/<int:number>", f"rule{rule}", order)
     return app

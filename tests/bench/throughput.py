@@ -61,14 +61,19 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def serving(kind: str, port: int) -> Iterator[None]:
-    """The service of this kind under gunicorn, for the length of the with statement."""
+def serving(kind: str, port: int, *options: str, rules: int = 0) -> Iterator[int]:
+    """The service of this kind under gunicorn, with these options and more rules; the master's process id."""
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=memory) as directory, tempfile.TemporaryFile() as log:
         command = [sys.executable, "-m", "gunicorn", "--workers", str(WORKERS), "--no-control-socket"]
         if kind in HOOKS:
             command += ["--config", HOOKS[kind]]
-        command += ["--bind", f"127.0.0.1:{port}", f"tests.bench.service:create({kind!r})"]
+        command += [
+            "--bind",
+            f"127.0.0.1:{port}",
+            *options,
+            f"tests.bench.service:create({kind!r}, rules={rules})",
+        ]
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("EXPORTER_", "PROMETHEUS_"))}
         environ |= {"PROMETHEUS_MULTIPROC_DIR": str(Path(directory, "workers")), "EXPORTER_DRAIN": "0"}
         Path(directory, "workers").mkdir()
@@ -80,7 +85,7 @@ def serving(kind: str, port: int) -> Iterator[None]:
                     log.seek(0)
                     raise SystemExit(f"gunicorn with {title(kind)} does not start:\n{log.read().decode()}")
                 time.sleep(0.05)
-            yield
+            yield process.pid
         finally:
             process.terminate()
             process.wait()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+from pathlib import Path
 
 from flask import Flask, abort
 from prometheus_client import CollectorRegistry
@@ -31,3 +33,9 @@ def resident() -> int:
     gc.collect()
     with open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[1]) * 4096
+
+
+def own(pid: int) -> int:
+    """Memory that this process shares with no other, in bytes."""
+    private = re.findall(r"^Private_\w+: +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+    return sum(map(int, private)) * 1024

@@ -54,3 +54,12 @@ def test_labels_that_cannot_stand_beside_each_other_are_corrupt(labels: dict[str
 def test_a_name_that_its_kind_does_not_have_is_corrupt(stem: str, family: str, name: str) -> None:
     with pytest.raises(CorruptFileError):
         parse(stem, json.dumps([family, name, {}, "help"]).encode())
+
+
+def test_series_that_share_their_labels_keep_one_copy_of_them() -> None:
+    """A histogram has a series for each of its buckets."""
+    keys = [["took", "took_bucket", {"path": "/", "le": le}, "help"] for le in ("0.1", "+Inf")]
+    low, high = (parse("histogram", json.dumps(key).encode())[0] for key in keys)
+
+    assert low.labels == (("path", "/"),)
+    assert low.labels is high.labels

@@ -6,10 +6,11 @@ import gzip
 import random
 import re
 import threading
+import weakref
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from packaging.version import Version
@@ -22,6 +23,7 @@ from prometheus_client.samples import Exemplar
 from exporter.scrape.exemplars import Observed, of_requests
 from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource, RegistrySource
+from exporter.scrape.turns import Turns
 from exporter.store.directory import WorkerDirectory
 from exporter.worker.requests import Request
 from tests.rig.deadline import eventually
@@ -428,6 +430,20 @@ def test_simultaneous_scrapers_share_one_merge() -> None:
 
     assert merges == [0, 1]
     assert sorted(b"merge 1.0" in body for body in bodies) == [False] + [True] * 9
+
+
+def test_an_answer_is_kept_by_nobody() -> None:
+    """It is large, and nobody will ask for it again."""
+
+    class Answer:
+        pass
+
+    turns = Turns()
+    answer: Any = turns.share("metrics", cast("Any", Answer))
+    memory = weakref.ref(answer)
+    del answer
+
+    assert memory() is None
 
 
 @pytest.mark.parametrize(
