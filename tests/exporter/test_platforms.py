@@ -22,8 +22,9 @@ def without_proc(file, *arguments, **options):
 builtins.open = without_proc
 """
 MACOS = f"{WITHOUT_PROC}\nimport os\ndel os.posix_fallocate\n"
+# asyncio has modules of its own for Windows; those that it imports here need what is taken away.
 WINDOWS = f"""{WITHOUT_PROC}
-import os, signal, socket, sys
+import asyncio, os, signal, socket, sys
 for module in ("fcntl", "grp", "pwd", "resource", "termios", "tty"):
     sys.modules[module] = None
 for name in (

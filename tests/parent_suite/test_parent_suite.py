@@ -73,7 +73,7 @@ def outcomes(suite: Path, which: str) -> dict[str, set[str]]:
         env={**inherited, "PARENT_SUITE_CLASS": which, "PYTHONPATH": f"{suite}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert report.exists(), done.stdout + done.stderr
     found: dict[str, set[str]] = {"passed": set(), "failed": set(), "skipped": set()}
