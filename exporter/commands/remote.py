@@ -25,6 +25,8 @@ class Snapshot:
     stats: dict[str, Any]
     endpoints: dict[str, dict[str, Any]]
     requests: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
+    """The latest ones that were answered with a 5xx; many good requests may be later than these."""
     health: dict[str, Any] | None
 
 
@@ -54,13 +56,14 @@ class Service:
             self._headers["Authorization"] = f"Bearer {token}"
 
     def snapshot(self, requests: int = 100) -> Snapshot:
-        """Read all pages, with at most `requests` of the latest requests. Raises Unavailable."""
+        """Read all pages, with at most `requests` of the latest and of the failed. Raises Unavailable."""
         at = time.monotonic()
         try:
             stats = self._page("/stats", _STATS)
             endpoints = self._page("/endpoints", _ENDPOINTS)
             latest = self._page("/requests?" + urlencode({"limit": requests}), _REQUESTS)
-            return Snapshot(at, stats, endpoints, latest, self._health())
+            failed = self._page("/requests?" + urlencode({"limit": requests, "status": "5xx"}), _REQUESTS)
+            return Snapshot(at, stats, endpoints, latest, failed, self._health())
         finally:
             self._connection.close()  # the server would do so before the next look
 

@@ -176,13 +176,22 @@ def _endpoint_table(rows: list[Row], view: View) -> Table:
     return table
 
 
+def _errors_of(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The newest first: an error may come after a good status, or lie behind a hundred good requests."""
+    errors = {
+        (request.get("timestamp", 0), str(request.get("request_id"))): request
+        for request in snapshot.failed + snapshot.requests
+        if request.get("error_occurred")
+    }
+    return [errors[key] for key in sorted(errors, reverse=True)]
+
+
 def _request_table(snapshot: Snapshot, view: View, rows: int) -> Table:
     table = _table("time", "method", "path", "status", "ms", "error", "request id")
     requests = [
         request
-        for request in snapshot.requests
+        for request in (_errors_of(snapshot) if view.errors_only else snapshot.requests)
         if view.filter.lower() in " ".join(str(request.get(name)) for name in _FILTER_FIELDS).lower()
-        and (request.get("error_occurred") or not view.errors_only)
     ]
     for request in requests[:rows]:
         status = request.get("status_code", 0)

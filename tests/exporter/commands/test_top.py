@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,15 +14,17 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from exporter.commands.history import History, number, sparkline
 from exporter.commands.remote import Snapshot
-from exporter.commands.screen import View, clean
+from exporter.commands.screen import View, clean, screen
 from tests.rig.deadline import eventually
 from tests.rig.server import ORDERS, Server, threaded
 
@@ -122,8 +126,9 @@ class TestOnce:
         done = _top("--json", "--url", f"http://127.0.0.1:{service.port}")
         found = json.loads(done.stdout)
 
-        assert set(found) == {"stats", "endpoints", "requests", "health"}
+        assert set(found) == {"stats", "endpoints", "requests", "failed", "health"}
         assert found["requests"] == service.get("/monitoring/requests").json
+        assert [request["request_id"] for request in found["failed"]] == ["known-1"]
         assert found["endpoints"] == service.get("/monitoring/endpoints").json
         assert found["health"]["checks"]["database"]["up"] is True
 
@@ -161,7 +166,8 @@ class TestOnce:
         with _answering(answer) as url:
             _top("--json", "--url", f"{url}/shop/", "--path", "/ops", "--health-path", "/up")
 
-        assert asked == ["/shop/ops/stats", "/shop/ops/endpoints", "/shop/ops/requests", "/shop/up"]
+        pages = ["stats", "endpoints", "requests", "requests"]
+        assert asked == [*(f"/shop/ops/{page}" for page in pages), "/shop/up"]
 
 
 class TestCannot:
@@ -409,6 +415,15 @@ class TestLive:
         terminal.press("q")
         terminal.wait(lambda text: "over 0" in text and "q quit" not in text)
 
+    def test_errors_only_looks_behind_a_hundred_good_requests(
+        self, terminal: _Terminal, service: Server
+    ) -> None:
+        for _ in range(120):
+            service.get("/orders/4")
+        terminal.wait(lambda text: "/orders/4" in text and "known-1" not in text)
+        terminal.press("e")
+        terminal.wait(lambda text: "known-1" in text and "/orders/4" not in text)
+
     def test_it_goes_on_by_itself_and_ends_with_ctrl_c(self, terminal: _Terminal, service: Server) -> None:
         terminal.wait(lambda text: "q quit" in text)
         service.get("/orders/77", {"X-Request-ID": "seen-live"})
@@ -439,8 +454,38 @@ def _snapshot(at: float, requests: int, errors: int, **endpoints: int) -> Snapsh
         "error_rate": 0.5,
     }
     return Snapshot(
-        at, stats, {name: {"request_count": count} for name, count in endpoints.items()}, [], None
+        at, stats, {name: {"request_count": count} for name, count in endpoints.items()}, [], [], None
     )
+
+
+def _request(number: int, status: int, *, error: bool) -> dict[str, Any]:
+    identity = f"request-{number}"
+    return {
+        "timestamp": number, "method": "GET", "path": "/", "status_code": status, "duration_ms": 1.0,
+        "request_id": identity, "error_occurred": error, "error_type": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("requests", "failed", "shown"),
+    [
+        ([_request(9, 200, error=False)], [_request(1, 500, error=True)], ["request-1"]),
+        (
+            [_request(9, 200, error=True), _request(2, 500, error=True)],
+            [_request(2, 500, error=True), _request(1, 503, error=True)],
+            ["request-9", "request-2", "request-1"],
+        ),
+        ([_request(9, 404, error=False)], [_request(9, 404, error=False)], []),
+    ],
+    ids=["behind good ones", "after a good status, and each once", "from one that knows no filter"],
+)
+def test_errors_only(requests: list[dict[str, Any]], failed: list[dict[str, Any]], shown: list[str]) -> None:
+    snapshot = replace(_snapshot(100.0, 10, 1), requests=requests, failed=failed)
+    history, view, text = History(), View(errors_only=True), io.StringIO()
+    history.add(snapshot)
+    Console(file=text, width=150).print(screen("http://127.0.0.1", snapshot, history, view, 40))
+
+    assert re.findall(r"request-\d+", text.getvalue()) == shown
 
 
 class TestHistory:
