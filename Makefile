@@ -112,9 +112,10 @@ rules: $(VENV)/.run ## regenerate prometheus/rules/slo.yml and its tests from pr
 drill: $(VENV)/.drill ## fire every alert for real in a second stack
 	@$(BIN)/python -m prometheus.drill $(ARGS)
 
+# Another history, or some services of it: make backtest ARGS='--seed 15 --only shop'
 .PHONY: backtest
 backtest: $(VENV)/.dev tools ## what the alerts would have told of a normal fortnight and of incidents
-	@$(BIN)/python -m tests.backtest
+	@$(BIN)/python -m tests.backtest $(ARGS)
 
 # Some rule files by name: make mutation ARGS='service slo'
 .PHONY: mutation

@@ -290,6 +290,7 @@ def _remember_yesterday(data: Path) -> None:
     past = [
         (f'{family}:rate_5m{{job="app",service="gone"}}', 10.0, yesterday),
         (f'{family}:rate_5m{{job="app",service="fewer"}}', 1000.0, yesterday),
+        (f'{family}:rate_5m{{job="app",service="unusual"}}', 0.01, yesterday),
         (f'{family}:p95_15m{{job="app",service="unusual"}}', 0.04, yesterday),
         (f'{family}:rate_5m{{job="app",service="errors"}}', 0.0, before),
         ('flask_app_info{job="app",service="versioned",version="1"}', 1.0, before),

@@ -20,11 +20,12 @@ class SloError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """A limit: an alert fires when `budget` percent of the period's budget is spent within `long`."""
+    """A limit: `budget` percent of the period's budget is spent within `long`, by enough bad requests."""
 
     long: str
     short: str
     budget: float
+    bad_at_least: int
     severity: str
 
 
@@ -98,7 +99,6 @@ class Slo:
     """The content of `slo.yml`; `windows` are those of `burns`, shortest first, without the base of 5m."""
 
     period: str
-    bad_at_least: int
     burst: Burst
     burns: tuple[Burn, ...]
     objectives: tuple[Objective, ...]
@@ -163,14 +163,14 @@ def load(file: Path) -> Slo:
     return slo
 
 
-def _burn(long: str, short: str, budget: float, severity: str) -> Burn:
+def _burn(long: str, short: str, budget: float, bad_at_least: int, severity: str) -> Burn:
     if hours(short) >= hours(long):
         raise SloError(f"short: {short} is not shorter than long: {long}")
     if not 0 < budget < 100:
         raise SloError(f"budget: {budget} is no percentage above 0 and below 100")
     if severity not in {"critical", "warning", "info"}:
         raise SloError(f"severity: {severity!r} is none of critical, warning, info")
-    return Burn(long, short, budget, severity)
+    return Burn(long, short, budget, bad_at_least, severity)
 
 
 def _burst(pace: float, bad_at_least: int) -> Burst:

@@ -59,6 +59,11 @@ BURN = """\
           window: {long}
 {annotations}"""
 
+# An alert of the ratio says it already, from its first minute on, in which it waits. It knows no objective.
+RATIO = """
+          unless ignoring (alertname, alertstate, severity, window, {labels})
+          ALERTS{{alertname="FlaskErrorRatioCritical"}}"""
+
 SUPPRESSION = """
           unless ignoring (alertname, alertstate, severity, window)
           max_over_time(
@@ -114,9 +119,13 @@ def rules(slo: Slo) -> str:
 def burn_alert(slo: Slo, objective: Objective, burn: Burn) -> str:
     """Return one alert of one objective. The short window ends it soon after the trouble."""
     slower = [rival.long for rival in slo.burns if hours(rival.long) >= hours(burn.long)]
-    suppression = SUPPRESSION.format(
-        burst=objective.burst, name=objective.alert, windows="|".join(slower), short=burn.short
-    )
+    suppression = ""
+    if len(slower) < len(slo.burns):
+        suppression = SUPPRESSION.format(
+            burst=objective.burst, name=objective.alert, windows="|".join(slower), short=burn.short
+        )
+    elif objective.within is None:
+        suppression = RATIO.format(labels="slo, url_rule" if objective.url_rule else "slo")
     return BURN.format(
         name=objective.alert,
         series=SERIES,
@@ -124,11 +133,11 @@ def burn_alert(slo: Slo, objective: Objective, burn: Burn) -> str:
         long=burn.long,
         short=burn.short,
         pace=slo.pace(burn),
-        bad_at_least=slo.bad_at_least,
+        bad_at_least=burn.bad_at_least,
         severity=burn.severity,
         matchers=_matchers(objective),
         keep=KEEP,
-        suppression=suppression if len(slower) < len(slo.burns) else "",
+        suppression=suppression,
         annotations=_annotations(
             objective,
             objective.alert,

@@ -125,7 +125,7 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
     series: list[str] = []
 
     def service(
-        job: str, long: float = above, recent: str = "", bad: float = slo.bad_at_least, coverage: float = 0.5
+        job: str, long: float = above, recent: str = "", bad: float = burn.bad_at_least, coverage: float = 0.5
     ) -> None:
         labels = _labels(objective, job) | {"slo": objective.slo}
         length = short + keep + 30
@@ -141,7 +141,7 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
     service("above", recent=f"{above:.9g}x2 0x{short + keep + 30}")
     service("below", long=below)
     service("recovered", recent=f"{below:.9g}x{short + keep + 30}")
-    service("few", bad=slo.bad_at_least - 1)
+    service("few", bad=burn.bad_at_least - 1)
     service("young", coverage=0.49)
     slow_seconds, culprits = _waits(objective)
     series += slow_seconds
@@ -167,6 +167,14 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
                 _alerts(objective, burn, short - 1, job, False),
                 _alerts(objective, burn, short + 1, job, True),
             ]
+    elif objective.within is None:
+        # Until the alert of the ratio is over, which may still wait.
+        service("ratio")
+        ratio = {"alertname": "FlaskErrorRatioCritical", "alertstate": "pending", "severity": "critical"}
+        series.append(
+            _series("ALERTS", ratio | {"job": "ratio", "service": objective.service or "any"}, "1x5 stale")
+        )
+        checks += [_alerts(objective, burn, 5, "ratio", False), _alerts(objective, burn, 6, "ratio", True)]
     lasts = _humanize(hours(slo.period) * 3600 / above)
     return BURN.format(
         name=objective.alert,

@@ -29,6 +29,8 @@ class Conditions:
     errors: Values  # share of requests that fail with 500
     refusals: Values  # share of requests that fail with 503
     pay_errors: Values  # share of the requests to /pay that fail besides
+    burst: Values  # so many requests to / besides, which fail with 500
+    refused: Values  # the same with 503
     slowness: Values  # factor on every duration
     timeouts: Values  # share of requests that take 10 seconds
     stragglers: Values  # share of requests that take 0.8 seconds
@@ -37,7 +39,17 @@ class Conditions:
     def of(cls, rate: Values, errors: float = 0.0002, stragglers: float = 0.0) -> "Conditions":
         """Return the conditions of a service that is well."""
         zero = np.zeros_like(rate)
-        return cls(rate, zero + errors, zero.copy(), zero.copy(), zero + 1, zero.copy(), zero + stragglers)
+        return cls(
+            rate=rate,
+            errors=zero + errors,
+            refusals=zero.copy(),
+            pay_errors=zero.copy(),
+            burst=zero.copy(),
+            refused=zero.copy(),
+            slowness=zero + 1,
+            timeouts=zero.copy(),
+            stragglers=zero + stragglers,
+        )
 
 
 @dataclass(slots=True)
@@ -53,8 +65,9 @@ class Service:
     versions: dict[int, str] = field(default_factory=lambda: {0: "1.0"})  # step → version from then on
     types: dict[int, str] = field(default_factory=lambda: {0: "ValueError"})  # step → error type from then on
 
-    def series(self, random: np.random.Generator) -> Iterator[tuple[str, str]]:
+    def series(self, seed: int) -> Iterator[tuple[str, str]]:
         """Yield name with labels, and values in promtool's notation, of all series of the service."""
+        random = np.random.default_rng([seed, *self.name.encode()])
         for instance in range(self.instances):
             yield from self._instance(instance, random)
 
@@ -74,6 +87,9 @@ class Service:
                 failures = np.maximum(failures, self.conditions.pay_errors)
             bad = random.binomial(count.astype(int), np.minimum(failures, 1)).astype(float)
             refused = random.binomial((count - bad).astype(int), self.conditions.refusals).astype(float)
+            if endpoint == "/":
+                bad, refused = bad + self.conditions.burst, refused + self.conditions.refused
+                count = count + self.conditions.burst + self.conditions.refused
             errors += bad
             own = f'{labels}, method="GET", url_rule="{endpoint}"'
             name = "flask_http_request_duration_seconds"
@@ -83,7 +99,7 @@ class Service:
                 yield f'{name}_count{{{own}, status="503"}}', write(refused, late=True)
             for bound, below in self._buckets(count, random):
                 yield f'{name}_bucket{{{own}, status="200", le="{bound}"}}', write(below)
-            yield from self._types(own, bad + refused, write)
+            yield from self._types(endpoint, own, bad, write)
         yield f'flask_log_messages_total{{{labels}, level="ERROR"}}', write(errors)
         cpu = np.full(steps, 0.5)
         yield f"flask_worker_cpu_seconds_total{{{labels}}}", write(cpu)
@@ -120,15 +136,19 @@ class Service:
             + c.timeouts * (bound >= 10)
         )
 
-    def _types(self, own: str, bad: Values, write: "Callable[..., str]") -> Iterator[tuple[str, str]]:
+    def _types(
+        self, endpoint: str, own: str, bad: Values, write: "Callable[..., str]"
+    ) -> Iterator[tuple[str, str]]:
+        labels = own.partition(", method")[0]
         begins = [*sorted(self.types), len(bad)]
-        for begin, end in pairwise(begins):
+        for number, (begin, end) in enumerate(pairwise(begins)):
             mine = np.zeros_like(bad)
             mine[begin:end] = bad[begin:end]
             if mine.any():
-                kind = self.types[begin]
-                text = write(mine, late=True)
-                yield f'flask_http_request_errors_total{{{own}, status="500", error_type="{kind}"}}', text
+                kind, text = f'error_type="{self.types[begin]}"', write(mine, late=True)
+                yield f'flask_http_request_errors_total{{{own}, status="500", {kind}}}', text
+                group = f'{kind}, error_group="{endpoint}-{number}", where="app:{endpoint}"'
+                yield f"flask_http_request_error_group_total{{{labels}, {group}}}", text
 
 
 @dataclass(frozen=True, slots=True)

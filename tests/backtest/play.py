@@ -1,9 +1,11 @@
 """Plays history through the real rules in the real promtool: which alerts fired in which minute."""
 
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.rig.places import ROOT
 
 RULES = ("requests", "service", "slo")
 FIRING = 'ALERTS{alertstate="firing"}'
+GROUP_INTERVAL = 5  # minutes, as in alertmanager.yml
 LABELS = re.compile(r'(\w+)="((?:\\.|[^"\\])*)"')
 
 Timeline = dict[int, list[dict[str, str]]]
@@ -37,7 +40,10 @@ def play(series: Iterable[tuple[str, str]], first: int, last: int) -> Timeline:
             for minute in range(first, last):
                 out.write(f"  - {{expr: '{FIRING}', eval_time: {minute}m, exp_samples: []}}\n")
         command = [str(executable("promtool")), "test", "rules", str(directory / "tests.yml")]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        # Memory is cheaper here than collecting garbage.
+        answer = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | {"GOGC": "400"}
+        )
     return _timeline(answer.stdout + answer.stderr)
 
 
@@ -86,27 +92,31 @@ def _minutes(duration: str) -> int:
 
 
 def told(timeline: Timeline) -> Mapping[str, list[tuple[int, str]]]:
-    """Return the messages about each service as (minute, alert): what Alertmanager holds back is in none.
+    """Return the messages about each service as (minute, alerts that are new), as Alertmanager sends them.
 
-    A message has all alerts of a service and a severity that begin within its group's interval.
+    Alerts of a service and a severity are a group. It is looked at when its first alert begins and every 5
+    minutes from then on, and what is new is told. What is held back then is no news; nor is the end of an
+    alert, or information.
     """
-    inhibitions = yaml.safe_load(
-        (ROOT / "prometheus/alertmanager/alertmanager.yml").read_text(encoding="utf-8")
-    )["inhibit_rules"]
     messages: dict[str, list[tuple[int, str]]] = {}
-    last: dict[tuple[str, str], int] = {}
-    known: set[tuple[tuple[str, str], ...]] = set()  # alerts that fire and of which somebody was told
+    opened: dict[tuple[str, str], int] = {}
+    notified: dict[tuple[str, str], set[frozenset[tuple[str, str]]]] = {}
     for minute in range(min(timeline, default=0), max(timeline, default=0) + 1):
-        firing = timeline.get(minute, [])
-        visible = [alert for alert in firing if not _held_back(alert, firing, inhibitions)]
-        known &= {tuple(sorted(alert.items())) for alert in firing}
-        for alert in visible:
-            group = (alert.get("service", ""), alert["severity"])
-            new = tuple(sorted(alert.items())) not in known and alert["severity"] != "info"
-            if new and minute - last.get(group, -10) >= 5:
-                messages.setdefault(group[0], []).append((minute, _name(alert)))
-                last[group] = minute
-        known |= {tuple(sorted(alert.items())) for alert in visible}
+        firing = [alert for alert in timeline.get(minute, []) if alert["severity"] != "info"]
+        groups: dict[tuple[str, str], list[dict[str, str]]] = {group: [] for group in opened}
+        for alert in firing:
+            groups.setdefault((alert.get("service", ""), alert["severity"]), []).append(alert)
+        for group, alerts in groups.items():
+            if (minute - opened.setdefault(group, minute)) % GROUP_INTERVAL:
+                continue
+            notified[group] = notified.get(group, set()) & {frozenset(alert.items()) for alert in alerts}
+            visible = [alert for alert in alerts if not _held_back(alert, firing)]
+            new = [alert for alert in visible if frozenset(alert.items()) not in notified[group]]
+            if new:
+                messages.setdefault(group[0], []).append((minute, ", ".join(sorted(map(_name, new)))))
+                notified[group] = {frozenset(alert.items()) for alert in visible}
+            elif not alerts:
+                del opened[group]
     return messages
 
 
@@ -115,7 +125,7 @@ def _name(alert: Mapping[str, str]) -> str:
     return alert["alertname"] + window
 
 
-def _held_back(alert: Mapping[str, str], firing: Iterable[Mapping[str, str]], rules: Any) -> bool:
+def _held_back(alert: Mapping[str, str], firing: Iterable[Mapping[str, str]]) -> bool:
     return any(
         _matches(alert, rule["target_matchers"])
         and any(
@@ -124,8 +134,15 @@ def _held_back(alert: Mapping[str, str], firing: Iterable[Mapping[str, str]], ru
             for other in firing
             if other is not alert
         )
-        for rule in rules
+        for rule in _inhibitions()
     )
+
+
+@cache
+def _inhibitions() -> list[dict[str, Any]]:
+    file = ROOT / "prometheus/alertmanager/alertmanager.yml"
+    rules: list[dict[str, Any]] = yaml.safe_load(file.read_text(encoding="utf-8"))["inhibit_rules"]
+    return rules
 
 
 def _matches(alert: Mapping[str, str], matchers: Iterable[str]) -> bool:

@@ -25,8 +25,9 @@ def step(seconds: float) -> int:
     return int(seconds / STEP)
 
 
-def fortnight(random: np.random.Generator) -> list[Service]:
+def fortnight(seed: int) -> list[Service]:
     """Four services with nothing wrong: deploys, closing time, an import, a load test, lost scrapes."""
+    random = np.random.default_rng(seed)
     time = clock(FORTNIGHT)
     local = time - np.where(time > WINTER, HOUR, 0)
     hour, weekday = local / HOUR % 24, (np.floor(local / DAY) + 3) % 7
@@ -79,14 +80,18 @@ def _traffic(factor: float) -> Cause:
     return cause
 
 
-def _first(kind: str, seconds: float) -> Cause:
-    """All requests of the first seconds fail: a share of those of the first scrapes."""
+def _outage(service: Service, during: Values) -> None:
+    """All requests of ten minutes get a 503."""
+    begin = int(np.argmax(during))
+    service.conditions.refusals[begin : begin + step(600)] = 1.0
+
+
+def _burst(kind: str) -> Cause:
+    """All requests of 20 seconds fail: 120 or 6."""
 
     def cause(service: Service, during: Values) -> None:
-        begin, share = int(np.argmax(during)), seconds
-        while share > 0:
-            getattr(service.conditions, kind)[begin] = min(1.0, share / STEP)
-            begin, share = begin + 1, share - STEP
+        peak = HIGH if service.name.endswith("high") else LOW
+        getattr(service.conditions, kind)[int(np.argmax(during))] = 20 * peak
 
     return cause
 
@@ -112,7 +117,7 @@ def _flapping(service: Service, during: Values) -> None:
 def _new_type(service: Service, during: Values) -> None:
     begin = int(np.argmax(during))
     service.types[begin] = "TimeoutError"
-    service.conditions.errors[begin : begin + 1] = 0.5 if service.conditions.rate[begin] < 1 else 0.02
+    service.conditions.burst[begin] = 3
 
 
 def _new_version(service: Service, during: Values) -> None:
@@ -124,14 +129,14 @@ INCIDENTS = (
     Incident("one endpoint of 3 % of the traffic dead", "endpoint", _conditions(pay_errors=1.0), 10, 45),
     Incident("one of four instances fails", "instance", _instance_fails, 5, 5, instances=4),
     Incident("one of four instances is down", "down", _instance_down, 5, 5, instances=4),
-    Incident("everything 503 for ten minutes", "outage", _first("refusals", 600), 3, 3),
+    Incident("everything 503 for ten minutes", "outage", _outage, 3, 3),
     Incident("latency doubles", "doubled", _conditions(slowness=2.0), 15, 15),
     Incident("6 % take longer than half a second", "slower", _conditions(stragglers=0.06), 15, 15),
     Incident("a dependency times out: 1.5 % take 10 s", "timeouts", _conditions(timeouts=0.015), 20, 20),
     Incident("traffic -70 %", "fewer", _traffic(0.3), 30, 30),
     Incident("traffic gone", "gone", _traffic(0.0), 20, 20),
-    Incident("errors for 20 s, 500", "burst", _first("errors", 20), 5, 5),
-    Incident("errors for 20 s, 503", "refused", _first("refusals", 20), 5, 5),
+    Incident("errors for 20 s, 500", "burst", _burst("burst"), 5, 5),
+    Incident("errors for 20 s, 503", "refused", _burst("refused"), 5, 5),
     Incident("the container is killed every minute", "killed", _killed, 15, 15),
     Incident("every second scrape fails", "flapping", _flapping, 15, 15),
     Incident("an error type never seen before", "type", _new_type, 5, 5, info=True),

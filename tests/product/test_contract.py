@@ -26,12 +26,13 @@ from tests.rig.stack import Run, running, settings
 # Programs that run in compose only: their names are taken as they are.
 COMPOSE_ONLY = ("loki_", "alloy_")
 
-# Only an https target has the first, only a service that was there yesterday the next two, and only requests
-# that came through a proxy the last ones; their labels are those of another series.
+# Only an https target has the first, only a service that was there yesterday the next three, and only
+# requests that came through a proxy the last ones; their labels are those of another series.
 REQUESTS_5M = "job:flask_http_request_duration_seconds:rate_5m"
 LIKE = {
     "probe_ssl_earliest_cert_expiry": "probe_success",
     "job:flask_http_request_duration_seconds:usual_rate_5m": REQUESTS_5M,
+    "job:flask_http_request_duration_seconds:usual_p50_15m": REQUESTS_5M,
     "job:flask_http_request_duration_seconds:usual_p95_15m": REQUESTS_5M,
     "job:flask_http_request_queue_seconds:p95_5m": REQUESTS_5M,
     "flask_http_request_queue_seconds": "flask_http_request_queue_seconds_count",
