@@ -73,6 +73,11 @@ class Objective:
         return "fail" if self.within is None else "are slow"
 
     @property
+    def past(self) -> str:
+        """The verb for requests that were bad."""
+        return "failed" if self.within is None else "were slow"
+
+    @property
     def subject(self) -> str:
         """The service, and the endpoint if there is one, as a template."""
         return "{{ $labels.service }} {{ $labels.url_rule }}" if self.url_rule else "{{ $labels.service }}"

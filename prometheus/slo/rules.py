@@ -145,7 +145,8 @@ def burn_alert(slo: Slo, objective: Objective, burn: Burn) -> str:
             f"{objective.subject}: so many requests {objective.bad} "
             f"that the budget of {slo.period} is spent in {LASTS}",
             f"{objective.promise(slo.period)}\n"
-            f"At the pace of the last {burn.long} the budget of bad ones is spent in {LASTS}.",
+            f"If it goes on as in the last {burn.long}, the budget for requests that {objective.bad} "
+            f"is gone in {LASTS}.",
         ),
     )
 

@@ -38,9 +38,10 @@ BURN = """\
               summary: So many requests {bad} that the objective is in danger.
               headline: '{subject}: so many requests {bad} that the budget of {period} is spent in {lasts}'
               description: >-
-                {promise} At the pace of the last {long} the budget of bad ones is spent in {lasts}.
+                {promise} If it goes on as in the last {long}, the budget for requests that {bad}
+                is gone in {lasts}.
               culprits: '{culprits}'
-              past: ''
+              past: {past}
               runbook_url: http://127.0.0.1:9090/user/{name}.md
               dashboard_url: http://127.0.0.1:3000/d/flask-slo?var-job=above&var-service={service}&var-slo={slo}{endpoint}
     promql_expr_test:
@@ -189,6 +190,7 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
         period=slo.period,
         lasts=lasts,
         culprits=culprits,
+        past=_past(objective),
         **_link(objective),
         checks="\n".join(checks),
     )
@@ -237,7 +239,7 @@ def _burst(slo: Slo, objective: Objective) -> str:
         pace=slo.burst.pace,
         subject=_fill(objective, objective.subject),
         promise=_fill(objective, objective.promise(slo.period)),
-        past="''",
+        past=_past(objective),
         **_link(objective),
     )
     return TEST.format(
@@ -343,6 +345,10 @@ def _title(objective: Objective) -> str:
 def _fill(objective: Objective, template: str) -> str:
     text = template.replace("{{ $labels.service }}", objective.service or "any")
     return text.replace("{{ $labels.url_rule }}", objective.url_rule or "")
+
+
+def _past(objective: Objective) -> str:
+    return f"Requests to {objective.service or 'any'} {objective.past}."
 
 
 def _check(record: str, minute: int, labels: dict[str, str], value: float) -> str:

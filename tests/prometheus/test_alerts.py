@@ -46,7 +46,7 @@ def test_alert_names_say_what_they_are_about() -> None:
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_alert_is_complete(rule: dict[str, Any]) -> None:
-    """Severity, texts, links with labels in them, and a time that it must last."""
+    """Severity, texts for its beginning and its end, links with labels in them, a time that it must last."""
     name, annotations = rule["alert"], rule["annotations"]
 
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
@@ -54,6 +54,8 @@ def test_alert_is_complete(rule: dict[str, Any]) -> None:
     assert annotations["runbook_url"] == f"http://127.0.0.1:9090/user/{name}.md"
     if name == "MonitoringDeadMansSwitch":
         return
+    assert "past" in annotations
+    assert "headline" in annotations or "{{ $labels.service }}" in annotations["description"]
     assert "{{ $" in annotations["description"] or name == "MonitoringAlertmanagerGone"
     link = re.fullmatch(r"http://127\.0\.0\.1:3000/d/([a-z-]+)\?(.+)", annotations["dashboard_url"])
     assert link is not None
