@@ -16,6 +16,7 @@ import yaml
 
 from prometheus.tools.toolbox import executable
 from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.reasons import reason
 from tests.rig.places import ROOT
 
 GOAL = 0.97
@@ -67,7 +68,7 @@ def _load(name: str) -> Any:
 
 
 def main() -> int:
-    """Print a line for each change that nobody noticed, and the score; return 1 below the goal."""
+    """Print each change that nobody noticed, with the reason, and the score; return 1 below the goal."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", help="rule files without .yml; default: all", metavar="FILE")
     parser.add_argument("--only", default="", help="only rules whose name has this in it")
@@ -80,7 +81,8 @@ def main() -> int:
         verdicts = list(pool.map(lambda item: notices(*item), work))
     for (name, mutant), noticed in zip(work, verdicts, strict=True):
         if not noticed:
-            print(f"{name}.yml {mutant.name}: {mutant.what}")
+            change = f"{mutant.name}: {mutant.what}"
+            print(f"{name}.yml {change} ({reason(change)})")
     score = sum(verdicts) / len(verdicts)
     print(f"{sum(verdicts)} of {len(verdicts)} changes were noticed: {score:.1%}")
     return int(score < GOAL)

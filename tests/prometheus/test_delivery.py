@@ -360,10 +360,13 @@ def test_a_cause_silences_its_symptoms(tmp_path: Path) -> None:
             alert(alertname="FlaskTargetDown", scope="service", service="shop", env="staging"),
             alert(alertname="FlaskErrorRatioCritical", service="shop", env="staging"),
             alert(alertname="FlaskErrorRatioCritical", service="shop", env="prod"),
+            alert(alertname="FlaskWorkerRestartLoop", service="dying"),
+            alert(alertname="FlaskLatencyUnusual", service="dying", severity="warning"),
+            alert(alertname="FlaskErrorRatioHigh", service="dying", severity="warning"),
             alert(alertname="HostMemoryLow", service="", job="node"),
         )
         eventually(
-            lambda: len(states(alertmanager)) == 16 and "suppressed" in states(alertmanager).values(),
+            lambda: len(states(alertmanager)) == 19 and "suppressed" in states(alertmanager).values(),
             "the alerts are sorted",
             20,
         )
@@ -385,6 +388,9 @@ def test_a_cause_silences_its_symptoms(tmp_path: Path) -> None:
         ("FlaskTargetDown", "shop", "staging"): "active",
         ("FlaskErrorRatioCritical", "shop", "staging"): "suppressed",
         ("FlaskErrorRatioCritical", "shop", "prod"): "active",
+        ("FlaskWorkerRestartLoop", "dying"): "active",
+        ("FlaskLatencyUnusual", "dying"): "suppressed",
+        ("FlaskErrorRatioHigh", "dying"): "active",
         ("HostMemoryLow",): "active",
     }
 
