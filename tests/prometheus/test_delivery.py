@@ -23,6 +23,7 @@ import yaml
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from prometheus.drill.receiver import Receiver
+from prometheus.run.scale import milliseconds
 from prometheus.tools.toolbox import executable
 from tests.rig.alertmanager import Alertmanager, secret
 from tests.rig.deadline import eventually
@@ -326,6 +327,17 @@ def test_dead_mans_switch_goes_to_its_own_receiver(tmp_path: Path, receiver: Rec
 
     assert names == {("/heartbeat", "MonitoringDeadMansSwitch"), ("/people", "FlaskErrorRatioCritical")}
     assert [post.path for post in receiver.posts].count("/people") == 1
+
+
+def test_dead_mans_switch_comes_as_often_as_its_runbook_says() -> None:
+    """At the tick a minute after the last notification that is a moment younger than a minute."""
+    document = yaml.safe_load((START.parent / "alertmanager.yml").read_text(encoding="utf-8"))
+    (route,) = (route for route in document["route"]["routes"] if route.get("receiver") == "heartbeat")
+    runbook = (ROOT / "prometheus/runbooks/MonitoringDeadMansSwitch.md").read_text(encoding="utf-8")
+
+    assert milliseconds(route["group_interval"]) == 60_000
+    assert 30_000 < milliseconds(route["repeat_interval"]) < 60_000
+    assert "every minute" in runbook
 
 
 def states(alertmanager: Alertmanager) -> dict[tuple[str, ...], str]:
