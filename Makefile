@@ -23,6 +23,15 @@ $(VENV)/.drill: $(VENV)/.run
 $(VENV)/.dev: $(VENV)/.drill
 $(VENV)/.bench: $(VENV)/.dev
 $(VENV)/.fuzz: $(VENV)/.dev
+# Applications for tests that cannot live beside the tools of the tests, and Flask's release with its tutorial.
+$(VENV)/.frameworks: $(VENV)/.dev
+	@echo 'installing into $(VENV)/frameworks applications to be measured'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/frameworks \
+	  py4web httpbin >$(VENV)/pip.log 2>&1 || { tail -n 1 $(VENV)/pip.log >&2; exit 1; }
+	@$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary flask \
+	  --dest $(VENV)/frameworks flask >$(VENV)/pip.log 2>&1 || { tail -n 1 $(VENV)/pip.log >&2; exit 1; }
+	@touch $@
+
 $(VENV)/.%: pyproject.toml
 	@echo 'installing into $(VENV) the packages of the stage "$*"'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]' >$(VENV)/pip.log 2>&1 || { \
@@ -53,7 +62,7 @@ stop: $(VENV)/.run ## end the run that is there, or what one that was killed has
 	@$(BIN)/python -m prometheus.run --stop
 
 .PHONY: test
-test: $(VENV)/.dev tools browser ## run every test
+test: $(VENV)/.dev $(VENV)/.frameworks tools browser ## run every test
 	$(BIN)/python -m pytest -m 'not soak' --numprocesses 3 --dist worksteal
 
 # One row by name: make matrix ARGS=flask-2.2
@@ -89,9 +98,11 @@ bench: $(VENV)/.bench tools ## what measuring costs, beside peers; results in .b
 	  echo 'installing wrk'; apt-get -qq update && apt-get -qq install --yes wrk >/dev/null; fi
 	@$(BIN)/python -m tests.bench
 
+# With another prefix, as EXPORTER_PREFIX gives it: make rules dashboards PREFIX=web writes copies into .prefix/
 .PHONY: dashboards
 dashboards: $(VENV)/.dev ## regenerate grafana/dashboards from grafana/*.py
 	$(BIN)/python -m grafana.build
+	@$(if $(PREFIX),$(BIN)/python -m prometheus.prefix $(PREFIX) grafana/dashboards)
 
 # Its data stays, with Prometheus up, for those who want to look: make dashboards-drill ARGS='--keep DIRECTORY'
 .PHONY: dashboards-drill
@@ -106,6 +117,7 @@ kubernetes: $(VENV)/.dev ## regenerate deploy/kubernetes from compose, the rules
 .PHONY: rules
 rules: $(VENV)/.run ## regenerate prometheus/rules/slo.yml and its tests from prometheus/slo.yml
 	$(BIN)/python -m prometheus.slo
+	@$(if $(PREFIX),$(BIN)/python -m prometheus.prefix $(PREFIX) prometheus/rules prometheus/runbooks tests/rules)
 
 # One alert by name, or the way out of the deployment that is running: make drill ARGS=--live
 .PHONY: drill

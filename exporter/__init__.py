@@ -8,8 +8,8 @@
     app = Flask(__name__)
     exporter = FlaskExporter(app)
 
-Public are the names below, the modules `exporter.gunicorn`, `exporter.uwsgi` and `exporter.prefork`, and the
-commands of `python -m exporter`. Everything else is private and may move.
+Public are the names below, the modules `exporter.wsgi`, `exporter.gunicorn`, `exporter.uwsgi` and
+`exporter.prefork`, and the commands of `python -m exporter`. Everything else is private and may move.
 
 Ten words mean the same everywhere in this package:
 
@@ -31,6 +31,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from exporter.version import __version__
+
 if TYPE_CHECKING:
     from exporter.extension import NO_PREFIX, FlaskExporter
     from exporter.log.records import RequestContext, request_id
@@ -47,8 +49,6 @@ __all__ = [
     "__version__",
     "request_id",
 ]
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "FlaskExporter": "exporter.extension",

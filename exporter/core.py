@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
-from weakref import WeakMethod
+from weakref import WeakMethod, WeakSet
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from exporter.log.requestlog import RequestLog
 from exporter.measure.fingerprints import Fingerprints
@@ -16,7 +17,6 @@ from exporter.measure.instruments import ExtendedInstruments, Instruments
 from exporter.measure.metrics import ExtendedMetrics, Metrics, Shape
 from exporter.measure.native import Natives
 from exporter.measure.outcomes import Sink
-from exporter.measure.routes import Routes
 from exporter.measure.slow import SlowRequests
 from exporter.pages.access import Access
 from exporter.pages.checks import Checks, Context
@@ -25,6 +25,7 @@ from exporter.pages.health import Health, Vitals
 from exporter.pages.metrics import MetricsPage
 from exporter.pages.monitoring import Monitoring
 from exporter.places import Places
+from exporter.routes.table import Routes
 from exporter.scrape.exemplars import Observed, of_requests
 from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource, NativeCounts, RegistrySource, Source
@@ -53,6 +54,9 @@ PROMETHEUS_MULTIPROC_DIR=%s has counts of a service that has ended, and no serve
 so the totals go on from there, after a restart too. Run gunicorn with -c python:exporter.gunicorn, uWSGI
 with shared-import = exporter.uwsgi, or empty the directory before each start."""
 
+cores: WeakSet[Core] = WeakSet()
+"""The cores of this process."""
+
 
 class Core:
     """The parts of one service.
@@ -70,10 +74,12 @@ class Core:
             SettingsError: the request log cannot be written.
             TokenError: the token file cannot be used.
         """
+        cores.add(self)
         self.settings = settings
         self.access = Access(settings)
         path = shared_path()
         self.directory = path and WorkerDirectory(path, settings.max_series, self._count_fold_error)
+        counts = self.directory.counts if self.directory else None
         self.flight_recorder = FlightRecorder(settings.recent, path, prefix)
         self.routes = Routes()
         self.places = Places()
@@ -89,20 +95,21 @@ class Core:
             lambda error: self.worker.note("slow", error),
         )
         self.request_log = RequestLog(settings, self._note_log_error)
-        self.checks = Checks(context)
+        self.checks = Checks(context, settings.names)
         self.health = Health(self.checks, Vitals(self.window, self.uptime, draining), self.access, settings)
         self._registry = registry
         self._prefix = prefix
         self._group = group
-        self._facts = Facts(settings.app_version, self.directory.counts if self.directory else None)
+        self._facts = Facts(settings.app_version, counts, settings.names)
         self._peers = Peers()
-        self._has_old_counts = bool(self.directory and _has_counts(self.directory))
+        self._has_old_counts = bool(self.directory and _has_counts(self.directory, settings.names))
 
     @cached_property
     def worker(self) -> Worker:
         """The state of this process for the registry."""
         path = self.directory.path if self.directory else None
-        worker = Worker.of(self._registry, path, workerfile if self.directory else None)
+        files = workerfile if self.directory else None
+        worker = Worker.of(self._registry, path, files, self.settings.names)
         worker.live.add(self.checks, self._facts)
         worker.flight_recorders.add(self.flight_recorder)
         worker.losses.routes.add(self.routes)
@@ -166,19 +173,17 @@ class Core:
         self.worker.start()
         self.slow.start()
 
-    def instruments(
-        self, shape: Shape, *, first: bool, announce: Callable[[str], bool]
-    ) -> Instruments | None:
+    def instruments(self, shape: Shape, *, first: bool, version: str) -> Instruments | None:
         """The instruments of this shape; applications that share the registry share them.
 
-        New ones need the consent of `announce`, which is called with the prefix; without it the result is
-        None. `first` says whether the application has no other instruments. Raises ValueError if the
+        None, with a warning, if another exporter has registered the families. `first` says whether the
+        application has no other instruments; `version` is exposed beside new ones. Raises ValueError if the
         registry has the families with other labels.
         """
         by_prefix: dict[str, Instruments] = self.worker.instruments
         instruments = by_prefix.get(shape.prefix)
         if instruments is None:
-            if not announce(shape.prefix):
+            if not _announce(self.worker, shape.prefix, version):
                 return None
             instruments = by_prefix[shape.prefix] = _declare(
                 self.worker, self.settings, shape, first=first, errors=self.errors
@@ -252,6 +257,29 @@ class Core:
         self.worker.failures.count("scrape", error)
 
 
+def _announce(worker: Worker, prefix: str, version: str) -> bool:
+    """Expose `<prefix>exporter_info`; False if another exporter registered it first.
+
+    prometheus_flask_exporter would silently reuse the families of that exporter.
+    """
+    try:
+        Gauge(
+            f"{prefix}exporter_info",
+            "Information about the Prometheus Flask exporter",
+            ["version"],
+            registry=cast("CollectorRegistry", worker.declared),
+            multiprocess_mode="max",
+        ).labels(version).set(1)
+    except ValueError:
+        warnings.warn(
+            f"the registry has {prefix}exporter_info from another exporter, so this application is "
+            "not measured: give it a registry or an EXPORTER_PREFIX of its own",
+            stacklevel=5,
+        )
+        return False
+    return True
+
+
 def _declare(
     worker: Worker, settings: Settings, shape: Shape, *, first: bool, errors: ErrorGroups
 ) -> Instruments:
@@ -280,12 +308,12 @@ def _native_counts(worker: Worker, family: str) -> NativeCounts:
     return counts
 
 
-def _has_counts(directory: WorkerDirectory) -> bool:
+def _has_counts(directory: WorkerDirectory, prefix: str) -> bool:
     """Whether the worker directory has the counts of a service that has ended."""
     try:
         if not directory.is_left_over():
             return False
-        starts = DirectorySource(directory, ()).metrics(["flask_worker_starts_total"])
+        starts = DirectorySource(directory, ()).metrics([f"{prefix}worker_starts_total"])
         return any(sample.value for family in starts for sample in family.samples)
     except OSError:  # the first scrape reports it
         return False

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, request
-from prometheus_client import CollectorRegistry, Gauge
+from flask.logging import default_handler
+from prometheus_client import CollectorRegistry
 
 from exporter.core import Core
 from exporter.labels import clean
 from exporter.measure.backdoor import BackDoor
 from exporter.measure.exceptions import ErrorWatch
-from exporter.measure.grouping import Grouping
 from exporter.measure.metrics import Shape
 from exporter.measure.middleware import Middleware
 from exporter.measure.outcomes import Outcomes
-from exporter.observation import EXCHANGE
+from exporter.observation import EXCHANGE, contexts
 from exporter.pages.answers import Page
 from exporter.parent import NO_PREFIX, Parent
+from exporter.routes.flask import FlaskGrouping, context, rule_of, view_of
 from exporter.settings import Settings
 from exporter.state import KEY, State
 from exporter.store.workerfile import install
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_PREFIX", "FlaskExporter"]
 
+_DEFAULT_PREFIX = "flask"
 _OLD_ARGUMENTS = ("static_labels", "group_by_endpoint")
 _GROUP_BY_ENDPOINT = (
     "The `group_by_endpoint` argument of `PrometheusMetrics.export_defaults` is deprecated since 0.4.0, "
@@ -65,6 +68,7 @@ _GROUP_BY_ENDPOINT = (
 
 # Before any metric is declared: prometheus_client's own files end the process where the disk is full.
 install()
+contexts.append(context)
 
 
 class FlaskExporter(Parent):
@@ -84,7 +88,7 @@ class FlaskExporter(Parent):
         app: Flask | None = None,
         path: str | None = "/metrics",
         export_defaults: bool = True,
-        defaults_prefix: str = "flask",
+        defaults_prefix: str = _DEFAULT_PREFIX,
         group_by: str | Callable[..., Any] | None = None,
         buckets: Sequence[float] | None = None,
         default_latency_as_histogram: bool = True,
@@ -110,7 +114,7 @@ class FlaskExporter(Parent):
         self.core = Core(
             settings,
             self.registry,
-            prefix=_prefix(self._defaults_prefix),
+            prefix=self._beginning(self._defaults_prefix),
             group=_label(self.group_by),
             context=_application_context,
         )
@@ -135,7 +139,7 @@ class FlaskExporter(Parent):
                 "init_app once for each application"
             )
         state.exporter = self
-        self.core.routes.add(app.url_map)
+        self.core.routes.add(partial(rule_of, app.url_map))
         self.core.renew()
         self.core.places.add(app.import_name, app.root_path)
         self.core.checks.next_application()
@@ -146,7 +150,9 @@ class FlaskExporter(Parent):
                 _register(app, self.settings.health_path, "health", self.core.health.pages())
             if self.settings.monitoring_path:
                 _register(app, self.settings.monitoring_path, "monitoring", self.core.monitoring.pages())
-        self.core.request_log.attach(app)
+        self.core.request_log.attach()
+        if self.core.request_log.on:
+            _log_through_root(app.logger, self.core.request_log.level)
         if self._export_defaults:
             self.export_defaults(
                 self.buckets, self.group_by, self._default_latency_as_histogram, self._defaults_prefix, app
@@ -178,7 +184,7 @@ class FlaskExporter(Parent):
         buckets: Sequence[float] | None = None,
         group_by: str | Callable[..., Any] | None = None,
         latency_as_histogram: bool = True,
-        prefix: str | None = "flask",
+        prefix: str | None = _DEFAULT_PREFIX,
         app: Flask | None = None,
         **kwargs: Any,
     ) -> None:
@@ -191,7 +197,7 @@ class FlaskExporter(Parent):
         state, labels = State.of(app), self._get_combined_labels(None)
         first = state.exceptions is None
         shape = Shape(
-            prefix=_prefix(prefix or self._defaults_prefix),
+            prefix=self._beginning(prefix or self._defaults_prefix),
             group=_label(group_by),
             extra=labels.keys(),
             buckets=buckets or self.settings.buckets,
@@ -199,7 +205,7 @@ class FlaskExporter(Parent):
         )
         if state.exceptions is not None and shape.prefix in state.exceptions.keys:
             return
-        instruments = self.core.instruments(shape, first=first, announce=partial(_announce, self))
+        instruments = self.core.instruments(shape, first=first, version=self.version)
         if instruments is None:
             return
         key = EXCHANGE if first else f"{EXCHANGE}.{shape.prefix}"
@@ -208,13 +214,13 @@ class FlaskExporter(Parent):
         can_prime = group_by == "url_rule" and not shape.extra
         outcomes = Outcomes(
             instruments,
-            Grouping.of(app, group_by, labels),
+            FlaskGrouping.of(app, group_by, labels),
             self.core.flight_recorder if first and self.settings.extended else None,
             self.core.sinks() if first else (),
             self.core.fingerprints(),
         )
         if first:
-            self.core.slow.watch(app, outcomes)
+            self.core.slow.watch(outcomes, partial(view_of, app))
 
         def begin(environ: WSGIEnvironment) -> None:
             self._begin(app, environ)
@@ -259,35 +265,12 @@ class FlaskExporter(Parent):
 
         return begin_and_answer
 
+    def _beginning(self, prefix: str) -> str:
+        """What the names of the request families begin with; the default is the setting's."""
+        return {NO_PREFIX: "", _DEFAULT_PREFIX: self.settings.names}.get(prefix, f"{prefix}_")
+
     def _current_app(self) -> Flask:
         return self.app or current_app._get_current_object()  # type: ignore[attr-defined]
-
-
-def _announce(exporter: FlaskExporter, prefix: str) -> bool:
-    """Expose `<prefix>exporter_info`; False if another exporter registered it first.
-
-    The parent class would silently reuse the families of that exporter.
-    """
-    try:
-        Gauge(
-            f"{prefix}exporter_info",
-            "Information about the Prometheus Flask exporter",
-            ["version"],
-            registry=cast("CollectorRegistry", exporter.core.worker.declared),
-            multiprocess_mode="max",
-        ).labels(exporter.version).set(1)
-    except ValueError:
-        warnings.warn(
-            f"the registry has {prefix}exporter_info from another exporter, so this application is "
-            "not measured: give it a registry or a defaults_prefix of its own",
-            stacklevel=5,
-        )
-        return False
-    return True
-
-
-def _prefix(name: str) -> str:
-    return "" if name == NO_PREFIX else f"{name}_"
 
 
 def _label(group_by: str | Callable[..., Any]) -> str:
@@ -327,6 +310,13 @@ def _serve(app: Flask, path: str, endpoint: str | None, view: Callable[[], Any])
 def _response(page: Page) -> Response:
     status, headers, body = page(request.environ)
     return Response(body, status, headers)
+
+
+def _log_through_root(logger: logging.Logger, level: int) -> None:
+    """Leave out Flask's own plain output: its lines can be forged with a line feed in the path."""
+    logger.removeHandler(default_handler)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(level)
 
 
 def _application_context() -> AbstractContextManager[Any]:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from exporter.labels import METHODS, OTHER_METHOD, UNMATCHED
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-    from werkzeug.routing import Rule
 
 EXCHANGE = "exporter.exchange"
 """The key of the observation in the environ of its request."""
+
+
+class Route(Protocol):
+    """The part of an application that a request was routed to, as Werkzeug's rules have it."""
+
+    @property
+    def rule(self) -> str:
+        """The template of its paths."""
+
+    @property
+    def endpoint(self) -> Any:
+        """The name of what answers, usually a text; "" for none."""
 
 
 class Fingerprint(NamedTuple):
@@ -66,7 +78,7 @@ class Observation:
     status_line = ""
     code = ""
     """The status as three digits; "" before there is one."""
-    matched: Rule | None = None
+    matched: Route | None = None
     exception: BaseException | None = None
     """The exception that the application raised and did not handle."""
     reported = False
@@ -130,9 +142,30 @@ class Observation:
         return self.script_name + self.path_info
 
     @property
-    def route(self) -> Rule | None:
+    def route(self) -> Route | None:
         """The rule that the request matched."""
         return self.matched if self.outcome is None else self.outcome.matched
+
+    def routed(self) -> Route | None:
+        """The route as far as it is known before the answer."""
+        return self.route
+
+
+CURRENT: ContextVar[Observation | None] = ContextVar("exporter.current", default=None)
+"""The request that is answered here, for log records where no framework's own context tells it."""
+
+
+class Context(NamedTuple):
+    """What a framework's own context knows of the current request."""
+
+    observation: Observation | None
+    """None for a request that is not measured."""
+    environ: WSGIEnvironment
+    route: Route | None
+
+
+contexts: list[Callable[[], Context | None]] = []
+"""The frameworks that have contexts of their own; each gives None outside of a request."""
 
 
 Recorder = Callable[[Observation, float], None]
@@ -144,7 +177,7 @@ class Outcome:
     """The common properties of requests with the same method, rule and status."""
 
     record: Recorder
-    matched: Rule
+    matched: Route
     code: str
     bodiless: bool
     packed: bytes = b""

@@ -67,6 +67,13 @@ def milliseconds(bounds: Sequence[float]) -> bool:
     return len(finite) > 1 and (finite[0] >= 1 or finite[-1] > 600)
 
 
+def prefix(value: str) -> str:
+    """The first word of metric names."""
+    if not re.fullmatch(r"[a-z](?:[a-z0-9_]*[a-z0-9])?", value):
+        raise ValueError("give small letters, digits and '_', such as web")
+    return value
+
+
 def flag(value: str | bool) -> bool:
     """On or off."""
     if isinstance(value, bool):

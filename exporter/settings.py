@@ -85,6 +85,9 @@ class Settings:
     buckets: tuple[float, ...] = setting(
         DEFAULT_BUCKETS, parse.buckets, "upper bounds of the duration's buckets, in seconds"
     )
+    prefix: str = setting(
+        "flask", parse.prefix, "the first word of all metric names; rules and dashboards are for `flask`"
+    )
     extended: bool = setting(True, parse.flag, "`off`: only the metrics that prometheus_flask_exporter has")
     app_version: str = setting("unknown", parse.text, "the application's own version")
     native_histograms: bool = setting(
@@ -153,6 +156,16 @@ class Settings:
         parse.number(0, 3600, "seconds"),
         "seconds between SIGTERM and the end in which gunicorn still answers and is not ready",
     )
+    auto: bool = setting(
+        True,
+        parse.flag,
+        "`off`: gunicorn, uWSGI and `python -m exporter run` leave an application without an exporter alone",
+    )
+
+    @property
+    def names(self) -> str:
+        """The beginning of all metric names."""
+        return f"{self.prefix}_"
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
@@ -206,6 +219,7 @@ class SettingsArguments(TypedDict, total=False):
 
     monitoring_path: str | None
     health_path: str | None
+    prefix: str
     extended: bool
     app_version: str
     native_histograms: bool

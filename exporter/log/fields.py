@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 import time
 
-from flask import has_request_context, request
-
 from exporter.labels import UNMATCHED
-from exporter.measure.exchange import STREAM
 from exporter.measure.tracing import active, announced
-from exporter.observation import EXCHANGE, Observation
+from exporter.observation import CURRENT, Context, Observation, contexts
 
 PATH_LIMIT = 512  # characters; with all of them escaped a line still fits into one atomic write to a pipe
 TEXT_LIMIT = 16_384  # of a message or a traceback
@@ -34,29 +31,38 @@ class Clock:
 
 def current_request() -> Observation | None:
     """The request that this thread or task answers, or whose body it streams; None outside of one."""
-    if has_request_context():
-        observation: Observation | None = request.environ.get(EXCHANGE)
-        return observation
-    return STREAM.get()
+    context = _context()
+    return CURRENT.get() if context is None else context.observation
 
 
 def request_fields() -> dict[str, str]:
     """The fields of the current request for a log record; none outside of a request."""
-    observation = current_request()
+    context = _context()
+    observation = CURRENT.get() if context is None else context.observation
     if observation is None:
         return {}
-    # A recorded observation has lost its environ; in work that outlives the answer Flask still has it.
-    in_context = has_request_context()
-    environ = request.environ if in_context else getattr(observation, "environ", {})
-    rule = request.url_rule if in_context else observation.route
+    if context is None:
+        environ, route = getattr(observation, "environ", {}), observation.routed()
+    else:
+        # A recorded observation has lost its environ; in work that outlives the answer Flask still has it.
+        environ, route = context.environ, context.route
     return {
         "request_id": observation.request_id,
         "trace_id": active() or observation.trace_id or announced(environ),
         "method": environ.get("REQUEST_METHOD", observation.method)[:PATH_LIMIT],
         "path": path_of(observation),
-        "url_rule": rule.rule if rule else UNMATCHED,
-        "endpoint": rule.endpoint if rule else "",
+        "url_rule": route.rule if route else UNMATCHED,
+        "endpoint": route.endpoint if route else "",
     }
+
+
+def _context() -> Context | None:
+    """The context of a framework that has one of its own."""
+    for find in contexts:
+        context = find()
+        if context is not None:
+            return context
+    return None
 
 
 def error_group_of(observation: Observation) -> str:

@@ -13,9 +13,6 @@ from json.encoder import encode_basestring_ascii as quote
 from socket import gethostname
 from typing import Any
 
-from flask import Flask
-from flask.logging import default_handler
-
 from exporter.addresses import client_address, plain_networks
 from exporter.log.destinations import destination
 from exporter.log.fields import PATH_LIMIT, Clock, error_group_of, path_of
@@ -34,7 +31,7 @@ class RequestLog:
     def __init__(self, settings: Settings, on_loss: Callable[[BaseException], None] | None = None) -> None:
         """`on_loss` is called with the error of each lost record of the application; it may take no lock."""
         self._destination = destination(settings)
-        self._level: int = logging.getLevelName(settings.log_level)
+        self.level: int = logging.getLevelName(settings.log_level)
         self._mask = Mask(settings.log_mask)
         self._with_query = settings.log_query
         self._proxies = plain_networks(settings.trusted_proxies)
@@ -45,7 +42,7 @@ class RequestLog:
             None
             if self._destination is None
             else JsonHandler(
-                self._destination, settings.request_log, self._level, self._mask, instance, on_loss
+                self._destination, settings.request_log, self.level, self._mask, instance, on_loss
             )
         )
 
@@ -64,7 +61,7 @@ class RequestLog:
             level, name, severity = logging.WARNING, "WARNING", 4
         else:
             level, name, severity = logging.INFO, "INFO", 6
-        if self._destination is None or level < self._level:
+        if self._destination is None or level < self.level:
             return
         environ = observation.environ
         query = ""
@@ -86,8 +83,8 @@ class RequestLog:
         if observation.exception is not None and LOG_MARK not in environ:
             self._log_exception(observation, observation.exception)
 
-    def attach(self, app: Flask) -> None:
-        """Send the process's log records to the same place, as JSON, instead of Flask's plain output.
+    def attach(self) -> None:
+        """Send the process's log records to the same place, as JSON.
 
         If logging is not configured yet, the level applies to every logger.
         """
@@ -95,15 +92,12 @@ class RequestLog:
             return
         root = logging.getLogger()
         if not root.handlers:
-            root.setLevel(self._level)
+            root.setLevel(self.level)
         if not any(
             isinstance(handler, JsonHandler) and handler.name == self._handler.name
             for handler in root.handlers
         ):
             root.addHandler(self._handler)
-        app.logger.removeHandler(default_handler)  # its lines can be forged with a line feed in the path
-        if app.logger.level == logging.NOTSET:
-            app.logger.setLevel(self._level)
 
     def close(self) -> None:
         """Stop writing and give up the destination."""

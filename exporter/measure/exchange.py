@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextvars import ContextVar
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
@@ -13,13 +12,10 @@ from werkzeug.wsgi import ClosingIterator
 from exporter.measure.fallible import Fallible
 from exporter.measure.outcomes import BODILESS
 from exporter.measure.tracing import active, announced
-from exporter.observation import Observation
+from exporter.observation import CURRENT, Route
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
-
-STREAM: ContextVar[Observation | None] = ContextVar("exporter.streaming", default=None)
-"""The request of the current stream, for log records after the end of Flask's own context."""
 
 
 class ClockError(Exception):
@@ -43,6 +39,8 @@ class Exchange(Fallible):
         """The `start_response` of the application; it reads the labels while the request context lasts."""
         # One function: a call for each part would cost 0.3 µs.
         try:
+            if exc_info is not None:
+                self.report(exc_info[1])
             headers = [*headers]  # the application may use its own list for another answer
             environ = self.environ
             request_id = self.request_id
@@ -60,20 +58,12 @@ class Exchange(Fallible):
                 headers.append(("X-Request-ID", request_id))
             outcomes = self.outcomes
             method = environ["REQUEST_METHOD"]
-            request: Any = environ.get("werkzeug.request")
-            try:
-                rule = request.url_rule
-            except AttributeError:  # no request, or one of Werkzeug's without a rule
-                rule = None
-            if rule is None or self.error_type:
+            route = None if self.error_type else outcomes.route(environ)
+            if route is None:
                 outcome = None
             else:
-                outcome = outcomes.table.get((method, rule.rule, rule.endpoint, status))
-            if (
-                outcome is None
-                or "prom_do_not_track" in (marks := request.__dict__)
-                or "prom_exclude_all" in marks
-            ):
+                outcome = outcomes.table.get((method, route.rule, route.endpoint, status))
+            if outcome is None:
                 self.outcome = None
                 self.status_line = status
                 self.code = code = status[:3]
@@ -107,7 +97,7 @@ class Exchange(Fallible):
     def __iter__(self) -> Iterator[bytes]:
         length = self.length
         if length is None:
-            STREAM.set(self)
+            CURRENT.set(self)
             self.outcomes.flight.stream(self)
         size = 0
         try:
@@ -125,9 +115,13 @@ class Exchange(Fallible):
             raise
         finally:
             if length is None:
-                STREAM.set(None)
+                CURRENT.set(None)
         if not self.recorded:
             self.record()
+
+    def routed(self) -> Route | None:
+        """The route as far as it is known before the answer."""
+        return self.route or (None if self.recorded else self.outcomes.route(self.environ))
 
     def close(self) -> None:
         """The server closes the body, which it may not have read to the end."""

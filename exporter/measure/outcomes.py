@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from werkzeug.exceptions import HTTPException
 
 from exporter import forks
 from exporter.labels import error_type_of
 from exporter.measure.fingerprints import Fingerprints
-from exporter.measure.grouping import OWN, Grouping
 from exporter.measure.instruments import Instruments
 from exporter.measure.tracing import active
-from exporter.observation import Observation, Outcome
+from exporter.observation import Observation, Outcome, Route
 from exporter.worker.flightrecorder import FlightRecorder
 
 if TYPE_CHECKING:
@@ -27,6 +26,22 @@ LIMIT = 10_000
 
 Sink = tuple[str, Callable[[Observation], None]]
 """The stage of its failures, and the function that receives each recorded observation."""
+
+
+class Grouping(Protocol):
+    """Gives the labels of requests, as the framework of the application knows them."""
+
+    by_rule: bool
+    """Whether all labels follow from method, route and status."""
+
+    def route(self, environ: WSGIEnvironment) -> Route | None:
+        """The route of a request that is to be measured, if nothing but a look tells it.
+
+        Called when the answer begins; for None `resolve` is asked.
+        """
+
+    def resolve(self, observation: Observation, environ: WSGIEnvironment) -> None:
+        """Fill in `matched`, `untracked`, `group`, `own_group` and `extra`, whatever that takes."""
 
 
 class Outcomes:
@@ -57,28 +72,17 @@ class Outcomes:
         self.has_tracer = False
         """Whether OpenTelemetry traces this process."""
         self.instruments = instruments
+        self.route = grouping.route
         self._grouping = grouping
         self._blank = ("",) * len(instruments.metrics.shape.extra)
-        self._by_rule = grouping.group_of is None and grouping.extra_of is None
         instruments.followers.add(self)
         forks.forget(self)
 
     def resolve(self, observation: Observation, environ: WSGIEnvironment) -> None:
         """Read the labels that need the request context, which ends before the body is sent."""
-        grouping = self._grouping
         try:
-            request = grouping.request_of(observation, environ)
-            observation.matched = rule = request.url_rule
-            marks = request.__dict__
-            if "prom_do_not_track" in marks or "prom_exclude_all" in marks or hasattr(rule, OWN):
-                observation.untracked = True
-                return
-            if grouping.group_of is not None:
-                observation.group = grouping.group_of(request)
-                observation.own_group = rule is not None and observation.group in (rule.rule, rule.endpoint)
-            if grouping.extra_of is not None:
-                observation.extra = grouping.extra_of(environ)
-            if self.has_tracer:
+            self._grouping.resolve(observation, environ)
+            if self.has_tracer and not observation.untracked:
                 observation.trace_id = active()
         except Exception as error:
             self.failures.count("labels", error)
@@ -106,7 +110,12 @@ class Outcomes:
         rule, code = observation.matched, observation.code
         if observation.error_type or observation.disconnected:
             instruments.error(observation, group)
-        elif self._by_rule and rule is not None and key in instruments.recorders and len(self.table) < LIMIT:
+        elif (
+            self._grouping.by_rule
+            and rule is not None
+            and key in instruments.recorders
+            and len(self.table) < LIMIT
+        ):
             bodiless = observation.method == "HEAD" or code in BODILESS
             self.table[observation.method, rule.rule, rule.endpoint, observation.status_line] = Outcome(
                 recorder, rule, code, bodiless

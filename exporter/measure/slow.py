@@ -9,8 +9,6 @@ from math import inf
 from time import time
 from typing import Any
 
-from flask import Flask
-
 from exporter.measure.outcomes import Outcomes
 from exporter.observation import Delay, Observation
 from exporter.places import Places
@@ -49,17 +47,19 @@ class SlowRequests:
         if self._seconds < inf:
             self._sampler.start()
 
-    def watch(self, app: Flask, outcomes: Outcomes) -> None:
-        """Explain the slow requests of this application from now on."""
+    def watch(self, outcomes: Outcomes, view: Callable[[Observation], Any]) -> None:
+        """Explain the slow ones of these requests from now on; `view` gives the function that answers one."""
         outcomes.slow = self._seconds
-        outcomes.explain = partial(self._explain, app, outcomes)
+        outcomes.explain = partial(self._explain, view, outcomes)
 
-    def _explain(self, app: Flask, outcomes: Outcomes, observation: Observation) -> None:
+    def _explain(
+        self, view: Callable[[Observation], Any], outcomes: Outcomes, observation: Observation
+    ) -> None:
         """Give a slow request its delay, and count it; costs 50 µs."""
         try:
             observation.name()
             seconds = self._sampler.seconds(observation, observation.duration)
-            observation.delay = cause = delay(seconds, self._view(app, observation))
+            observation.delay = cause = delay(seconds, self._place(view(observation), observation.rule))
             outcomes.instruments.slow(observation, cause)
             outcomes.flight.explain(observation)
             self._keep(observation, cause)
@@ -88,15 +88,13 @@ class SlowRequests:
             )
         )
 
-    def _view(self, app: Flask, observation: Observation) -> str:
+    def _place(self, view: Any, rule: str) -> str:
         """The place of the view function; the rule if there is none.
 
         It stands for the time outside of the application's own frames; an async view runs in another thread.
         """
-        view: Any = app.view_functions.get(observation.endpoint)
-        view = getattr(getattr(view, "view_class", None), observation.method.lower(), view)
         try:
             function = unwrap(view)
             return self._places.of(function.__code__, function.__globals__).where
         except (AttributeError, ValueError):  # not a Python function, or a circle of wrappers
-            return observation.rule
+            return rule

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from exporter.addresses import Environ
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
 
 Headers = list[tuple[str, str]]
 
@@ -24,6 +28,18 @@ class Answer(NamedTuple):
 
 Page = Callable[[Environ], Answer]
 """Answers the request of a WSGI environ."""
+
+
+def serve(page: Page, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a request with a page, as WSGI has it; a page is read and nothing else."""
+    method = environ["REQUEST_METHOD"]
+    if method in ("GET", "HEAD"):
+        status, headers, body = page(environ)
+    else:
+        status, headers, body = as_text("This page is read with GET", 405, [("Allow", "GET, HEAD")])
+    length = ("Content-Length", str(len(body)))
+    start_response(f"{status} {HTTPStatus(status).phrase}", [*headers, length])
+    return [] if method == "HEAD" else [body]
 
 
 def as_text(text: str, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:

@@ -112,9 +112,10 @@ class _Check:
 class Checks:
     """The checks of one service, and their last results."""
 
-    def __init__(self, context: Context = nullcontext) -> None:
+    def __init__(self, context: Context = nullcontext, prefix: str = "flask_") -> None:
         """`context` is called in the thread that asks, once for each check."""
         self._context = context
+        self._prefix = prefix
         self._checks: dict[str, _Check] = {}
         self._lock = forks.Lock()
         self._results: dict[str, CheckResult] = {}
@@ -182,11 +183,11 @@ class Checks:
 
     def describe(self) -> Iterable[Metric]:
         """The family without samples: the registry would run the checks for its name otherwise."""
-        return [_family()]
+        return [self._family()]
 
     def collect(self) -> Iterable[Metric]:
         """The results in the worker that answers the scrape: a file would keep those of dead workers."""
-        family = _family()
+        family = self._family()
         for name, check in self.results().items():
             family.add_metric([name], 1.0 if check.up else 0.0)
         return [family]
@@ -198,8 +199,7 @@ class Checks:
         for check in self._checks.values():
             check.run = None
 
-
-def _family() -> GaugeMetricFamily:
-    return GaugeMetricFamily(
-        "flask_health_check_up", "Whether a health check passes: 1 up, 0 down", labels=["check"]
-    )
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            f"{self._prefix}health_check_up", "Whether a health check passes: 1 up, 0 down", labels=["check"]
+        )

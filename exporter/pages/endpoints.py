@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 
-from exporter.measure.grouping import OWN
+from exporter.routes.flask import OWN
 from exporter.worker.failures import logger
 
 

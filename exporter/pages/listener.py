@@ -16,14 +16,14 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from exporter import guard
+from exporter.addresses import Environ
 from exporter.pages.access import Access
-from exporter.pages.answers import Page, as_json, as_text
+from exporter.pages.answers import Answer, Page, as_json, as_text, serve
 from exporter.pages.deaths import deaths
 from exporter.pages.inflight import inflight
 from exporter.pages.metrics import MetricsPage
@@ -121,7 +121,8 @@ class _Application:
         self._path = settings.path or "/metrics"
         self._access = Access(settings)
         read = partial(tallies, directory.path)
-        live = [Facts(settings.app_version, directory.counts), Busy(read), InProgress(read)]
+        facts = Facts(settings.app_version, directory.counts, settings.names)
+        live = [facts, Busy(read, settings.names), InProgress(read)]
         page = MetricsPage(Exposition(DirectorySource(directory, live)), self._access)
         self._pages: dict[str, Page] = {self._path: page.answer}
         if settings.monitoring_path:
@@ -134,17 +135,14 @@ class _Application:
             }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        method, page = environ["REQUEST_METHOD"], self._pages.get(environ["PATH_INFO"])
-        if method not in ("GET", "HEAD"):
-            status, headers, body = as_text("Metrics are read with GET", 405, [("Allow", "GET, HEAD")])
-        elif page is None:
-            status, headers, body = as_text(f"Metrics are at {self._path}", 404)
-        else:
-            refusal = self._access.refusal(environ)
-            status, headers, body = page(environ) if refusal is None else refusal.answer()
-        length = ("Content-Length", str(len(body)))
-        start_response(f"{status} {HTTPStatus(status).phrase}", [*headers, length])
-        return [] if method == "HEAD" else [body]
+        return serve(self._answer, environ, start_response)
+
+    def _answer(self, environ: Environ) -> Answer:
+        page = self._pages.get(environ["PATH_INFO"])
+        if page is None:
+            return as_text(f"Metrics are at {self._path}", 404)
+        refusal = self._access.refusal(environ)
+        return page(environ) if refusal is None else refusal.answer()
 
 
 class _ParentGoneError(Exception):

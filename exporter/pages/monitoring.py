@@ -17,13 +17,13 @@ from importlib.resources import files
 from typing import Any
 
 from exporter.addresses import Environ
-from exporter.measure.routes import Routes
 from exporter.pages import errors, figures
 from exporter.pages.access import Access
 from exporter.pages.answers import Answer, Page, arguments_of, as_json
 from exporter.pages.deaths import deaths
 from exporter.pages.health import Vitals
 from exporter.pages.inflight import inflight
+from exporter.routes.table import Routes
 from exporter.scrape.sources import Source
 from exporter.worker.deaths import Death
 from exporter.worker.errorslots import Group

@@ -11,10 +11,16 @@ from prometheus_client.registry import Collector
 class Facts(Collector):
     """The application's version, the exporter's mode, and the number of its files."""
 
-    def __init__(self, app_version: str, worker_files: Callable[[], Mapping[str, int]] | None) -> None:
+    def __init__(
+        self,
+        app_version: str,
+        worker_files: Callable[[], Mapping[str, int]] | None,
+        prefix: str = "flask_",
+    ) -> None:
         """`worker_files` counts the worker files by state; None in single-process mode."""
         self._app_version = app_version
         self._worker_files = worker_files
+        self._prefix = prefix
 
     def describe(self) -> Iterable[Metric]:
         """The families, without samples."""
@@ -30,12 +36,16 @@ class Facts(Collector):
             files.add_metric([state], counts.get(state, 0))
         return families
 
-    @staticmethod
-    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+    def _families(self) -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+        prefix = self._prefix
         return (
-            GaugeMetricFamily("flask_app_info", "The observed application's own version", labels=["version"]),
-            GaugeMetricFamily("flask_exporter_mode", "Whether one process or several serve", labels=["mode"]),
             GaugeMetricFamily(
-                "flask_exporter_worker_files", "Files in the worker directory", labels=["state"]
+                f"{prefix}app_info", "The observed application's own version", labels=["version"]
+            ),
+            GaugeMetricFamily(
+                f"{prefix}exporter_mode", "Whether one process or several serve", labels=["mode"]
+            ),
+            GaugeMetricFamily(
+                f"{prefix}exporter_worker_files", "Files in the worker directory", labels=["state"]
             ),
         )

@@ -29,11 +29,11 @@ logger = logging.getLogger("exporter")
 
 
 class Failures:
-    """Counts into `flask_exporter_failures_total{stage}`; its methods never raise."""
+    """Counts into `…_exporter_failures_total{stage}`; its methods never raise."""
 
-    def __init__(self, registry: CollectorRegistry | None) -> None:
+    def __init__(self, registry: CollectorRegistry | None, prefix: str = "flask_") -> None:
         self._family = Counter(
-            "flask_exporter_failures",
+            f"{prefix}exporter_failures",
             "Failures inside the exporter, by the stage in which they happened",
             ["stage"],
             registry=registry,

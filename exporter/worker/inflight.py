@@ -92,18 +92,24 @@ Tallies = Callable[[], Iterable[Tally]]
 class Busy(Collector):
     """The number of busy threads."""
 
-    def __init__(self, tallies: Tallies) -> None:
+    def __init__(self, tallies: Tallies, prefix: str = "flask_") -> None:
         self._tallies = tallies
+        self._prefix = prefix
 
     def describe(self) -> Iterable[Metric]:
         """The family, without samples."""
-        return [_busy()]
+        return [self._family()]
 
     def collect(self) -> Iterable[Metric]:
         """The family with its current value."""
-        family = _busy()
+        family = self._family()
         family.add_metric([], sum(tally.requests for tally in self._tallies()))
         return [family]
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            f"{self._prefix}worker_threads_busy", "Threads that serve a request right now"
+        )
 
 
 class InProgress(Collector):
@@ -142,10 +148,6 @@ class InProgress(Collector):
         request, worker = min(candidates, key=lambda candidate: candidate[0].started)
         age = max(perf_counter() - request.started, 0.0)
         return age, (self._rule(*request.route), str(worker)) if age >= LABELS_SECONDS else ("", "")
-
-
-def _busy() -> GaugeMetricFamily:
-    return GaugeMetricFamily("flask_worker_threads_busy", "Threads that serve a request right now")
 
 
 def _in_progress(prefix: str) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:

@@ -11,6 +11,8 @@ import logging
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from prometheus_client import CollectorRegistry, Counter
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -32,6 +34,14 @@ def tell(listener: Listener) -> None:
     if not _listeners:
         _install()
     _listeners.add(listener)
+
+
+def family(registry: CollectorRegistry, prefix: str) -> Counter:
+    """The counter of log records, with a series for each level."""
+    counter = Counter(f"{prefix}log_messages", "Log records, by level", ["level"], registry=registry)
+    for level in LEVELS:
+        counter.labels(level)
+    return counter
 
 
 def level_name(number: int) -> str:

@@ -28,12 +28,13 @@ class Routes(Protocol):
 class Losses:
     """Counts each death once: the first worker that sees it counts it."""
 
-    def __init__(self, registry: CollectorRegistry, directory: str | None) -> None:
+    def __init__(self, registry: CollectorRegistry, directory: str | None, prefix: str = "flask_") -> None:
         self._directory = directory
+        self._prefix = prefix
         self.routes: weakref.WeakSet[Routes] = weakref.WeakSet()
         """The routes of each exporter of this process."""
         self._deaths = Counter(
-            "flask_worker_deaths",
+            f"{prefix}worker_deaths",
             "Workers that died and were not told to, by the cause",
             ["cause"],
             registry=registry,
@@ -49,7 +50,7 @@ class Losses:
         """Declare the family of lost requests too, if the flight recorder keeps single requests."""
         if self._requests is None:
             self._requests = Counter(
-                "flask_http_requests_lost",
+                f"{self._prefix}http_requests_lost",
                 "Requests that were never answered because their worker died, by the cause",
                 ["url_rule", "cause"],
                 registry=registry,

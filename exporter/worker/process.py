@@ -43,27 +43,30 @@ getattr(gc, "callbacks", []).append(collections)  # PyPy's collector has no call
 
 
 class ProcessMetrics:
-    """The families `flask_worker_*` of one registry."""
+    """The families `…_worker_*` of one registry."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, prefix: str = "flask_") -> None:
         self._registry = weakref.ref(registry)  # weak: the registry leads to the worker, which holds these
+        self._prefix = prefix
         self._threads: Gauge | None = None
         self._memory = Gauge(
-            "flask_worker_resident_memory_bytes",
+            f"{prefix}worker_resident_memory_bytes",
             "Resident memory of the workers",
             multiprocess_mode="livesum",
             registry=registry,
         )
         self._cpu = Counter(
-            "flask_worker_cpu_seconds", "CPU time that the workers used, user and system", registry=registry
+            f"{prefix}worker_cpu_seconds",
+            "CPU time that the workers used, user and system",
+            registry=registry,
         )
         self._gc = Counter(
-            "flask_worker_gc_seconds",
+            f"{prefix}worker_gc_seconds",
             "Time that the workers spent in Python's garbage collector",
             registry=registry,
         )
         self.starts = Counter(
-            "flask_worker_starts", "Worker processes that began to serve requests", registry=registry
+            f"{prefix}worker_starts", "Worker processes that began to serve requests", registry=registry
         )
         self.begin()
 
@@ -81,7 +84,7 @@ class ProcessMetrics:
         if threads and registry is not None:
             if self._threads is None:
                 self._threads = Gauge(
-                    "flask_worker_threads",
+                    f"{self._prefix}worker_threads",
                     "Threads that serve requests",
                     multiprocess_mode="livesum",
                     registry=registry,

@@ -71,35 +71,35 @@ class Worker:
     _has_started = False
 
     def __init__(
-        self, registry: CollectorRegistry, directory: str | None, files: WorkerFiles | None = None
+        self,
+        registry: CollectorRegistry,
+        directory: str | None,
+        files: WorkerFiles | None = None,
+        prefix: str = "flask_",
     ) -> None:
-        """`files` are those of this process in the worker directory."""
+        """`files` are those of this process in the worker directory; `prefix` begins all metric names."""
         self.lock = threading.Lock()
         self.declared = Declared(registry)
         registry = cast("CollectorRegistry", self.declared)
-        self.failures = Failures(registry)
+        self.failures = Failures(registry, prefix)
         self.live = Live(self.declared)
         self.instruments: dict[str, Any] = {}
         """The instruments of this registry, by the prefix of their families."""
         self.drops = Counter(
-            "flask_exporter_series_dropped",
+            f"{prefix}exporter_series_dropped",
             'Observations that the series cap folded into url_rule="_other" or a coarser method and status',
             registry=registry,
         )
-        self.log_messages = Counter(
-            "flask_log_messages", "Log records, by level", ["level"], registry=registry
-        )
-        for level in logcounter.LEVELS:
-            self.log_messages.labels(level)
+        self.log_messages = logcounter.family(registry, prefix)
         self.scrapes = Histogram(
-            "flask_exporter_scrape_seconds", "Time to merge and write one exposition", registry=registry
+            f"{prefix}exporter_scrape_seconds", "Time to merge and write one exposition", registry=registry
         )
-        self._process = ProcessMetrics(registry)
+        self._process = ProcessMetrics(registry, prefix)
         self.flight_recorders: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()
         """One for each exporter on the registry."""
-        self._busy = Busy(self.tallies)
+        self._busy = Busy(self.tallies, prefix)
         self.live.add(self._busy)
-        self.losses = Losses(registry, directory)
+        self.losses = Losses(registry, directory, prefix)
         self._directory = directory
         self._files = files
         self._refusals = files.refusals() if files else 0
@@ -111,14 +111,19 @@ class Worker:
         logcounter.tell(self)
 
     @staticmethod
-    def of(registry: CollectorRegistry, directory: str | None, files: WorkerFiles | None = None) -> Worker:
+    def of(
+        registry: CollectorRegistry,
+        directory: str | None,
+        files: WorkerFiles | None = None,
+        prefix: str = "flask_",
+    ) -> Worker:
         """The worker of this registry; a new one at the first call, and after the registry was emptied."""
         worker = _by_registry.get(registry)
         if worker is not None and not worker.declared.complete:
             worker.declared.withdraw()
             worker = None
         if worker is None:
-            worker = _by_registry[registry] = Worker(registry, directory, files)
+            worker = _by_registry[registry] = Worker(registry, directory, files, prefix)
         return worker
 
     def tallies(self) -> list[Tally]:

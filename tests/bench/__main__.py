@@ -17,6 +17,7 @@ from tests.bench import rows
 
 BENCHMARKS = (
     "overhead",
+    "frameworks",
     "throughput",
     "requestlog",
     "logging_throughput",

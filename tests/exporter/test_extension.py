@@ -113,7 +113,7 @@ def test_families_of_the_parent_on_the_registry_are_left_alone() -> None:
     PrometheusMetrics(orders("theirs"), registry=registry)
     app = orders()
 
-    with pytest.warns(UserWarning, match="give it a registry or a defaults_prefix of its own"):
+    with pytest.warns(UserWarning, match="give it a registry or an EXPORTER_PREFIX of its own"):
         FlaskExporter(app, registry=registry)
 
     assert call(app, "/orders/7").status == "200 OK"

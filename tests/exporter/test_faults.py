@@ -62,7 +62,7 @@ def test_labels_that_fail(options: dict[str, Any]) -> None:
 
 def test_a_routing_map_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for a request that Flask has dropped already, here because the view exits."""
-    monkeypatch.setattr("exporter.measure.grouping.request_of", lambda _: Raises())
+    monkeypatch.setattr("exporter.routes.flask.request_of", lambda _: Raises())
     app, exporter = measured()
     app.add_url_rule("/exit", "exit", Raises(SystemExit(3)))
 

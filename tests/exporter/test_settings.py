@@ -28,6 +28,7 @@ def test_the_defaults() -> None:
         "health_path": "/health",
         "group_by": "url_rule",
         "buckets": DEFAULT_BUCKETS,
+        "prefix": "flask",
         "extended": True,
         "app_version": "unknown",
         "native_histograms": True,
@@ -49,6 +50,7 @@ def test_the_defaults() -> None:
         "log_backups": 5,
         "listen": None,
         "drain": 5.0,
+        "auto": True,
     }
 
 
@@ -280,7 +282,7 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_a_caller_may_write_every_setting_but_those_of_the_servers_hooks() -> None:
     """The typed arguments are the fields; three stand in the constructor, as in the parent class."""
-    of_hooks, of_the_parent = {"listen", "drain"}, {"path", "group_by", "buckets"}
+    of_hooks, of_the_parent = {"listen", "drain", "auto"}, {"path", "group_by", "buckets"}
 
     assert SettingsArguments.__annotations__.keys() == set(Settings.__slots__) - of_hooks - of_the_parent
 

@@ -495,7 +495,7 @@ AIMED = (
     Aimed(
         "labels-http",
         "A path of no rule is no failure of the exporter.",
-        "measure/grouping.py",
+        "routes/flask.py",
         "with suppress(HTTPException):",
         "if True:",
         (

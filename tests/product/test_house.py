@@ -9,13 +9,16 @@ from tests.rig.places import ROOT
 
 # A module imports from its own line and from the lines below; rooms on two sides of a bar are strangers.
 FLOORS = """
-    exporter __main__ extension gunicorn uwsgi prefork
+    exporter __main__ startup gunicorn uwsgi servers
+    auto
+    extension wsgi prefork
     core state parent
     pages log
+    routes
     scrape measure
     worker | store
     merge
-    observation labels addresses settings parsers forks buckets posix client guard places
+    observation labels addresses settings parsers forks buckets posix client guard places version
     commands
 """.strip().splitlines()
 PRODUCT = ("exporter", "prometheus", "grafana", "deploy")

@@ -34,7 +34,9 @@ FILES = [block for block in BLOCKS if block.file]
 SERVERS = [
     block
     for block in SHELL
-    if re.search(r"^(\w+=\S+ )*(flask|gunicorn|uwsgi|python serve.py)", block.text, re.M)
+    if re.search(
+        r"^(\w+=\S+ )*(flask|gunicorn|uwsgi|python serve.py|python -m exporter run)", block.text, re.M
+    )
 ]
 COMPOSE = [block for block in SHELL if "docker compose" in block.text]
 STORY = [block for block in SHELL if block.section == "Break it"]
@@ -44,6 +46,10 @@ INSTALL = next(block for block in SHELL if block.text == "pip install .\n")
 # Requests to the application in a file, and what the metrics say of them.
 APPLICATIONS = {
     "shop.py": (["GET /items/7"], ['flask_http_request_total{method="GET",status="200"} 1.0']),
+    "wsgi.py": (
+        ["GET /hello/7"],
+        ['flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/hello/<id>"} 1.0'],
+    ),
     "factory.py": (["GET /nowhere"], ['flask_http_request_total{method="GET",status="404"} 1.0']),
     "orders.py": (
         ["POST /orders", "GET /internal"],
@@ -63,12 +69,13 @@ APPLICATIONS = {
 }
 ASK = """
 import importlib, sys
+from werkzeug.test import Client
 module = importlib.import_module(sys.argv[1])
-client = (module.app if hasattr(module, "app") else module.create_app()).test_client()
+client = Client(module.app if hasattr(module, "app") else module.create_app())
 for request in sys.argv[2:]:
     method, path = request.split()
     client.open(path, method=method, data={"item": "tea"})
-print(client.get("/metrics").text)
+print(client.get("/metrics", environ_base={"REMOTE_ADDR": "127.0.0.1"}).text)
 """
 
 

@@ -115,13 +115,14 @@ def gunicorn(
     source: str = WORKER_IDS,
     config: str = "python:exporter.gunicorn",
     workers: int = 3,
+    application: str = "served:app",
     **variables: str,
 ) -> Server:
     """gunicorn with our hooks; started, but not necessarily ready."""
     # The script and not -m: at SIGUSR2 gunicorn starts sys.argv again, which for a module is a file in it.
     script = str(Path(sys.executable).with_name("gunicorn"))
     command = [script, "-c", config, *QUIET, "-b", "127.0.0.1:0"]
-    return started([*command, "-w", str(workers), *options, "served:app"], directory, source, **variables)
+    return started([*command, "-w", str(workers), *options, application], directory, source, **variables)
 
 
 @contextmanager
@@ -131,10 +132,19 @@ def serving(
     source: str = WORKER_IDS,
     config: str = "python:exporter.gunicorn",
     workers: int = 3,
+    application: str = "served:app",
     **variables: str,
 ) -> Iterator[Server]:
     """gunicorn with our hooks, ready for requests; at the end it finishes those in progress."""
-    with gunicorn(directory, *options, source=source, config=config, workers=workers, **variables) as server:
+    with gunicorn(
+        directory,
+        *options,
+        source=source,
+        config=config,
+        workers=workers,
+        application=application,
+        **variables,
+    ) as server:
         server.port = int(server.await_text(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
         eventually(lambda: server.text().count("Booting worker") >= workers, "all workers")
         eventually(lambda: server.get("/health/live").status == 200, "an answer")

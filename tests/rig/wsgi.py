@@ -14,6 +14,7 @@ from werkzeug.test import create_environ
 
 from exporter import FlaskExporter
 from exporter.worker.worker import serve_with
+from exporter.wsgi import WSGIExporter
 
 RULE = "/orders/<int:number>"
 """The rule of `application`."""
@@ -98,7 +99,7 @@ def exposition() -> str:
     return text
 
 
-def counted(exporter: FlaskExporter, name: str) -> dict[tuple[str, ...], float]:
+def counted(exporter: FlaskExporter | WSGIExporter, name: str) -> dict[tuple[str, ...], float]:
     """The samples of this name that are not 0, by their label values in the family's order."""
     return {
         tuple(sample.labels.values()): sample.value

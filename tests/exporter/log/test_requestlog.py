@@ -444,7 +444,7 @@ class TestDestinations:
     def test_it_is_off_unless_asked_for(self) -> None:
         before = list(logging.getLogger().handlers)
         log = RequestLog(Settings.load({}))
-        log.attach(Flask("orders"))
+        log.attach()
         log.write(exchange())
 
         assert not log.on

@@ -377,7 +377,7 @@ def test_start_response_called_again_with_exc_info_has_the_last_word() -> None:
     assert (answer.status, answer.body) == ("503 Service Unavailable", b"sorry")
     counts = Counts(exporter)
     assert counts.durations == {("GET", RULE, "200"): 3, ("GET", RULE, "503"): 1}
-    assert counts.errors == {("GET", RULE, "503", "ServiceUnavailable"): 1}
+    assert counts.errors == {("GET", RULE, "503", "RuntimeError"): 1}
     assert counts.response_sizes == {("GET", RULE): 3 * 4 + 5}
     assert counts.failures == {}
 

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from jsonschema import Draft202012Validator
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import BaseConverter
 
-from exporter.measure.routes import Routes
 from exporter.pages import figures
+from exporter.routes.flask import rule_of
+from exporter.routes.table import Routes
 from tests.rig.deadline import eventually
 from tests.rig.wsgi import application, call, counted
 
@@ -135,8 +137,8 @@ def routed(**options: Any) -> Flask:
 def test_a_path_has_the_rule_that_would_answer_it(method: str, path: str, rule: str) -> None:
     routes = Routes()
     assert routes.rule(method, path) == "_unmatched"
-    routes.add(Flask("other").url_map)
-    routes.add(routed().url_map)
+    routes.add(partial(rule_of, Flask("other").url_map))
+    routes.add(partial(rule_of, routed().url_map))
 
     assert routes.rule(method, path) == rule
 
@@ -147,8 +149,8 @@ def test_rules_are_looked_for_on_every_host_and_subdomain() -> None:
     hosts.add_url_rule("/any", "any", lambda **_: "x", host="<name>.example")
     subdomains.add_url_rule("/b", "b", lambda: "x", subdomain="api")
     routes = Routes()
-    routes.add(hosts.url_map)
-    routes.add(subdomains.url_map)
+    routes.add(partial(rule_of, hosts.url_map))
+    routes.add(partial(rule_of, subdomains.url_map))
 
     assert [routes.rule("GET", path) for path in ("/a", "/b", "/any")] == ["/a", "/b", "/any"]
 

@@ -67,7 +67,7 @@ def test_a_header_with_an_underscore_is_not_one_with_a_hyphen(
 
 @pytest.mark.parametrize("method", ["POST", "DELETE", "FOO", "OPTIONS"])
 def test_only_reading_is_understood(method: str, port: int) -> None:
-    assert ask(port, f"{method} /metrics HTTP/1.1\r\n{INSIDER}") == (405, b"Metrics are read with GET\n")
+    assert ask(port, f"{method} /metrics HTTP/1.1\r\n{INSIDER}") == (405, b"This page is read with GET\n")
 
 
 def test_head_has_no_body(port: int) -> None:

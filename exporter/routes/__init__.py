@@ -1,0 +1,1 @@
+"""The route of a request, as each framework tells it: one module a framework."""

@@ -1,0 +1,19 @@
+"""Python imports this at the start of a command that `python -m exporter run` has started."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+try:
+    from exporter.servers import watch
+except ImportError as error:
+    print(f"exporter: {sys.executable} cannot measure anything: {error}", file=sys.stderr)  # noqa: T201
+else:
+    watch()
+
+# The environment's own one comes next.
+with suppress(ValueError):
+    sys.path.remove(str(Path(__file__).parent))
+del sys.modules["sitecustomize"]
+with suppress(ModuleNotFoundError):
+    import sitecustomize  # noqa: F401

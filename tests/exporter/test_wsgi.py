@@ -1,0 +1,244 @@
+"""`WSGIExporter`: what a Flask application has, for any WSGI application."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bottle
+import pytest
+from flask import Flask
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from exporter import FlaskExporter, SettingsError, request_id
+from exporter.routes.template import likely
+from exporter.worker.worker import serve_with
+from exporter.wsgi import WSGIExporter
+from tests.rig.wsgi import call, counted
+
+DURATIONS = "flask_http_request_duration_seconds_count"
+
+
+def shop(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """An application of nobody's framework."""
+    if environ["PATH_INFO"] == "/boom":
+        raise ValueError("bug")
+    found = environ["PATH_INFO"].startswith("/orders/")
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "text/plain")])
+    return [request_id().encode()]
+
+
+def measured(application: Any = shop, **options: Any) -> WSGIExporter:
+    return WSGIExporter(application, registry=CollectorRegistry(), **options)
+
+
+def durations(exporter: Any) -> dict[tuple[str, ...], float]:
+    return counted(exporter, DURATIONS)
+
+
+def test_flask_is_not_imported_for_it() -> None:
+    check = "import sys, exporter.wsgi; sys.exit('flask' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", check], check=False, timeout=60).returncode == 0
+
+
+def test_a_request_is_counted_and_has_an_id() -> None:
+    app = measured()
+    answers = [call(app, "/orders/7"), call(app, "/orders/8"), call(app, "/nothing"), call(app, "/boom")]
+
+    assert [answer.body.decode() for answer in answers[:2]] == [
+        dict(answer.headers)["X-Request-ID"] for answer in answers[:2]
+    ]
+    assert isinstance(answers[3].error, ValueError)
+    assert durations(app) == {
+        ("GET", "/orders/<id>", "200"): 2,
+        ("GET", "_unmatched", "404"): 1,
+        ("GET", "/boom", "500"): 1,
+    }
+    assert counted(app, "flask_http_request_errors_total") == {
+        ("GET", "_unmatched", "404", "NotFound"): 1,
+        ("GET", "/boom", "500", "ValueError"): 1,
+    }
+    assert counted(app, "flask_exporter_failures_total") == {}
+
+
+def test_pages_are_read_and_not_counted() -> None:
+    app = measured()
+    pages = [
+        "/metrics",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/monitoring/stats",
+        "/monitoring/inflight",
+    ]
+
+    assert [call(app, page).status for page in pages] == ["200 OK"] * len(pages)
+    assert call(app, "/health", "HEAD").body == b""
+    assert call(app, "/health", "POST").status == "405 Method Not Allowed"
+    outside = {"REMOTE_ADDR": "203.0.113.9"}
+    assert call(app, "/monitoring/stats", variables=outside).status == "403 Forbidden"
+    assert call(app, "/metrics", variables=outside).status == "403 Forbidden"
+    assert json.loads(call(app, "/health", variables=outside).body) == {"status": "healthy"}
+    assert durations(app) == {}
+
+
+def test_health_checks() -> None:
+    app = measured()
+    app.health_check("database")(lambda: False)
+
+    assert call(app, "/health/ready").status == "503 Service Unavailable"
+    assert 'flask_health_check_up{check="database"} 0.0' in call(app, "/metrics").body.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        ("/", "/"),
+        ("", "/"),
+        ("/orders", "/orders"),
+        ("/orders/7/lines/", "/orders/<id>/lines/"),
+        ("/api/v2/user.list", "/api/v2/user.list"),
+        ("/files/report-2026.pdf", "/files/<id>"),
+        ("/caf\xc3\xa9", "/<id>"),
+        (f"/{'a' * 40}", "/<id>"),
+        ("/a/b/c/d/e/f/g/h", "/a/b/c/d/e/f/<path>"),
+    ],
+)
+def test_a_path_that_no_framework_has_seen_has_a_likely_route(path: str, rule: str) -> None:
+    assert likely(path).rule == rule
+
+
+def test_a_function_may_tell_the_route() -> None:
+    app = measured(route=lambda environ: environ["QUERY_STRING"] or None)
+    call(app, "/orders/7", variables={"QUERY_STRING": "orders"})
+    call(app, "/orders/7")
+
+    assert durations(app) == {("GET", "orders", "200"): 1, ("GET", "_unmatched", "200"): 1}
+
+
+def test_a_function_that_fails_costs_the_route_and_no_answer() -> None:
+    app = measured(route=lambda environ: environ["no.such.key"])
+
+    assert call(app, "/orders/7").status == "200 OK"
+    assert durations(app) == {("GET", "_unmatched", "200"): 1}
+    assert counted(app, "flask_exporter_failures_total") == {("middleware",): 1, ("labels",): 1}
+
+
+def test_the_cap_folds_routes_that_clients_make_up() -> None:
+    app = measured(route=lambda environ: environ["PATH_INFO"], max_series=10)
+    for number in range(50):
+        call(app, f"/orders/{number}")
+
+    assert len(durations(app)) == 11
+    assert durations(app)["_OTHER", "_other", "2xx"] == 40
+    assert counted(app, "flask_exporter_series_dropped_total") == {(): 40}
+
+
+def test_a_route_of_the_application_takes_the_place_of_a_page() -> None:
+    app = bottle.Bottle()
+    app.get("/health")(lambda: "mine")
+    app.get("/<path:path>")(lambda **_: "a catch-all")
+    wrapped = measured(app)
+
+    assert call(wrapped, "/health").body == b"mine"
+    assert call(wrapped, "/metrics").body.startswith(b"# HELP")
+    assert durations(wrapped) == {("GET", "/health", "200"): 1}
+
+
+def test_all_names_have_the_prefix() -> None:
+    serve_with(8)
+    app = measured(prefix="web", slow=1e-9)
+    app.health_check("database")(lambda: True)
+    for path in ("/orders/7", "/boom", "/nothing"):
+        call(app, path)
+    call(app, "/orders/7", take=0)
+    text = call(app, "/metrics").body.decode()
+    serve_with(0)
+    flask = {
+        family.name
+        for family in FlaskExporter(Flask("other"), registry=CollectorRegistry()).registry.collect()
+    }
+    names = {family.name for family in text_string_to_metric_families(text)}
+
+    assert {name for name in names if name.startswith("flask")} == set()
+    assert {name.replace("flask_", "web_", 1) for name in flask} <= names
+    assert json.loads(call(app, "/monitoring/stats").body)["total_requests"] == 4
+
+
+def test_the_prefix_is_for_flask_applications_too() -> None:
+    flask = Flask("shop")
+    exporter = FlaskExporter(flask, registry=CollectorRegistry(), prefix="web")
+
+    assert {family.name.partition("_")[0] for family in exporter.registry.collect()} == {"web"}
+
+
+@pytest.mark.parametrize("prefix", ["Web", "1st", "web_", "a-b", ""])
+def test_a_prefix_that_no_name_can_have(prefix: str) -> None:
+    with pytest.raises(SettingsError, match="give small letters, digits and '_', such as web"):
+        measured(prefix=prefix)
+
+
+def test_grouping_is_for_flask_applications(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORTER_GROUP_BY", "endpoint")
+
+    with pytest.raises(SettingsError, match="give WSGIExporter a function as its `route`"):
+        measured()
+
+
+def flask_application() -> Flask:
+    app = Flask("inner")
+    app.add_url_rule("/orders/<int:number>", "show", lambda number: str(number))
+    app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
+    return app
+
+
+def test_flask_applications_behind_another_application_tell_their_rules_and_errors() -> None:
+    app = measured(DispatcherMiddleware(shop, {"/inner": flask_application()}))
+    for path in ("/inner/orders/7", "/inner/boom", "/inner/nothing", "/orders/7"):
+        call(app, path)
+
+    assert durations(app) == {
+        ("GET", "/orders/<int:number>", "200"): 1,
+        ("GET", "/boom", "500"): 1,
+        ("GET", "_unmatched", "404"): 1,
+        ("GET", "/orders/<id>", "200"): 1,
+    }
+    assert counted(app, "flask_http_request_errors_total")["GET", "/boom", "500", "ZeroDivisionError"] == 1
+    assert counted(app, "flask_http_request_exceptions_total") == {("GET", "500"): 1}
+
+
+def test_a_request_to_a_flask_application_with_an_exporter_inside_counts_once() -> None:
+    inner = flask_application()
+    registry = CollectorRegistry()
+    FlaskExporter(inner, registry=registry)
+    app = WSGIExporter(DispatcherMiddleware(shop, {"/inner": inner}), registry=registry)
+    call(app, "/inner/orders/7")
+
+    assert durations(app) == {("GET", "/orders/<int:number>", "200"): 1}
+
+
+def test_log_records_have_the_id_also_in_a_stream(tmp_path: Path) -> None:
+    def stream(_: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        logging.getLogger("shop").warning("before")
+        start_response("200 OK", [("X-Request-ID", request_id())])
+        yield b"x"
+        logging.getLogger("shop").warning("after")
+
+    path = tmp_path / "requests.log"
+    app = measured(stream, request_log=str(path))
+    answer = call(app, "/orders/7")
+    app.core.request_log.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+
+    assert [line["message"] for line in lines] == ["before", "after", "GET /orders/<id> 200"]
+    assert {line["request_id"] for line in lines} == {dict(answer.headers)["X-Request-ID"]} - {""}
+    assert {line["url_rule"] for line in lines} == {"/orders/<id>"}
+    assert request_id() == ""

@@ -1,0 +1,172 @@
+"""The same service in each framework, as modules that know nothing of the exporter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BARE = """
+import logging
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path.startswith("/orders/"):
+        logging.getLogger("shop").warning("order %s", path.rpartition("/")[2])
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"an order"]
+    if path == "/boom":
+        raise ValueError("bug")
+    start_response("404 Not Found", [("Content-Type", "text/plain")])
+    return [b"nothing here"]
+"""
+
+DJANGO = """
+import logging
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="secret")
+
+def show(request, number):
+    logging.getLogger("shop").warning("order %s", number)
+    return HttpResponse("an order")
+
+def boom(request):
+    raise ValueError("bug")
+
+urlpatterns = [path("orders/<int:number>", show, name="show"), path("boom", boom, name="boom")]
+app = get_wsgi_application()
+"""
+
+BOTTLE = """
+import logging
+import bottle
+
+app = bottle.Bottle()
+
+@app.get("/orders/<number:int>")
+def show(number):
+    logging.getLogger("shop").warning("order %s", number)
+    return "an order"
+
+@app.get("/boom")
+def boom():
+    raise ValueError("bug")
+"""
+
+PYRAMID = """
+import logging
+from pyramid.config import Configurator
+from pyramid.response import Response
+
+def show(request):
+    logging.getLogger("shop").warning("order %s", request.matchdict["number"])
+    return Response("an order")
+
+def boom(request):
+    raise ValueError("bug")
+
+def polite(error, request):
+    return Response("sorry", status=500)
+
+config = Configurator()
+config.add_route("show", "/orders/{number}")
+config.add_view(show, route_name="show")
+config.add_route("boom", "boom")
+config.add_view(boom, route_name="boom")
+config.add_exception_view(polite, context=ValueError)
+app = config.make_wsgi_app()
+"""
+
+FALCON = """
+import logging
+import falcon
+
+class Order:
+    def on_get(self, request, response, number):
+        logging.getLogger("shop").warning("order %s", number)
+        response.text = "an order"
+
+class Boom:
+    def on_get(self, request, response):
+        raise ValueError("bug")
+
+app = falcon.App()
+app.add_route("/orders/{number}", Order())
+app.add_route("/boom", Boom())
+"""
+
+PY4WEB = """
+import logging, os
+os.makedirs("apps/shop", exist_ok=True)
+open("apps/__init__.py", "w").close()
+with open("apps/shop/__init__.py", "w") as file:
+    file.write('''
+import logging
+from py4web import action
+
+@action("orders/<number:int>")
+def show(number):
+    logging.getLogger("shop").warning("order %s", number)
+    return "an order"
+
+@action("boom")
+def boom():
+    raise ValueError("bug")
+''')
+from py4web.core import wsgi
+
+app = wsgi(apps_folder="apps", yes=True, password_file="password", dashboard_mode="none")
+"""
+
+WEB2PY = """
+import os
+for name in ("controllers", "models", "views", "languages", "errors", "sessions", "private", "cache"):
+    os.makedirs(f"applications/shop/{name}", exist_ok=True)
+open("applications/__init__.py", "w").close()
+with open("VERSION", "w") as file:  # which the package on PyPI has forgotten
+    file.write("Version 2.26.1-stable+timestamp.2023.11.23.00.00.00")
+with open("applications/shop/controllers/orders.py", "w") as file:
+    file.write('''
+import logging
+
+def show():
+    logging.getLogger("shop").warning("order %s", request.args(0))
+    return "an order"
+
+def boom():
+    raise ValueError("bug")
+''')
+from gluon.main import wsgibase as app
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service, and what is to be known of it."""
+
+    source: str
+    order: str
+    """The path of orders, without the number."""
+    rule: str
+    """The rule of orders."""
+    boom: str = "/boom"
+    """The path, and the rule, of what raises a ValueError."""
+    nothing: str = "/nothing"
+    """What there is no route for."""
+
+
+SERVICES = {
+    "bare": Service(BARE, "/orders/", "/orders/<id>"),
+    "django": Service(DJANGO, "/orders/", "/orders/<int:number>"),
+    "bottle": Service(BOTTLE, "/orders/", "/orders/<number:int>"),
+    "pyramid": Service(PYRAMID, "/orders/", "/orders/{number}"),
+    "falcon": Service(FALCON, "/orders/", "/orders/{number}"),
+    "py4web": Service(
+        PY4WEB, "/shop/orders/", "/shop/orders/<number:int>", "/shop/boom", nothing="/shop/nothing"
+    ),
+    "web2py": Service(
+        WEB2PY, "/shop/orders/show/", "/shop/orders/show", "/shop/orders/boom", "/shop/orders/nothing"
+    ),
+}
