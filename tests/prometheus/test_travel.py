@@ -8,11 +8,13 @@ import pytest
 
 from prometheus.run import dialect
 from prometheus.tools.toolbox import executable
+from tests.rig import ruletests
 from tests.rig.places import ROOT
 
 RULES = ROOT / "prometheus/rules"
 START = ROOT / "prometheus/start.sh"
-FURTHER = 'zone="z1", shard="0"'
+FURTHER = ['zone="z1", replica="a"']
+CLUSTERS = ['cluster="x"', 'cluster="y"']
 
 
 def write_rules(directory: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -26,10 +28,8 @@ def write_rules(directory: Path, **environ: str) -> "subprocess.CompletedProcess
     )
 
 
-def check(directory: Path, text: str, *arguments: str) -> None:
-    """Run rule tests on the rules in `directory`."""
-    file = directory / "tests.yml"
-    file.write_text(text.replace("../../prometheus/rules/", f"{directory}/"), encoding="utf-8")
+def check(file: Path, *arguments: str) -> None:
+    """Run a file of rule tests."""
     answer = subprocess.run(
         [executable("promtool"), "test", "rules", *arguments, file],
         capture_output=True,
@@ -40,17 +40,31 @@ def check(directory: Path, text: str, *arguments: str) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-@pytest.mark.parametrize("name", ["dashboards", "host", "monitoring", "probe", "requests", "service", "slo"])
+@pytest.mark.parametrize("name", sorted(ruletests.FILES.keys() - {"history"}))
 def test_rules_hold_with_further_labels(tmp_path: Path, name: str) -> None:
-    """A label that every series has besides changes nothing, and is carried along into every alert."""
+    """Labels that every series has besides change nothing, and are carried along into every alert."""
     assert write_rules(tmp_path).returncode == 0
-    text = (ROOT / f"tests/rules/{name}.yml").read_text(encoding="utf-8")
-    text = re.sub(r"(series: '?[\w:]+\{)", rf"\1{FURTHER}, ", text)
-    text = re.sub(r"((?<!exp_)labels: '?(?:[\w:]+)?\{)(?=\w)", rf"\1{FURTHER}, ", text)
-    labels = FURTHER.replace("=", ": ")
-    text = re.sub(r"(exp_labels: \{)(?!severity: info\})", rf"\1{labels}, ", text)
+    document = ruletests.load(name)
+    tests = [ruletests.everywhere(test, FURTHER) for test in document["tests"]]
 
-    check(tmp_path, text)
+    check(ruletests.write({**document, "tests": tests}, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["dashboards", "requests", *(name for name in ruletests.FILES if name.endswith("-edges"))]
+)
+def test_rules_hold_for_clusters_that_have_the_same_services(tmp_path: Path, name: str) -> None:
+    """Where all is together, each cluster has series and alerts of its own, and none hides another's."""
+    assert write_rules(tmp_path).returncode == 0
+    document = ruletests.load(name)
+    tests = [
+        ruletests.everywhere(test, CLUSTERS)
+        for test in document["tests"]
+        if "cluster" not in str(test) and "{}" not in str(test)
+    ]
+    assert len(tests) >= 0.5 * len(document["tests"])
+
+    check(ruletests.write({**document, "tests": tests}, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +77,9 @@ def test_rules_hold_with_another_job_name(tmp_path: Path, name: str, arguments: 
     text = re.sub(r"\bapp\b", "web.flask", text)
     text = re.sub(r'(job="|job: |job=|  )loki\b(?!/)', r"\1logs", text)
 
-    check(tmp_path, text, *arguments)
+    file = tmp_path / "tests.yml"
+    file.write_text(text.replace("../../prometheus/rules/", f"{tmp_path}/"), encoding="utf-8")
+    check(file, *arguments)
 
 
 def test_several_jobs_in_place_of_one(tmp_path: Path) -> None:
