@@ -120,7 +120,7 @@ class Archives:
 
 
 def _unpack(package: Package, file: Path, staging: Path) -> None:
-    top = f"{package.name}-{package.version}"
+    top = "" if package.project == "VictoriaMetrics" else f"{package.name}-{package.version}"
     try:
         with tarfile.open(file) as archive:
             if package.tree:
@@ -129,7 +129,8 @@ def _unpack(package: Package, file: Path, staging: Path) -> None:
                 tree.rename(staging / package.name)
                 return
             for member in archive:
-                directory, _, name = member.name.rpartition("/")
+                directory, _, file_name = member.name.rpartition("/")
+                name = file_name.removesuffix("-prod")
                 if name in package.executables and directory.startswith(top) and member.isfile():
                     source = archive.extractfile(member)
                     assert source is not None  # noqa: S101 (isfile() was true)

@@ -47,14 +47,15 @@ class Debian:
         if not package.debian:
             raise UnavailableError("Debian has no such package")
         config = self._configuration()
-        packages = self.work / package.name
-        packages.mkdir()
-        _run(
-            ["apt-get", "-c", str(config), "-qq", "download", *package.debian, *package.libraries],
-            cwd=packages,
-        )
-        for file in packages.glob("*.deb"):
-            _run(["dpkg", "-x", str(file), str(packages)])
+        packages = self.work / "+".join(package.debian)
+        packages.mkdir(exist_ok=True)
+        if not (packages / "usr").is_dir():  # two packages of ours may be one of Debian's
+            _run(
+                ["apt-get", "-c", str(config), "-qq", "download", *package.debian, *package.libraries],
+                cwd=packages,
+            )
+            for file in packages.glob("*.deb"):
+                _run(["dpkg", "-x", str(file), str(packages)])
         for name in package.executables:
             candidates = (
                 packages / "usr/bin" / f"prometheus-{name.replace('_', '-')}",

@@ -16,8 +16,8 @@ class Package:
     """One release: its name in each source, and the versions that are good enough.
 
     `version` is the release that containers and archives use, "" where there is no archive; from elsewhere,
-    any version in `at_least` ≤ v < `below` will do. With `tree`, the whole directory is needed and not only
-    its executables. `libraries` are the packages with those of Debian's build, which a stable one lacks.
+    any version in `at_least` ≤ v < `below` will do. `project` is who publishes it: the names of archives are
+    theirs. `libraries` are the packages with those of Debian's build, which a stable one lacks.
     """
 
     name: str
@@ -27,16 +27,24 @@ class Package:
     below: tuple[int, int]
     debian: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
-    tree: bool = False
+    project: str = "prometheus"
     asked: tuple[str, ...] = ("--version",)
+
+    @property
+    def tree(self) -> bool:
+        """Whether the whole directory is needed and not only its executables."""
+        return self.project == "grafana"
 
     @property
     def archive(self) -> str:
         """Path of the release archive below its site's address."""
-        system = platform.system().lower()
-        file = f"{self.name}-{self.version}.{system}-{architecture()}.tar.gz"
+        machine = f"{platform.system().lower()}-{architecture()}"
+        file = f"{self.name}-{self.version}.{machine}.tar.gz"
         if self.tree:
             return f"oss/release/{file}"
+        if self.project == "VictoriaMetrics":
+            file = f"{self.name}-{machine}-v{self.version}.tar.gz"
+            return f"VictoriaMetrics/VictoriaMetrics/releases/download/v{self.version}/{file}"
         return f"prometheus/{self.name}/releases/download/v{self.version}/{file}"
 
     @property
@@ -44,6 +52,8 @@ class Package:
         """Path of the checksum file that the release publishes."""
         if self.tree:
             return f"{self.archive}.sha256"
+        if self.project == "VictoriaMetrics":
+            return f"{self.archive.removesuffix('.tar.gz')}_checksums.txt"
         return f"{self.archive.rpartition('/')[0]}/sha256sums.txt"
 
     @property
@@ -69,7 +79,25 @@ BLACKBOX = Package(
 NODE = Package(
     "node_exporter", "1.9.1", ("node_exporter",), (1, 8), (2, 0), debian=("prometheus-node-exporter",)
 )
-GRAFANA = Package("grafana", "13.2.3", ("grafana",), (12, 0), (14, 0), tree=True)
+GRAFANA = Package("grafana", "13.2.3", ("grafana",), (12, 0), (14, 0), project="grafana")
+VICTORIAMETRICS = Package(
+    "victoria-metrics",
+    "1.150.0",
+    ("victoria-metrics",),
+    (1, 140),
+    (2, 0),
+    debian=("victoria-metrics",),
+    project="VictoriaMetrics",
+)
+VMUTILS = Package(
+    "vmutils",
+    "1.150.0",
+    ("vmagent", "vmalert", "vmalert-tool", "vmauth"),
+    (1, 140),
+    (2, 0),
+    debian=("victoria-metrics",),
+    project="VictoriaMetrics",
+)
 
 # For tests alone: the proxy before replicas, and what builds the manifests of Kubernetes.
 NGINX = Package(
@@ -87,7 +115,7 @@ KUBECTL = Package(
 )
 
 REQUIRED = (PROMETHEUS, ALERTMANAGER, BLACKBOX, NODE)
-PACKAGES = (*REQUIRED, GRAFANA, NGINX, KUBECTL)
+PACKAGES = (*REQUIRED, GRAFANA, VICTORIAMETRICS, VMUTILS, NGINX, KUBECTL)
 
 
 def architecture() -> str:
@@ -105,7 +133,9 @@ def check(package: Package, executable: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(f"{executable} does not run here: {error}") from error
     output = answer.stdout + answer.stderr
-    match = re.search(r"version:? (?:nginx/)?v?(\d+)\.(\d+)", output, re.IGNORECASE)
+    if package.project == "VictoriaMetrics" and (not output.strip() or "not defined: -version" in output):
+        return  # Debian's builds run and tell no version
+    match = re.search(r"(?:version:? (?:nginx/)?|tags-)v?(\d+)\.(\d+)", output, re.IGNORECASE)
     if answer.returncode != 0 or match is None:
         raise UnavailableError(
             f"{executable} {' '.join(package.asked)} failed: {output.strip() or answer.returncode}"

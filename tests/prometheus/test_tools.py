@@ -23,6 +23,8 @@ from prometheus.tools.packages import (
     NGINX,
     NODE,
     PROMETHEUS,
+    VICTORIAMETRICS,
+    VMUTILS,
     Package,
     UnavailableError,
 )
@@ -132,10 +134,11 @@ def program(version: str) -> str:
 
 def archive(package: Package, files: dict[str, str]) -> bytes:
     out = io.BytesIO()
-    top = package.archive.rpartition("/")[2].removesuffix(".tar.gz")
+    flat = package.project == "VictoriaMetrics"
+    top = "" if flat else f"{package.archive.rpartition('/')[2].removesuffix('.tar.gz')}/"
     with tarfile.open(fileobj=out, mode="w:gz") as tar:
         for name, text in files.items():
-            member = tarfile.TarInfo(f"{top}/{name}")
+            member = tarfile.TarInfo(f"{top}{name}")
             member.size = len(text.encode())
             member.mode = 0o755
             tar.addfile(member, io.BytesIO(text.encode()))
@@ -192,6 +195,22 @@ class TestArchive:
         assert missing == {}
         assert names == {"prometheus", "promtool"}
         assert version(tmp_path / "tools/promtool") == "tool, version 3.13.2 (branch: HEAD)\n"
+
+    def test_victoriametrics(self, site: Site, tmp_path: Path) -> None:
+        """Its archives have no directory, other names in them, and programs that tell a version otherwise."""
+        for package in (VICTORIAMETRICS, VMUTILS):
+            site.publish(
+                package,
+                {
+                    f"{name}-prod": f"#!/bin/sh\necho {name}-20261101-tags-v1.150.0-0-gb7ef6cc3e"
+                    for name in package.executables
+                },
+            )
+
+        missing, names = filled(tmp_path / "tools", site, VICTORIAMETRICS, VMUTILS)
+
+        assert missing == {}
+        assert names == {"victoria-metrics", "vmagent", "vmalert", "vmalert-tool", "vmauth"}
 
     def test_good_tree(self, site: Site, tmp_path: Path) -> None:
         """Grafana comes whole, under one name for every version."""
@@ -563,6 +582,20 @@ class TestDebian:
         # A machine that has templates of its own keeps them.
         templates = Path(wanted).read_text() if Path(wanted).exists() else "the templates"
         assert lines[1:] == [*templates.splitlines(), f"{process.pid} --config.file=a b", str(tmp_path)]
+
+    def test_programs_that_tell_no_version(self, site: Site, tmp_path: Path, debian: Path) -> None:
+        """Debian's VictoriaMetrics says nothing, or knows no such flag; its one package is two of ours."""
+        ignorant = "#!/bin/sh\necho 'flag provided but not defined: -version' >&2\nexit 1\n"
+        files = {
+            f"usr/bin/{name}": "#!/bin/sh\necho\n" for name in ("victoria-metrics", *VMUTILS.executables)
+        }
+        publish_deb(site, debian, "victoria-metrics", {**files, "usr/bin/vmalert-tool": ignorant})
+
+        missing, names = filled(tmp_path / "tools", site, VICTORIAMETRICS, VMUTILS)
+
+        assert missing == {}
+        assert names == {"victoria-metrics", *VMUTILS.executables}
+        assert site.asked.count("/debian/pool/victoria-metrics.deb") == 1
 
     @pytest.mark.usefixtures("debian")
     def test_mirror_without_it(self, site: Site, tmp_path: Path) -> None:
