@@ -12,7 +12,18 @@ from prometheus.run.plan import PORTS, Plan, PlanError
 COMPOSE_ONLY = ("loki:", "alloy:")
 
 # The jobs that rules and dashboards select.
-JOBS = {"app", "prometheus", "alertmanager", "grafana", "loki", "alloy", "node", "blackbox", "probe"}
+JOBS = {
+    "app",
+    "prometheus",
+    "alertmanager",
+    "victoriametrics",
+    "grafana",
+    "loki",
+    "alloy",
+    "node",
+    "blackbox",
+    "probe",
+}
 
 # Files whose targets are URLs for the blackbox exporter.
 PROBES = ("probe.yml", "urls.yml")

@@ -40,11 +40,39 @@ IMAGES = {
     "alloy": "grafana/alloy:v1.19.1",
     "grafana": "grafana/grafana:13.2.3",
 }
+# Each is laid over docker-compose.yml; what it adds is held to the same promises.
+OVERLAYS = {
+    "longterm.yml": {
+        "victoriametrics": "victoriametrics/victoria-metrics:v1.150.0",
+        "vmauth": "victoriametrics/vmauth:v1.150.0",
+    },
+    "cluster.yml": {
+        "vminsert": "victoriametrics/vminsert:v1.150.0-cluster",
+        "vmstorage-1": "victoriametrics/vmstorage:v1.150.0-cluster",
+        "vmstorage-2": "victoriametrics/vmstorage:v1.150.0-cluster",
+        "vmstorage-3": "victoriametrics/vmstorage:v1.150.0-cluster",
+        "vmselect": "victoriametrics/vmselect:v1.150.0-cluster",
+        "vmauth": "victoriametrics/vmauth:v1.150.0",
+        "vmalert": "victoriametrics/vmalert:v1.150.0",
+    },
+}
 PORTS = {"app": 8000, "prometheus": 9090, "alertmanager": 9093, "loki": 3100, "grafana": 3000}
+PORTS |= {"victoriametrics": 8428, "vmselect": 8481, "vmalert": 8880}
 
 
-def resolved(**environment: str) -> dict[str, Any]:
-    """docker-compose.yml as compose reads it with these variables and no others."""
+class Loader(yaml.SafeLoader):
+    """Reads the tag of compose that puts a list in place of another."""
+
+
+def _override(loader: Loader, node: Any) -> list[Any]:
+    return loader.construct_sequence(node)
+
+
+Loader.add_constructor("!override", _override)
+
+
+def resolved(file: str = "docker-compose.yml", **environment: str) -> dict[str, Any]:
+    """A compose file as compose reads it with these variables and no others."""
 
     def value(match: re.Match[str]) -> str:
         given = environment.get(match["name"], "")
@@ -61,13 +89,26 @@ def resolved(**environment: str) -> dict[str, Any]:
         assert not re.search(r"(?<!\$)\$(?!\$)", plain), f"a variable without a default: {node}"
         return plain.replace("$$", "$")
 
-    document: dict[str, Any] = filled(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
+    document: dict[str, Any] = filled(yaml.load((ROOT / file).read_text(), Loader))
     return document
+
+
+def complete(**environment: str) -> dict[str, dict[str, Any]]:
+    """Every service that a file describes wholly, with its name."""
+    services = {
+        name: service
+        for file in OVERLAYS
+        for name, service in resolved(file, **environment)["services"].items()
+        if "image" in service
+    }
+    return {**resolved(**environment)["services"], **services}
 
 
 COMPOSE = resolved()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-each_service = pytest.mark.parametrize("name", SERVICES)
+EVERY = complete()
+VOLUMES = COMPOSE["volumes"].keys() | {volume for file in OVERLAYS for volume in resolved(file)["volumes"]}
+each_service = pytest.mark.parametrize("name", EVERY)
 
 
 def test_services_stand_in_the_order_in_which_the_data_flows() -> None:
@@ -79,7 +120,10 @@ def test_services_stand_in_the_order_in_which_the_data_flows() -> None:
 def test_images_are_named_by_exact_tags() -> None:
     """The versions are the ones that everything was tested with, and no other ever comes by itself."""
 
-    assert {name: service["image"] for name, service in SERVICES.items() if "image" in service} == IMAGES
+    assert {name: service["image"] for name, service in EVERY.items() if "image" in service} == {
+        **IMAGES,
+        **{name: image for images in OVERLAYS.values() for name, image in images.items()},
+    }
 
 
 @pytest.mark.parametrize(
@@ -133,7 +177,7 @@ def test_packages_are_installed_by_their_hashes() -> None:
 @each_service
 def test_a_service_has_no_rights(name: str) -> None:
     """No root, no capabilities and no way to gain any, nothing writable but volumes, bounds on its use."""
-    service = SERVICES[name]
+    service = EVERY[name]
 
     assert int(str(service["user"]).split(":")[0]) > 0
     assert service["read_only"] is True
@@ -150,7 +194,7 @@ def test_a_service_has_no_rights(name: str) -> None:
 @each_service
 def test_a_service_has_a_healthcheck(name: str) -> None:
     """It asks 127.0.0.1, because localhost may be ::1, where nobody listens."""
-    check = SERVICES[name]["healthcheck"]
+    check = EVERY[name]["healthcheck"]
 
     assert check["test"][0] == "CMD"
     assert "localhost" not in " ".join(check["test"])
@@ -162,30 +206,30 @@ def test_a_service_is_reached_on_loopback_only(name: str) -> None:
     """Whoever wants it otherwise has to say so."""
     expected = [f"127.0.0.1:{PORTS[name]}:{PORTS[name]}"] if name in PORTS else []
 
-    assert SERVICES[name].get("ports", []) == expected
-    opened = resolved(BIND_ADDRESS="10.0.0.1")["services"][name].get("ports", [])
+    assert EVERY[name].get("ports", []) == expected
+    opened = complete(BIND_ADDRESS="10.0.0.1")[name].get("ports", [])
     assert opened == [port.replace("127.0.0.1", "10.0.0.1") for port in expected]
 
 
 @each_service
 def test_a_service_cannot_change_what_comes_from_the_host(name: str) -> None:
     """Directories and files of the host are mounted read-only and exist; data goes into named volumes."""
-    for mount in SERVICES[name].get("volumes", []):
+    for mount in EVERY[name].get("volumes", []):
         source, _, mode = mount.split(":") if mount.count(":") == 2 else (*mount.split(":"), "rw")
         if source.startswith((".", "/")):
             assert mode == "ro", mount
             assert (ROOT / source).exists(), mount
         else:
-            assert source in COMPOSE["volumes"], mount
+            assert source in VOLUMES, mount
 
 
 @each_service
 def test_a_service_waits_for_the_health_of_others(name: str) -> None:
     """Started is not ready. Those that watch the app do not wait for it: it may be what does not come up."""
-    waits = SERVICES[name].get("depends_on", {})
+    waits = EVERY[name].get("depends_on", {})
 
     assert all(need == {"condition": "service_healthy"} for need in waits.values())
-    assert waits.keys() <= SERVICES.keys()
+    assert waits.keys() <= EVERY.keys()
     assert "app" not in waits or name == "traffic"
 
 
@@ -200,7 +244,7 @@ def test_compose_takes_each_combination(files: list[str]) -> None:
     services = json.loads(text)["services"]
     ports = [port["published"] for part in services.values() for port in part.get("ports", ())]
 
-    assert sorted(ports) == sorted(map(str, PORTS.values()))
+    assert sorted(ports) == sorted(str(port) for name, port in PORTS.items() if name in services)
 
 
 def test_no_password_is_written_down() -> None:
@@ -266,10 +310,30 @@ def test_every_service_that_measures_itself_is_scraped() -> None:
 
 
 def test_what_can_be_set_is_explained() -> None:
-    """.env.example names every variable of docker-compose.yml and no other."""
-    used = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    """.env.example names every variable of the compose files and no other."""
+    files = ("docker-compose.yml", *OVERLAYS)
+    used = {name for file in files for name in re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / file).read_text())}
 
     assert set(re.findall(r"^#(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == used
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_fits(overlay: str) -> None:
+    """Compose takes both files together; nothing of the first is open to others because of the second."""
+    command = compose()
+    if command is None:
+        pytest.skip(f"NOT TESTED: {overlay} as compose reads it (no docker compose here)")
+    files = ("-f", ROOT / "docker-compose.yml", "-f", ROOT / overlay)
+    answer = subprocess.run([*command, *files, "config", "--format", "json"], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    services = json.loads(answer.stdout)["services"]
+
+    assert EVERY.keys() & services.keys() >= SERVICES.keys() | OVERLAYS[overlay].keys()
+    ports = [port for service in services.values() for port in service.get("ports", ())]
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+    assert len({port["published"] for port in ports}) == len(ports)
+    assert {service["read_only"] for service in services.values()} == {True}
+    assert all(service["cap_drop"] == ["ALL"] and service["healthcheck"] for service in services.values())
 
 
 @pytest.fixture

@@ -106,11 +106,11 @@ def test_service_settings() -> None:
 
 
 def test_compose_settings() -> None:
-    """Every variable of .env.example with the default of docker-compose.yml."""
-    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    """Every variable of .env.example with the default of the compose files."""
+    compose = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("*.yml"))
     documented = {name: default for name, default, _ in table("docker compose")}
     example = re.findall(r"^#(\w+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
-    defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", compose))
+    defaults = dict.fromkeys(example, "") | dict(re.findall(r"\$\{(\w+):-([^}]*)\}", compose))
 
     assert sorted(documented) == sorted(example)
     assert documented == {name: defaults[name].replace("/dev/null", "") for name in example}

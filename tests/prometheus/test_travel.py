@@ -1,10 +1,12 @@
 """The rules elsewhere: with further target labels, other job names and other links."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from prometheus.run import dialect
 from prometheus.tools.toolbox import executable
@@ -89,11 +91,11 @@ def test_several_jobs_in_place_of_one(tmp_path: Path) -> None:
 
     assert 'up{job=~"shop|api"} == 0' in texts["service.yml"]
     assert (
-        'job=~"alertmanager-main|alloy|blackbox|grafana|loki|node-exporter|probe|prometheus"'
+        'job=~"alertmanager-main|alloy|blackbox|grafana|loki|node-exporter|probe|prometheus|victoriametrics"'
         in (texts["monitoring.yml"])
     )
     assert (
-        'job=~"alertmanager-main|alloy|shop|api|blackbox|grafana|loki|node-exporter|prometheus"'
+        'job=~"alertmanager-main|alloy|shop|api|blackbox|grafana|loki|node-exporter|prometheus|victoriametrics"'
         in (texts["monitoring.yml"])
     )
     assert not [name for name, text in texts.items() if 'job="app"' in text or 'job="alertmanager"' in text]
@@ -130,6 +132,24 @@ def test_values_that_cannot_work_are_refused(tmp_path: Path, setting: str, value
     assert answer.stderr.startswith((f"{setting}={value}", f"{setting}: {value}"))
 
 
+def started(
+    script: Path, directory: Path, version: str = "3.13.2", *flags: str, **environ: str
+) -> "subprocess.CompletedProcess[str]":
+    """What start.sh says with a Prometheus of this version, which tells its own flags."""
+    program = directory / "prometheus"
+    program.write_text(
+        f'#!/bin/sh\n[ "$*" = --version ] && echo "prometheus, version {version} (branch: x)" || echo "$*"\n'
+    )
+    program.chmod(0o755)
+    return subprocess.run(
+        ["sh", script, program, f"--config.file={directory}/copy/prometheus.yml", *flags],
+        env={"PATH": "/usr/bin:/bin", **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("version", "stable"),
     [("2.55.1", False), ("3.5.3+ds1", False), ("3.8.0", True), ("3.13.2", True), ("4.0.0", True)],
@@ -137,16 +157,7 @@ def test_values_that_cannot_work_are_refused(tmp_path: Path, setting: str, value
 def test_start_links_what_is_not_written(tmp_path: Path, version: str, stable: bool) -> None:
     """The target files are the live ones, the rules a copy; an older Prometheus gets what it takes."""
     config = tmp_path / "copy/prometheus.yml"
-    program = tmp_path / "prometheus"
-    program.write_text(
-        f'#!/bin/sh\n[ "$*" = --version ] && echo "prometheus, version {version} (branch: x)" || echo "$*"\n'
-    )
-    program.chmod(0o755)
-    flags = subprocess.check_output(
-        ["sh", START, program, f"--config.file={config}"],
-        env={"PATH": "/usr/bin:/bin", "GRAFANA_URL": "https://g.example"},
-        text=True,
-    )
+    flags = started(START, tmp_path, version, GRAFANA_URL="https://g.example").stdout
 
     assert ("--enable-feature=native-histograms" in flags) == (not stable)
     assert ("scrape_native_histograms: true" in config.read_text(encoding="utf-8")) == stable
@@ -154,3 +165,106 @@ def test_start_links_what_is_not_written(tmp_path: Path, version: str, stable: b
     assert dialect.check(config.parent).returncode == 0
     assert (tmp_path / "copy/targets").resolve() == ROOT / "prometheus/targets"
     assert "https://g.example/d/" in (tmp_path / "copy/rules/service.yml").read_text(encoding="utf-8")
+
+
+def test_start_makes_one_of_several(tmp_path: Path) -> None:
+    """It sends what it scrapes under its own name, from its part of the targets, and has no rules."""
+    url = "http://vminsert:8480/insert/0/prometheus/api/v1/write"
+    answer = started(START, tmp_path, "3.13.2", "--agent", REMOTE_WRITE_URL=url, REPLICA="a", SHARD="2/3")
+    document = yaml.safe_load((tmp_path / "copy/prometheus.yml").read_text(encoding="utf-8"))
+    shipped = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    share = [
+        {
+            "source_labels": ["__address__"],
+            "modulus": 3,
+            "target_label": "__tmp_shard",
+            "action": "hashmod",
+        },
+        {"source_labels": ["__tmp_shard"], "regex": "1", "action": "keep"},
+    ]
+    jobs = [
+        {**job, "relabel_configs": share + job.get("relabel_configs", [])}
+        for job in shipped["scrape_configs"]
+    ]
+    (write,) = document.pop("remote_write")
+
+    assert answer.returncode == 0
+    assert (write["url"], write["send_native_histograms"]) == (url, False)
+    assert document.pop("global") == shipped["global"] | {"external_labels": {"replica": "a"}}
+    assert document == {"scrape_configs": jobs}
+    assert not (tmp_path / "copy/rules").exists()
+
+
+def test_start_keeps_the_rules_of_one_that_sends(tmp_path: Path) -> None:
+    """The name of a copy is on no alert, so that those of two are one; other labels of the user's stay."""
+    own = tmp_path / "own"
+    shutil.copytree(ROOT / "prometheus", own, ignore=shutil.ignore_patterns("*.py"))
+    file = own / "prometheus.yml"
+    text = file.read_text(encoding="utf-8").replace(
+        "global:\n", "global:\n  external_labels:\n    cluster: eu\n"
+    )
+    file.write_text(text, encoding="utf-8")
+    answer = started(
+        own / "start.sh", tmp_path, "3.13.2", REMOTE_WRITE_URL="http://vm:8428/api/v1/write", REPLICA="b"
+    )
+    document = yaml.safe_load((tmp_path / "copy/prometheus.yml").read_text(encoding="utf-8"))
+
+    assert answer.returncode == 0
+    assert document["global"]["external_labels"] == {"cluster": "eu", "replica": "b"}
+    assert document["alerting"]["alert_relabel_configs"] == [{"action": "labeldrop", "regex": "replica"}]
+    assert (tmp_path / "copy/rules/service.yml").exists()
+    assert dialect.check(tmp_path / "copy").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "environ"),
+    [
+        ("REMOTE_WRITE_URL=vm:8428", {"REMOTE_WRITE_URL": "vm:8428"}),
+        ("REPLICA=a b", {"REPLICA": "a b"}),
+        ("SHARD=0/2", {"SHARD": "0/2"}),
+        ("SHARD=3/2", {"SHARD": "3/2"}),
+        ("SHARD=1", {"SHARD": "1"}),
+        ("RULES=no", {"RULES": "no"}),
+        ("REMOTE_WRITE_URL is not set", {"SHARD": "1/2"}),
+        ("REMOTE_WRITE_URL is not set", {"RULES": "off"}),
+    ],
+)
+def test_one_of_several_that_cannot_work_is_refused(
+    tmp_path: Path, setting: str, environ: dict[str, str]
+) -> None:
+    """One line names the setting and its value; nothing is started."""
+    answer = started(START, tmp_path, "3.13.2", **environ)
+
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.count("\n") == 1
+    assert answer.stderr.startswith(setting)
+
+
+def test_layers_follow_one_another_in_vmalert(tmp_path: Path) -> None:
+    """What a group reads is recorded some seconds before, in the same interval; all else is as shipped."""
+    subprocess.run(["sh", START, f"--vmalert={tmp_path}"], check=True)
+    groups = {
+        group["name"]: group
+        for file in tmp_path.glob("*.yml")
+        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
+    }
+    offsets = {name: int(group.pop("eval_offset").removesuffix("s")) for name, group in groups.items()}
+    recorded = {
+        rule["record"]: name for name, group in groups.items() for rule in group["rules"] if "record" in rule
+    }
+    late = {
+        (name, source)
+        for name, group in groups.items()
+        for rule in group["rules"]
+        for record, source in recorded.items()
+        if re.search(rf"(?<![\w:]){record}(?![\w:])", rule["expr"])
+        and source != name
+        and offsets[source] + 3 > offsets[name]
+    }
+
+    assert max(offsets.values()) < 60
+    assert max(offset for name, offset in offsets.items() if groups[name]["interval"] == "15s") < 15
+    # What is forecast for 4 hours, or recorded once a minute, may be a quarter of a minute old.
+    assert late == {("service", "workers"), ("service", "usual"), ("slo bursts", "slo windows")}
+    shipped = [group for file in RULES.glob("*.yml") for group in yaml.safe_load(file.read_text())["groups"]]
+    assert {group["name"]: {"interval": "15s", **group} for group in shipped} == groups
