@@ -65,7 +65,7 @@ RATIO = """
           ALERTS{{alertname="FlaskErrorRatioCritical"}}"""
 
 SUPPRESSION = """
-          unless ignoring (alertname, alertstate, severity, window)
+          unless ignoring (alertname, alertgroup, alertstate, severity, window)
           max_over_time(
             ALERTS{{alertname=~"{burst}|{name}", window!~"{windows}", alertstate="firing"}}[{short}]
           )"""
