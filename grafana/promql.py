@@ -34,9 +34,9 @@ def rate(metric: str, *matchers: str, by: str = "", window: str = WINDOW, before
     return total(f"rate({of(metric, *matchers)}[{window}]{_offset(before)})", by)
 
 
-def increase(metric: str, *matchers: str, by: str = "", window: str = "$__range") -> str:
+def increase(metric: str, *matchers: str, by: str = "", window: str = "$__range", before: str = "") -> str:
     """Count events within the window, in series that exist from the start, as those of durations do."""
-    return total(f"increase({of(metric, *matchers)}[{window}])", by)
+    return total(f"increase({of(metric, *matchers)}[{window}]{_offset(before)})", by)
 
 
 def count(metric: str, *matchers: str, by: str = "") -> str:
@@ -82,9 +82,12 @@ def total(expression: str, by: str = "") -> str:
 
 
 def error_ratio(metric: str, *matchers: str, by: str = "", window: str = WINDOW, before: str = "") -> str:
-    """The share of requests with a status of 500 or more: 0 without errors, nothing without traffic."""
-    errors = rate(metric, ERROR, *matchers, by=by, window=window, before=before)
-    requests = rate(metric, *matchers, by=by, window=window, before=before)
+    """The share of requests with a status of 500 or more: 0 without errors, nothing without traffic.
+
+    Of increases: VictoriaMetrics takes the rate of a counter younger than the window over its life only.
+    """
+    errors = increase(metric, ERROR, *matchers, by=by, window=window, before=before)
+    requests = increase(metric, *matchers, by=by, window=window, before=before)
     none = f"0 * {total(of(metric, *matchers) + _offset(before), by)}"
     return f"({errors} or {none}) / ({requests} > 0)"
 

@@ -74,8 +74,8 @@ def _table() -> Panel:
     errors = increase(COUNT, URL_RULE, ERROR, by=ENDPOINT)
     ratio = error_ratio(COUNT, URL_RULE, by=ENDPOINT, window=RANGE)
     past_ratio = error_ratio(COUNT, URL_RULE, by=ENDPOINT, window=RANGE, before="$compare")
-    seconds = rate(SUM, URL_RULE, by=ENDPOINT, window=RANGE)
-    all_seconds = rate(SUM, window=RANGE)
+    seconds = increase(SUM, URL_RULE, by=ENDPOINT)
+    all_seconds = increase(SUM)
     p95 = quantile_by_endpoint(0.95, URL_RULE, window=RANGE)
     past_p95 = quantile_by_endpoint(0.95, URL_RULE, window=RANGE, before="$compare")
     return rows(

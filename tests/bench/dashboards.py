@@ -163,15 +163,15 @@ def layers() -> Iterator[list[dict[str, Any]]]:
         waiting = [pair for pair in waiting if pair not in ready]
 
 
-def backfill_rules(data: Path, start: int) -> None:
-    """Write blocks with the recorded series of the same day, a layer at a time."""
+def backfill_rules(data: Path, start: int, end: int) -> None:
+    """Write blocks with the recorded series of this time, a layer at a time."""
     file = data.parent / "rules.yml"
     for groups in layers():
         file.write_text(yaml.safe_dump({"groups": groups}))
         with running(data) as address:
             _promtool(
                 *("tsdb", "create-blocks-from", "rules", "--url", address, "--output-dir", str(data)),
-                *("--start", str(start), "--end", str(start + DAY)),
+                *("--start", str(start), "--end", str(end)),
                 *("--eval-interval", f"{SCRAPE_INTERVAL:.0f}s", str(file)),
             )
 
@@ -261,7 +261,7 @@ def main() -> None:
             data.mkdir(parents=True)
             start = int(time.time()) // BLOCK * BLOCK - DAY
             backfill_scrapes(data, start)
-            backfill_rules(data, start)
+            backfill_rules(data, start, start + DAY)
             (directory / "end").write_text(str(start + DAY - int(SCRAPE_INTERVAL)))
         end = int((directory / "end").read_text())
         with running(data) as address:

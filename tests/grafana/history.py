@@ -223,14 +223,14 @@ def _alerts(elapsed: float, begin: float) -> Samples:
             yield "ALERTS_FOR_STATE", of, begin + since
 
 
-def write(directory: Path, end: int) -> None:
-    """Write blocks whose last samples are of the moment `end`."""
+def write(directory: Path, end: int, *, recorded: bool = True) -> None:
+    """Write blocks whose last samples are of the moment `end`, with or without those of recording rules."""
     begin = end - SECONDS
     with (directory / "history.om").open("w") as file:
         for elapsed in range(0, SECONDS + 1, SCRAPE):
             moment = begin + elapsed
             samples = [*_raw(elapsed), *_alerts(elapsed, begin)]
-            if elapsed >= RATE and elapsed % 60 == 0:
+            if recorded and elapsed >= RATE and elapsed % 60 == 0:
                 samples += _recorded(elapsed)
             for name, labels, value in samples:
                 text = ",".join(f'{key}="{label}"' for key, label in labels.items())
