@@ -27,6 +27,7 @@ from prometheus.run.scale import milliseconds
 from prometheus.tools.toolbox import executable
 from tests.rig.alertmanager import Alertmanager, secret
 from tests.rig.deadline import eventually
+from tests.rig.network import free_ports, get_json
 from tests.rig.places import ROOT
 
 START = ROOT / "prometheus/alertmanager/start.sh"
@@ -105,6 +106,44 @@ def test_discord(tmp_path: Path, receiver: Receiver) -> None:
     )
     assert "What to do" not in resolved["description"]
     assert f"&to={int(BEGAN.timestamp() + 17 * 60) * 1000})" in resolved["description"]
+
+
+def test_two_tell_people_once(tmp_path: Path, receiver: Receiver) -> None:
+    """Both get every alert; each alert is told by one of them, and by the other if that one is gone."""
+    ports = free_ports(2)
+    file = secret(tmp_path, f"{receiver.url}/alerts\n")
+
+    def started(own: int, other: int) -> Alertmanager:
+        return Alertmanager(
+            tmp_path / f"{own}",
+            f"--cluster.listen-address=127.0.0.1:{own}",
+            f"--cluster.peer=127.0.0.1:{other}",
+            "--cluster.peer-timeout=1s",
+            "--cluster.reconnect-interval=1s",
+            ALERT_RECEIVER="webhook",
+            ALERT_SECRET_FILE=file,
+        )
+
+    def told() -> list[tuple[str, str]]:
+        documents = [post.document for post in receiver.posts]
+        return [(each["status"], each["commonLabels"]["service"]) for each in documents]
+
+    def peers(each: Alertmanager) -> int:
+        return len(get_json(f"{each.url}/api/v2/status")["cluster"].get("peers", ()))
+
+    with started(*reversed(ports)) as second:
+        with started(*ports) as first:
+            eventually(lambda: peers(first) == peers(second) == 2, "they know each other")
+            for each in first, second:
+                each.send(alert())
+            eventually(told, "a message", 20)
+            for each in first, second:
+                each.send(alert(ends=BEGAN + timedelta(minutes=7)))
+            eventually(lambda: ("resolved", "orders") in told(), "the resolution", 20)
+        second.send(alert(service="shop"))
+        eventually(lambda: ("firing", "shop") in told(), "a message of the one that is left", 20)
+
+    assert told() == [("firing", "orders"), ("resolved", "orders"), ("firing", "shop")]
 
 
 def test_slack(tmp_path: Path, receiver: Receiver) -> None:

@@ -17,9 +17,12 @@ from tests.rig.places import ROOT
 
 
 class Alertmanager:
-    """Alertmanager as start.sh starts it, with the shipped configuration and its times divided by 300."""
+    """Alertmanager as start.sh starts it, with the shipped configuration and its times divided by 300.
 
-    def __init__(self, directory: Path, **environ: str) -> None:
+    It gossips with nobody, unless flags say with whom.
+    """
+
+    def __init__(self, directory: Path, *gossip: str, **environ: str) -> None:
         shutil.copytree(ROOT / "prometheus", directory / "prometheus")
         scale.directory(directory / "prometheus", 300)
         (port,) = free_ports(1)
@@ -34,7 +37,7 @@ class Alertmanager:
                 executable("alertmanager"),
                 f"--config.file={directory}/alertmanager.yml",
                 f"--storage.path={directory}/data",
-                "--cluster.listen-address=",
+                *(gossip or ("--cluster.listen-address=",)),
                 "--enable-feature=receiver-name-in-metrics",
                 f"--web.listen-address=127.0.0.1:{port}",
                 f"--web.external-url={self.url}",
