@@ -38,7 +38,7 @@ LIKE = {
     "flask_http_request_queue_seconds": "flask_http_request_queue_seconds_count",
 }
 
-# What tells services, and the parts of one, apart, and vmalert's label; a target of the stack has none of them.
+# What tells services, and the parts of one, apart, and a label of vmalert; a target here has none of them.
 FURTHER = {"env", "namespace", "cluster", "pod", "alertgroup"}
 
 # They have a url_rule where slo.yml has an objective for one endpoint.
