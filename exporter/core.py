@@ -24,6 +24,8 @@ from exporter.pages.drain import draining
 from exporter.pages.health import Health, Vitals
 from exporter.pages.metrics import MetricsPage
 from exporter.pages.monitoring import Monitoring
+from exporter.pages.overview.overview import Overview
+from exporter.pages.reports import Reports
 from exporter.places import Places
 from exporter.routes.table import Routes
 from exporter.scrape.exemplars import Observed, of_requests
@@ -141,8 +143,8 @@ class Core:
 
     @cached_property
     def monitoring(self) -> Monitoring:
-        """The pages below `/monitoring`."""
-        return Monitoring(
+        """The pages at and below `/monitoring`."""
+        reports = Reports(
             self.flight_recorder,
             self.routes,
             partial(deaths.latest, self.directory.path) if self.directory else list,
@@ -150,11 +152,11 @@ class Core:
             self.slow.slowest.read,
             self.source,
             self.health.vitals,
-            self.access,
             stacks=partial(read_stacks, self.directory.path if self.directory else None),
             prefix=self._prefix,
             group=self._group,
         )
+        return Monitoring(reports, Overview(reports, self.health, self.settings), self.access)
 
     def begin(self, environ: WSGIEnvironment, application: str) -> None:
         """Work postponed until this process serves the first request of an application."""

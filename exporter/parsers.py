@@ -34,6 +34,15 @@ def path(value: str | None) -> str | None:
     return text(value)
 
 
+def url(value: str | None) -> str | None:
+    """The address of a web page, without a slash at its end; None for nowhere."""
+    if value is None or value in ("", "off"):
+        return None
+    if not re.fullmatch(r"https?://[\w.\[\]:-]+(/[^\s;,'\"]*)?", value, re.ASCII):
+        raise ValueError("give an address such as http://127.0.0.1:9090, or nothing")
+    return value.rstrip("/")
+
+
 def group(value: str | Callable[..., Any]) -> str | Callable[..., Any]:
     """The attribute or function that groups requests; a function's name is the label."""
     name = value.__name__ if callable(value) else value

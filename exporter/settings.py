@@ -151,6 +151,11 @@ class Settings:
         "`host:port` on which a process of gunicorn's master serves the metrics, so that no worker pays for "
         "a scrape; what only a worker knows (health checks, the minute's minimum and maximum) is not there",
     )
+    grafana_url: str | None = setting(
+        None, parse.url, "where a browser finds Grafana: `/monitoring` links to it"
+    )
+    prometheus_url: str | None = setting(None, parse.url, "the same for Prometheus")
+    alertmanager_url: str | None = setting(None, parse.url, "the same for Alertmanager")
     drain: float = setting(
         5.0,
         parse.number(0, 3600, "seconds"),
@@ -239,6 +244,9 @@ class SettingsArguments(TypedDict, total=False):
     log_mask: str | Iterable[str]
     log_max_bytes: int
     log_backups: int
+    grafana_url: str | None
+    prometheus_url: str | None
+    alertmanager_url: str | None
 
 
 def meanings() -> Iterator[tuple[str, str]]:

@@ -57,6 +57,31 @@ def as_json(body: Any, status: int = 200, headers: Iterable[tuple[str, str]] = (
     return Answer(status, [*standard, *headers], f"{_lines(body)}\n".encode())
 
 
+def as_html(page: str, policy: str, status: int = 200) -> Answer:
+    """A page that nobody may cache or frame; `policy` says what it may load."""
+    return Answer(
+        status,
+        [
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", policy),
+            ("Referrer-Policy", "no-referrer"),
+            ("X-Content-Type-Options", "nosniff"),
+        ],
+        page.encode(),
+    )
+
+
+def as_file(content: bytes, kind: str) -> Answer:
+    """A text file that belongs to a page, as old as the page; `kind` is its media type."""
+    headers = [
+        ("Content-Type", f"{kind}; charset=utf-8"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    return Answer(200, headers, content)
+
+
 def _lines(body: Any) -> str:
     members = body.values() if isinstance(body, dict) else body
     if not any(isinstance(member, dict | list) for member in members):

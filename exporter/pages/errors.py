@@ -30,11 +30,12 @@ def body(groups: Iterable[Group], group: str | None) -> list[dict[str, Any]]:
     """The body of the page: all groups, or this one with its traceback."""
     if group is None:
         return [_element(candidate) for candidate in groups]
-    return [
-        {**_element(candidate), "traceback": candidate.traceback}
-        for candidate in groups
-        if candidate.fingerprint.error_group == group
-    ]
+    return [with_traceback(candidate) for candidate in groups if candidate.fingerprint.error_group == group]
+
+
+def with_traceback(group: Group) -> dict[str, Any]:
+    """One element with its traceback."""
+    return {**_element(group), "traceback": group.traceback}
 
 
 def _element(group: Group) -> dict[str, Any]:

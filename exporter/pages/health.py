@@ -25,6 +25,17 @@ class Vitals:
     """Whether this worker is shutting down."""
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The condition of a service: `healthy`, `warning`, `degraded` or `unhealthy`, and what it rests on."""
+
+    status: str
+    requests: int
+    """Requests of the last 60 s."""
+    error_rate: float
+    checks: dict[str, CheckResult]
+
+
 class Health:
     """The health of one service as the answering worker sees it; outsiders see the status alone."""
 
@@ -41,16 +52,22 @@ class Health:
     def report(self, environ: Environ) -> Answer:
         """`/health`: 503 when a check fails; the error rate alone only changes the status in the body."""
         insider = self._is_insider(environ)
+        condition = self.condition(insider=insider)
+        body: dict[str, Any] = {"status": condition.status}
+        if insider:
+            body["uptime_seconds"] = round(self.vitals.uptime(), 3)
+            body["error_rate"] = condition.error_rate
+            body["checks"] = _details(condition.checks)
+        return as_json(body, 503 if condition.status == "unhealthy" else 200)
+
+    def condition(self, *, insider: bool) -> Condition:
+        """The condition now; an outsider does not make the checks run."""
         checks = self._checks.results() if insider else self._checks.latest()
         requests, errors = self.vitals.window()
         error_rate = errors / requests if requests else 0.0
         healthy = all(check.up for check in checks.values())
-        body: dict[str, Any] = {"status": self._grade(error_rate, requests) if healthy else "unhealthy"}
-        if insider:
-            body["uptime_seconds"] = round(self.vitals.uptime(), 3)
-            body["error_rate"] = error_rate
-            body["checks"] = _details(checks)
-        return as_json(body, 200 if healthy else 503)
+        status = self._grade(error_rate, requests) if healthy else "unhealthy"
+        return Condition(status, requests, error_rate, checks)
 
     def live(self, _: Environ) -> Answer:
         """`/health/live`: the process answers."""

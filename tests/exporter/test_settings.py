@@ -49,6 +49,9 @@ def test_the_defaults() -> None:
         "log_max_bytes": 10 * 1024 * 1024,
         "log_backups": 5,
         "listen": None,
+        "grafana_url": None,
+        "prometheus_url": None,
+        "alertmanager_url": None,
         "drain": 5.0,
         "auto": True,
     }

@@ -21,7 +21,7 @@ from exporter.merge.merge import Merge
 from exporter.pages import errors
 from exporter.pages.answers import arguments_of, as_json
 from exporter.pages.figures import Totals, slow_element, stats
-from exporter.pages.monitoring import Filter
+from exporter.pages.filter import Filter
 from exporter.scrape.encoding import Format, family_text
 from exporter.settings import DEFAULT_MASK, PREFIX, Settings, SettingsError
 from exporter.store import archive, workerfile

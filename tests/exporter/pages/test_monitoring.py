@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
 from exporter.pages import figures
-from exporter.pages.monitoring import Filter
+from exporter.pages.filter import Filter
 
 DESCRIPTION = json.loads((Path(figures.__file__).parent / "openapi.json").read_text())
 _TIMES = "give seconds since the epoch, or a UTC time such as 2026-01-31T12:00:00Z"
