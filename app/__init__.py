@@ -40,9 +40,13 @@ def create_app(config: Mapping[str, Any] | None = None, registry: CollectorRegis
     app.config.update({name: os.environ.get(f"APP_{name}", default) for name, default in SETTINGS.items()})
     app.config.update(config or {})
 
+    entrances = pages.entrances(app.config)
     exporter = FlaskExporter.for_app_factory(
         registry=registry,
         app_version=app.config["VERSION"],
+        prometheus_url=entrances["Prometheus"],
+        alertmanager_url=entrances["Alertmanager"],
+        grafana_url=entrances["Grafana"],
         request_log=os.environ.get("EXPORTER_REQUEST_LOG", "stdout"),
     )
     exporter.init_app(app)

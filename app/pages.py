@@ -39,6 +39,31 @@ class Part:
     links: tuple[Link, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault on demand: what it does, and what happens next."""
+
+    path: str
+    description: str
+    sequel: str
+    repeatable: bool
+    """Whether a hundred of them leave the service able to answer."""
+
+
+# The stack's own answer to a fault, under the traffic of `docker compose up` and `make run`.
+SEQUELS = {
+    "/test/normal": "It is counted, timed and among the latest requests of /monitoring.",
+    "/test/slow": "It is among the slow requests of /monitoring, with the function that it waited in.",
+    "/test/error": "A hundred: FlaskErrorBurst fires within a minute. /monitoring has the traceback.",
+    "/test/notfound": "It is counted, but is the client's mistake: no alert fires.",
+    "/test/server-error": "A hundred: FlaskErrorBurst fires within a minute. There is no exception to group.",
+    "/test/stream": "It is timed until its last chunk, not until its first.",
+    "/test/stuck": "It is in progress on /monitoring with its age; in two minutes FlaskRequestStuck fires.",
+    "/test/crash": "/monitoring has the death of the worker, with what it was answering.",
+}
+ONCE = ("/test/stuck", "/test/crash")
+
+
 def blueprint(settings: Mapping[str, Any]) -> Blueprint:
     """Make the page, with links to the addresses in the settings.
 
@@ -60,10 +85,30 @@ def blueprint(settings: Mapping[str, Any]) -> Blueprint:
     return routes
 
 
-def _faults() -> list[tuple[str, str]]:
-    """The path of each fault, and its description from the docstring of its view."""
+def addresses(settings: Mapping[str, Any]) -> dict[str, str | None]:
+    """The address of each other part; None if it is not running. Raises ValueError for an invalid one."""
+    names = ("Prometheus", "Alertmanager", "Grafana")
+    return {name: _address(settings, f"{name.upper()}_URL") for name in names}
+
+
+def entrances(settings: Mapping[str, Any]) -> dict[str, str | None]:
+    """The page of each other part that /monitoring links to. Raises ValueError for an invalid setting."""
+    pages = {"Prometheus": "/api/v1/alerts", "Alertmanager": "/api/v2/alerts"}
+    suffixes = pages if _flag(settings, "API_ONLY") else {}
+    return {
+        name: address and address + suffixes.get(name, "") for name, address in addresses(settings).items()
+    }
+
+
+def _faults() -> list[Fault]:
+    """Each fault, described by the docstring of its view."""
     return [
-        (rule.rule, inspect.getdoc(current_app.view_functions[rule.endpoint]) or "")
+        Fault(
+            rule.rule,
+            inspect.getdoc(current_app.view_functions[rule.endpoint]) or "",
+            SEQUELS[rule.rule],
+            rule.rule not in ONCE,
+        )
         for rule in current_app.url_map.iter_rules()
         if rule.endpoint.startswith("faults.")
     ]
@@ -71,11 +116,13 @@ def _faults() -> list[tuple[str, str]]:
 
 def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
     web = not _flag(settings, "API_ONLY")
+    address = addresses(settings)
     return (
         Part(
             "Service",
             "",  # links stay on this server
             (
+                Link("/monitoring", "/monitoring", "What happens now?"),
                 Link("/metrics", "/metrics", "What does Prometheus read?"),
                 Link("/health", "/health", "Is it healthy, and how many requests fail?"),
                 Link("/health/live", "/health/live", "Does the process answer?"),
@@ -88,7 +135,7 @@ def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
         ),
         Part(
             "Prometheus",
-            _address(settings, "PROMETHEUS_URL"),
+            address["Prometheus"],
             (
                 Link(
                     "/query" if web else "/api/v1/query?query=up", "Query", "What does this expression say?"
@@ -100,7 +147,7 @@ def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
         ),
         Part(
             "Alertmanager",
-            _address(settings, "ALERTMANAGER_URL"),
+            address["Alertmanager"],
             (
                 Link("/#/alerts" if web else "/api/v2/alerts", "Alerts", "Who is being told what?"),
                 Link("/#/silences" if web else "/api/v2/silences", "Silences", "What is being kept quiet?"),
@@ -108,7 +155,7 @@ def _parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
         ),
         Part(
             "Grafana",
-            _address(settings, "GRAFANA_URL"),
+            address["Grafana"],
             (
                 Link("/d/flask-service", "Service", "Is it healthy?"),
                 Link("/d/flask-endpoints", "Endpoints", "Which endpoint is slow or fails?"),

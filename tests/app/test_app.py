@@ -65,6 +65,18 @@ def test_address_must_be_http(tmp_path: Path, address: str) -> None:
         build(tmp_path, CollectorRegistry(), GRAFANA_URL=address)
 
 
+@pytest.mark.parametrize(
+    ("api_only", "link"), [("0", "http://p.example/sub"), ("1", "http://p.example/sub/api/v1/alerts")]
+)
+def test_monitoring_links_to_what_is_running(tmp_path: Path, api_only: str, link: str) -> None:
+    """The page of the exporter links to the same parts as the start page, and to pages that exist there."""
+    settings = {"PROMETHEUS_URL": "http://p.example/sub/", "GRAFANA_URL": "", "API_ONLY": api_only}
+    page = build(tmp_path, CollectorRegistry(), **settings).test_client().get("/monitoring").text
+
+    assert f'<a href="{link}">Prometheus</a>' in page
+    assert "not linked: set <code>EXPORTER_GRAFANA_URL=" in page
+
+
 def test_flag_must_be_clear(tmp_path: Path) -> None:
     """A flag is 0 or 1, and nothing that has to be guessed."""
     with pytest.raises(ValueError, match=r"^API_ONLY is 'maybe': give 0 or 1$"):

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from prometheus_client import CollectorRegistry
 from werkzeug.serving import make_server
 
 from app import create_app
+from app.pages import ONCE, SEQUELS
+from tests.rig.browser import chromium, complaints_of, contrasts
 from tests.rig.places import ROOT
 
-CHROMIUM = "/usr/bin/chromium"
 DASHBOARDS = ROOT / "grafana" / "dashboards"
 SERVICE = [
+    "/monitoring",
     "/metrics",
     "/health",
     "/health/live",
@@ -46,24 +47,8 @@ GRAFANA = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{CHROMIUM} is missing: install Chromium")
-        pytest.skip(f"{CHROMIUM} is missing: THE PAGE IS NOT TESTED")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--disable-quic",
-                "--no-first-run",
-            ],
-        )
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -84,15 +69,8 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     """The open page, which must send no request to another server."""
     page = browser.new_page()
     urls: list[str] = []
-    complaints: list[str] = []
     page.on("request", lambda request: urls.append(request.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-
-    def hear(message: ConsoleMessage) -> None:
-        if not message.text.startswith("Failed to load resource"):  # the faults
-            complaints.append(message.text)
-
-    page.on("console", hear)
+    complaints = complaints_of(page)
     page.goto(address)
     yield page
     page.close()
@@ -101,7 +79,8 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def links(page: Page) -> list[str]:
-    return [str(link.get_attribute("href")) for link in page.get_by_role("link").all()]
+    """The links into the stack, without those in the text."""
+    return [str(link.get_attribute("href")) for link in page.locator(".parts a").all()]
 
 
 def test_links_lead_to_every_part(page: Page) -> None:
@@ -160,7 +139,7 @@ def test_buttons_show_status_and_time(page: Page) -> None:
         "/test/server-error": (500, 0, 1000),
         "/test/stream": (200, 1000, 2000),
     }
-    buttons = page.get_by_role("button")
+    buttons = page.locator("button:not([data-times])")
     assert buttons.all_inner_texts() == [*expected, "/test/stuck", "/test/crash"]  # those give no answer
 
     for path in expected:
@@ -174,35 +153,48 @@ def test_buttons_show_status_and_time(page: Page) -> None:
         expect(page.get_by_role("button", name=path, exact=True)).to_be_enabled()
 
 
+def test_a_hundred_requests_at_a_press(page: Page, address: str) -> None:
+    """A hundred requests are sent and their answers counted; what takes a worker has no such button."""
+    page.get_by_role("button", name="/test/error, 100 times").click()
+
+    output = page.get_by_role("status", name="Answer of /test/error", exact=True)
+    expect(output).to_have_text("100 \N{MULTIPLICATION SIGN} 500", timeout=20_000)
+    stats = page.request.get(f"{address}/monitoring/stats").json()
+    assert stats["status_codes"]["500"] == 100
+    assert page.locator("button[data-times]").count() == len(SEQUELS) - len(ONCE)
+
+
+def test_each_button_says_what_happens_next(page: Page) -> None:
+    """Beside each button stands what to expect; the alerts that it names exist."""
+    rules = "".join(file.read_text() for file in (ROOT / "prometheus" / "rules").glob("*.yml"))
+    for path, sequel in SEQUELS.items():
+        row = page.locator(".faults li", has=page.get_by_role("button", name=path, exact=True))
+        expect(row).to_contain_text(sequel)
+        for alert in re.findall(r"Flask[A-Z]\w+", sequel):
+            assert f"alert: {alert}\n" in rules
+
+
+def test_the_figures_of_the_service_are_there(page: Page) -> None:
+    """State and figures are those of /health and /monitoring/stats, and follow what happens."""
+    state = page.locator("[data-figure=state]")
+    expect(state).to_have_text("healthy")
+
+    page.get_by_role("button", name="/test/error, 100 times").click()
+
+    expect(state).to_have_text("degraded", timeout=20_000)
+    expect(page.locator("[data-figure=requests]")).to_have_text(re.compile(r"^10\d$"))
+    expect(page.locator("[data-figure=errors]")).to_have_text(re.compile(r"^9\d\.\d %$|^100\.0 %$"))
+
+
 def test_no_answer_is_shown(page: Page) -> None:
     """A service that does not answer is not mistaken for one that does."""
     page.route("**/test/normal", lambda route: route.abort())
 
-    page.get_by_role("button", name="/test/normal").click()
+    page.get_by_role("button", name="/test/normal", exact=True).click()
 
     expect(page.get_by_role("status", name="Answer of /test/normal")).to_have_text(
         re.compile(r"^no answer after \d+ ms$")
     )
-
-
-CONTRASTS = """() => {
-  const light = (colour) => {
-    const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => {
-      const share = part / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = (element) => {
-    const colour = getComputedStyle(element).backgroundColor;
-    return colour === "rgba(0, 0, 0, 0)" && element.parentElement ? ground(element.parentElement) : colour;
-  };
-  const ratio = (element) => {
-    const [low, high] = [getComputedStyle(element).color, ground(element)].map(light).sort((a, b) => a - b);
-    return (high + 0.05) / (low + 0.05);
-  };
-  return [...document.querySelectorAll("h1, h2, p, a, small, button, output")].map(ratio);
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -210,11 +202,11 @@ def test_text_can_be_read(page: Page, scheme: str) -> None:
     """All text has a contrast of 4.5 at least (WCAG 2.2, 1.4.3), in both schemes."""
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     for path in ("/test/normal", "/test/notfound"):
-        page.get_by_role("button", name=path).click()
+        page.get_by_role("button", name=path, exact=True).click()
         expect(page.get_by_role("status", name=f"Answer of {path}")).to_have_text(re.compile("after"))
     page.mouse.move(0, 0)
 
-    ratios = page.evaluate(CONTRASTS)
+    ratios = contrasts(page, "h1, h2, p, a, small, button, output, dt, dd")
 
     assert len(ratios) > 40
     assert min(ratios) >= 4.5
