@@ -75,12 +75,14 @@ def _since(snapshot: Snapshot, last: Snapshot | None, name: str) -> int | None:
     return growth if growth >= 0 else None
 
 
-def sparkline(values: Iterable[float | None], width: int) -> str:
-    """The last `width` values as bars from 0 to the greatest; a gap for None."""
+def sparkline(values: Iterable[float | None], width: int, *, from_zero: bool = True) -> str:
+    """The last `width` values as bars to the greatest, from 0 or from the least; a gap for None."""
     visible = list(values)[-width:] if width > 0 else []
-    greatest = max((value for value in visible if value is not None), default=0.0)
+    numbers = [value for value in visible if value is not None]
+    low = 0.0 if from_zero else min(numbers, default=0.0)
+    height = max(numbers, default=0.0) - low
     return "".join(
-        " " if value is None else _BARS[round(value / greatest * (len(_BARS) - 1)) if greatest > 0 else 0]
+        " " if value is None else _BARS[round((value - low) / height * (len(_BARS) - 1)) if height > 0 else 0]
         for value in visible
     )
 

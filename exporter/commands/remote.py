@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-_TIMEOUT = 10.0
-_SIZE_LIMIT = 1 << 26  # bytes of an answer
+from exporter.commands.alerts import Alerts, Prometheus
+from exporter.commands.connection import Connection, Unavailable
 
-
-class Unavailable(Exception):  # noqa: N818  a state of the service, not a fault of this program
-    """The service gives no answer that can be used; the message says why and what to do."""
+_REQUESTS_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,51 +26,54 @@ class Snapshot:
     failed: list[dict[str, Any]]
     """The latest ones that were answered with a 5xx; many good requests may be later than these."""
     health: dict[str, Any] | None
+    alerts: Alerts | None = None
+    """None if nobody has said where Prometheus is."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    """The conditions of the requests."""
 
 
 class Service:
     """The service at `url`, whose pages are under `path` and `health_path`; `token` if it requires one.
 
-    Raises ValueError for an invalid URL. Proxies that the environment names are not used: a forwarded
-    request would count as one from outside.
+    `prometheus` knows its alerts. Raises ValueError for an invalid URL.
     """
 
     def __init__(
-        self, url: str, path: str = "/monitoring", health_path: str = "/health", token: str = ""
+        self,
+        url: str,
+        path: str = "/monitoring",
+        health_path: str = "/health",
+        token: str = "",
+        prometheus: Prometheus | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no address: give one such as http://127.0.0.1:8000")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("the address has a user or a password in it: give a token with --token-file")
-        connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = connect(parts.hostname, parts.port, timeout=_TIMEOUT)
-        self._root = parts.path.rstrip("/")
-        self.url = f"{parts.scheme}://{parts.netloc}{self._root}"
+        self._connection = Connection(url, token)
+        self.url = self._connection.url
         self._path = path
         self._health_path = health_path
-        self._headers = {"Accept": "application/json"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._prometheus = prometheus
 
-    def snapshot(self, requests: int = 100) -> Snapshot:
-        """Read all pages, with at most `requests` of the latest and of the failed. Raises Unavailable."""
+    def snapshot(self, query: Mapping[str, str] | None = None) -> Snapshot:
+        """Read all pages, with the latest and the failed ones of these requests. Raises Unavailable."""
         at = time.monotonic()
+        query = query or {}
         try:
             stats = self._page("/stats", _STATS)
             endpoints = self._page("/endpoints", _ENDPOINTS)
-            latest = self._page("/requests?" + urlencode({"limit": requests}), _REQUESTS)
-            failed = self._page("/requests?" + urlencode({"limit": requests, "status": "5xx"}), _REQUESTS)
-            return Snapshot(at, stats, endpoints, latest, failed, self._health())
+            latest = {"limit": _REQUESTS_LIMIT, **query}
+            requests = self._page("/requests?" + urlencode(latest), _REQUESTS)
+            failed = self._page("/requests?" + urlencode({**latest, "status": "5xx"}), _REQUESTS)
+            health = self._health()
         finally:
-            self._connection.close()  # the server would do so before the next look
+            self._connection.close()
+        alerts = self._prometheus.alerts() if self._prometheus else None
+        return Snapshot(at, stats, endpoints, requests, failed, health, alerts, query)
 
     def _page(self, page: str, shape: Any) -> Any:
-        status, body = self._get(self._path + page)
+        status, body = self._connection.get(self._path + page)
         address = self.url + self._path + page.partition("?")[0]
         if status != 200:
             remedy = _REMEDIES.get(status, _DEFAULT_REMEDY)
-            if status == 401 and "Authorization" in self._headers:
+            if status == 401 and self._connection.has_token:
                 remedy = _MISMATCH_REMEDY
             raise Unavailable(f"{address} answers {status}: {remedy}.")
         try:
@@ -84,24 +85,12 @@ class Service:
         return content
 
     def _health(self) -> dict[str, Any] | None:
-        _, body = self._get(self._health_path)
+        _, body = self._connection.get(self._health_path)
         try:
             content = json.loads(body)
         except (ValueError, RecursionError):
             return None
         return content if _fits(content, _HEALTH) and "status" in content else None
-
-    def _get(self, path: str) -> tuple[int, bytes]:
-        try:
-            self._connection.request("GET", self._root + path, headers=self._headers)
-            response = self._connection.getresponse()
-            return response.status, response.read(_SIZE_LIMIT)
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Unavailable(
-                f"{self.url} cannot be reached: {reason}. Is the service running there?"
-            ) from error
 
 
 def _is_figure(value: object) -> bool:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 import termios
 import tty
+from typing import TextIO
+
+_KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])?|[^\x1b]", re.DOTALL)
 
 
 class Keyboard:
-    """Standard input key by key and without echo, until the context ends."""
+    """A terminal, standard input by default, key by key and without echo until the context ends."""
+
+    def __init__(self, terminal: TextIO | None = None) -> None:
+        self._input = (terminal or sys.stdin).fileno()
 
     def __enter__(self) -> Keyboard:
-        self._input = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._input)
         tty.setcbreak(self._input)
         return self
@@ -22,8 +28,8 @@ class Keyboard:
         termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
 
     def keys(self, timeout: float) -> list[str]:
-        """The keys of the next `timeout` seconds; an escape sequence, such as an arrow, is one key."""
+        """The next keys within `timeout` seconds; an escape sequence, such as an arrow, is one key."""
         if not select.select([self._input], [], [], timeout)[0]:
             return []
         text = os.read(self._input, 1024).decode("utf-8", "ignore")
-        return [text] if text.startswith("\x1b") else list(text)
+        return _KEY.findall(text)

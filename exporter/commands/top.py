@@ -13,8 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporter.commands.alerts import Prometheus
+from exporter.commands.connection import Unavailable
 from exporter.commands.history import History
-from exporter.commands.remote import Service, Snapshot, Unavailable
+from exporter.commands.remote import Service, Snapshot
+from exporter.commands.view import View
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +39,11 @@ def add_command(commands: Any) -> None:
         help="file with the token that the service wants (default: $EXPORTER_TOKEN_FILE)",
     )
     parser.add_argument(
+        "--prometheus",
+        default=os.environ.get("EXPORTER_PROMETHEUS_URL"),
+        help="address of the Prometheus that knows the alerts (default: $EXPORTER_PROMETHEUS_URL)",
+    )
+    parser.add_argument(
         "--interval", type=_seconds, default=2.0, help="seconds from look to look (default: 2)"
     )
     parser.add_argument("--once", action="store_true", help="print one look and exit")
@@ -47,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status is 1 if the service cannot be shown, with the reason on stderr."""
     try:
         token = Path(options.token_file).read_text("utf-8").strip() if options.token_file else ""
-        service = Service(options.url, path=options.path, health_path=options.health_path, token=token)
+        prometheus = Prometheus(options.prometheus) if options.prometheus else None
+        service = Service(options.url, options.path, options.health_path, token, prometheus)
         if options.json:
             _print_json(service.snapshot())
         elif options.once:
@@ -83,21 +92,24 @@ def _seconds(text: str) -> float:
 
 
 def _print_json(snapshot: Snapshot) -> None:
-    document = {name: value for name, value in asdict(snapshot).items() if name != "at"}
+    document = {name: value for name, value in asdict(snapshot).items() if name not in ("at", "query")}
+    if document["alerts"] is None:
+        del document["alerts"]
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
 def _print(service: Service) -> None:
     from rich.console import Console
 
-    from exporter.commands.screen import View, screen
+    from exporter.commands.screen import Screen
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WITHOUT_TERMINAL
     console = Console(markup=False, highlight=False, emoji=False, width=width)
     history = History()
     snapshot = service.snapshot()
     history.add(snapshot)
-    console.print(screen(service.url, snapshot, history, View(), None))
+    height = console.height - 2 if sys.stdout.isatty() else None  # the prompt has two lines
+    console.print(Screen(service.url, snapshot, history, View()).once(console.width, height))
 
 
 def _watch(service: Service, interval: float) -> None:
@@ -108,7 +120,7 @@ def _watch(service: Service, interval: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from exporter.commands.screen import View
+    from exporter.commands.screen import Screen
 
     console = Console(markup=False, highlight=False, emoji=False)
     if not (console.is_terminal and sys.stdin.isatty()):
@@ -116,25 +128,23 @@ def _watch(service: Service, interval: float) -> None:
     snapshot = service.snapshot()
     history, view = History(), View()
     history.add(snapshot)
+    screen = Screen(service.url, snapshot, history, view)
     looks = _Looks(service, interval)
     with Keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
         looks.start()
         while True:
-            live.update(_view_screen(service, snapshot, history, view, console), refresh=True)
+            live.update(screen.live(console.width, console.height), refresh=True)
             if not all(view.press(key) for key in _next_keys(keyboard, looks, console)):
                 return
+            looks.ask(view.query)
             with suppress(queue.Empty):
                 look = looks.results.get_nowait()
-                view.complaint = str(look) if isinstance(look, Unavailable) else ""
-                if isinstance(look, Snapshot) and not view.paused:
-                    snapshot = look
-                    history.add(snapshot)
-
-
-def _view_screen(service: Service, snapshot: Snapshot, history: History, view: Any, console: Console) -> Any:
-    from exporter.commands.screen import screen
-
-    return screen(service.url, snapshot, history, view, console.size.height)
+                if isinstance(look, Unavailable):
+                    screen.lose(str(look))
+                elif not view.paused or look.query != screen.snapshot.query:
+                    screen.show(look)
+                else:
+                    screen.find()
 
 
 def _next_keys(keyboard: Keyboard, looks: _Looks, console: Console) -> list[str]:
@@ -153,15 +163,24 @@ class _Looks:
         self.results: queue.SimpleQueue[Snapshot | Unavailable] = queue.SimpleQueue()
         self._service = service
         self._interval = interval
+        self._query: dict[str, str] = {}
+        self._hurry = threading.Event()
+
+    def ask(self, query: dict[str, str]) -> None:
+        """Look for these requests from now on, and at once if they are others than before."""
+        if query != self._query:
+            self._query = query
+            self._hurry.set()
 
     def start(self) -> None:
         """Look at every interval until the process ends."""
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(self._interval):
+        while True:
+            self._hurry.wait(self._interval)
+            self._hurry.clear()
             try:
-                self.results.put(self._service.snapshot())
+                self.results.put(self._service.snapshot(self._query))
             except Unavailable as reason:
                 self.results.put(reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import re
 import shutil
 import socket
@@ -21,10 +22,15 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
+from exporter.commands.alerts import Prometheus
 from exporter.commands.history import History, number, sparkline
 from exporter.commands.remote import Snapshot
-from exporter.commands.screen import View, clean, screen
+from exporter.commands.screen import Screen
+from exporter.commands.tables import clean
+from exporter.commands.terminal import Keyboard
+from exporter.commands.view import View
 from tests.rig.deadline import eventually
 from tests.rig.server import ORDERS, Server, threaded
 
@@ -127,8 +133,8 @@ class TestOnce:
         found = json.loads(done.stdout)
 
         assert set(found) == {"stats", "endpoints", "requests", "failed", "health"}
-        assert found["requests"] == service.get("/monitoring/requests").json
         assert [request["request_id"] for request in found["failed"]] == ["known-1"]
+        assert found["requests"] == service.get("/monitoring/requests").json
         assert found["endpoints"] == service.get("/monitoring/endpoints").json
         assert found["health"]["checks"]["database"]["up"] is True
 
@@ -415,14 +421,26 @@ class TestLive:
         terminal.press("q")
         terminal.wait(lambda text: "over 0" in text and "q quit" not in text)
 
-    def test_errors_only_looks_behind_a_hundred_good_requests(
-        self, terminal: _Terminal, service: Server
-    ) -> None:
-        for _ in range(120):
-            service.get("/orders/4")
-        terminal.wait(lambda text: "/orders/4" in text and "known-1" not in text)
+    def test_arrows_select_enter_opens_and_escape_goes_back(self, terminal: _Terminal) -> None:
+        terminal.wait(lambda text: "q quit" in text)
+        terminal.press("?")
+        terminal.wait(lambda text: "everything about it" in text and "requests▼" not in text)
+        terminal.press("Escape")
+        terminal.wait(lambda text: "requests▼" in text)
+        terminal.press("Down", "Down", "Enter")
+        terminal.wait(lambda text: "endpoint: /boom" in text.splitlines()[0] and "/orders/1" not in text)
+        terminal.press("Tab", "Enter")
+        terminal.wait(lambda text: re.search(r"^request_id +known-1$", text, re.MULTILINE) is not None)
+        terminal.press("Escape", "Escape")
+        terminal.wait(lambda text: "endpoint: " not in text and "/orders/1" in text)
+
+    def test_errors_are_asked_from_the_service(self, terminal: _Terminal, service: Server) -> None:
+        """Also those that a hundred good requests have pushed out of the latest ones."""
+        for at in range(101):
+            service.get(f"/orders/{at % 9}")
+        terminal.wait(lambda text: "q quit" in text and "known-1" not in text)
         terminal.press("e")
-        terminal.wait(lambda text: "known-1" in text and "/orders/4" not in text)
+        terminal.wait(lambda text: "known-1" in text and "errors only" in text.splitlines()[0])
 
     def test_it_goes_on_by_itself_and_ends_with_ctrl_c(self, terminal: _Terminal, service: Server) -> None:
         terminal.wait(lambda text: "q quit" in text)
@@ -441,9 +459,9 @@ class TestLive:
         with _answering(answer) as url, _terminal(tmux, url) as terminal:
             terminal.wait(lambda text: "7 requests" in text)
             gone.set()
-            terminal.wait(lambda text: "answers 503" in text and "7 requests" in text)
+            terminal.wait(lambda text: bool(re.search(r"DOWN \d+ s .* 7 requests\n.* answers 503", text)))
             gone.clear()
-            terminal.wait(lambda text: "answers 503" not in text)
+            terminal.wait(lambda text: "answers 503" not in text and "DOWN" not in text)
 
 
 def _snapshot(at: float, requests: int, errors: int, **endpoints: int) -> Snapshot:
@@ -456,36 +474,6 @@ def _snapshot(at: float, requests: int, errors: int, **endpoints: int) -> Snapsh
     return Snapshot(
         at, stats, {name: {"request_count": count} for name, count in endpoints.items()}, [], [], None
     )
-
-
-def _request(number: int, status: int, *, error: bool) -> dict[str, Any]:
-    identity = f"request-{number}"
-    return {
-        "timestamp": number, "method": "GET", "path": "/", "status_code": status, "duration_ms": 1.0,
-        "request_id": identity, "error_occurred": error, "error_type": None,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("requests", "failed", "shown"),
-    [
-        ([_request(9, 200, error=False)], [_request(1, 500, error=True)], ["request-1"]),
-        (
-            [_request(9, 200, error=True), _request(2, 500, error=True)],
-            [_request(2, 500, error=True), _request(1, 503, error=True)],
-            ["request-9", "request-2", "request-1"],
-        ),
-        ([_request(9, 404, error=False)], [_request(9, 404, error=False)], []),
-    ],
-    ids=["behind good ones", "after a good status, and each once", "from one that knows no filter"],
-)
-def test_errors_only(requests: list[dict[str, Any]], failed: list[dict[str, Any]], shown: list[str]) -> None:
-    snapshot = replace(_snapshot(100.0, 10, 1), requests=requests, failed=failed)
-    history, view, text = History(), View(errors_only=True), io.StringIO()
-    history.add(snapshot)
-    Console(file=text, width=150).print(screen("http://127.0.0.1", snapshot, history, view, 40))
-
-    assert re.findall(r"request-\d+", text.getvalue()) == shown
 
 
 class TestHistory:
@@ -514,10 +502,175 @@ class TestHistory:
     def test_sparklines(self) -> None:
         assert sparkline([0.0, 1.0, None, 7.0], 10) == "▁▂ █"
         assert sparkline([5.0, 0.0, 0.0], 2) == "▁▁"
+        assert sparkline([90.0, None, 97.0], 10, from_zero=False) == "▁ █"
+        assert sparkline([90.0, 90.0], 10, from_zero=False) == "▁▁"
         assert sparkline([], 10) == sparkline([1.0], 0) == ""
 
     def test_numbers(self) -> None:
         assert (number(1234.56), number(1234.5, 0), number(None)) == ("1,234.6", "1,234", "-")
+
+
+def _request(number: int, status: int, *, error: bool) -> dict[str, Any]:
+    identity = f"request-{number}"
+    return {
+        "timestamp": number, "method": "GET", "path": "/", "status_code": status, "duration_ms": 1.0,
+        "request_id": identity, "error_occurred": error, "error_type": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("requests", "failed", "shown"),
+    [
+        ([_request(9, 200, error=False)], [_request(1, 500, error=True)], ["request-1"]),
+        (
+            [_request(9, 200, error=True), _request(2, 500, error=True)],
+            [_request(2, 500, error=True), _request(1, 503, error=True)],
+            ["request-9", "request-2", "request-1"],
+        ),
+        ([_request(9, 404, error=False)], [_request(9, 404, error=False)], []),
+    ],
+    ids=["behind good ones", "after a good status, and each once", "from one that knows no filter"],
+)
+def test_errors_only(requests: list[dict[str, Any]], failed: list[dict[str, Any]], shown: list[str]) -> None:
+    snapshot = replace(_snapshot(100.0, 10, 1), requests=requests, failed=failed)
+    history, view, text = History(), View(errors_only=True), io.StringIO()
+    history.add(snapshot)
+    Console(file=text, width=150).print(Screen("http://127.0.0.1", snapshot, history, view).live(150, 40))
+
+    assert re.findall(r"request-\d+", text.getvalue()) == shown
+
+
+def _screen(view: View, snapshot: Snapshot | None = None) -> Screen:
+    figures = {"request_count": 20, "error_count": 20, "error_rate": 1.0}
+    request = {"timestamp": 1.0, "path": "/boom", "method": "GET", "status_code": 500, "error_occurred": True}
+    history = History()
+    snapshot = snapshot or Snapshot(
+        1.0,
+        {"total_requests": 1030, "error_types": {"ValueError": 20}},
+        {f"/{'a' * 70}/{number}": figures for number in range(50)},
+        [{**request, "request_id": f"id-{number}"} for number in range(100)],
+        [],
+        {"status": "healthy"},
+    )
+    history.add(snapshot)
+    return Screen("http://127.0.0.1:8000", snapshot, history, view)
+
+
+def _drawn(screen: Screen, width: int, height: int) -> str:
+    console = Console(
+        width=width, height=height, file=io.StringIO(), force_terminal=True, color_system="standard"
+    )
+    with console.capture() as capture:
+        console.print(screen.live(width, height))
+    return capture.get()
+
+
+class TestScreen:
+    @pytest.mark.parametrize(
+        ("width", "height", "columns"),
+        [
+            (40, 10, "endpoint requests▼ errors"),
+            (60, 24, "endpoint requests▼ errors p95 ms max ms"),
+            (200, 50, "endpoint requests▼ rate errors mean ms p50 ms p95 ms p99 ms max ms"),
+        ],
+    )
+    def test_it_fits_every_terminal(self, width: int, height: int, columns: str) -> None:
+        """Columns are left out before a name is cut to nothing; the head and the keys are always there."""
+        lines = Text.from_ansi(_drawn(_screen(View()), width, height)).plain.splitlines()
+
+        assert len(lines) == height
+        assert lines[0].startswith("http://127.0.0.1:8000  healthy")
+        assert lines[-1].startswith("q quit   ? help   ")
+        assert columns in [" ".join(line.split()) for line in lines]
+        assert max(map(len, lines)) <= width
+
+    def test_a_service_that_is_down_is_red_and_its_old_figures_are_dim(self) -> None:
+        screen = _screen(View())
+        assert "\x1b[2m" not in _drawn(screen, 120, 30).rpartition("q quit")[0].rpartition("\n")[0]
+
+        screen.lose("http://127.0.0.1:8000 cannot be reached: Connection refused.")
+        text = _drawn(screen, 120, 30)
+        assert re.search(r"\x1b\[1;31m  DOWN 0 s\x1b\[0m", text)
+        assert "healthy" not in text
+        (row,) = (line for line in text.splitlines() if "id-0" in line)
+        assert row.startswith("\x1b[2m")
+
+        screen.find()
+        assert "DOWN" not in _drawn(screen, 120, 30)
+
+    def test_a_selected_row_stays_selected_where_it_goes(self) -> None:
+        view = View()
+        screen = _screen(view)
+        _drawn(screen, 120, 30)
+        for key in ("\t", "\t", "\x1b[B"):
+            view.press(key)
+        assert view.selected == ("request", "id-1")
+        new = [{**screen.snapshot.requests[0], "request_id": "new"}, *screen.snapshot.requests]
+        screen.show(replace(screen.snapshot, requests=new))
+
+        (row,) = (line for line in _drawn(screen, 120, 30).splitlines() if "\x1b[7m" in line)
+        assert "id-1" in row
+
+    def test_enter_asks_for_an_endpoint_s_requests(self) -> None:
+        view = View()
+        _drawn(_screen(view), 120, 30)
+        for key in ("\x1b[B", "\r", "e"):
+            view.press(key)
+
+        assert view.query == {"endpoint": f"/{'a' * 70}/0"}
+
+
+class TestAlerts:
+    def test_what_fires_the_worst_first(self, service: Server) -> None:
+        alerts = [
+            {"state": state, "labels": {"alertname": name, "severity": severity, "service": "orders"}}
+            for name, severity, state in (
+                ("FlaskErrorRatioHigh", "warning", "firing"),
+                ("FlaskErrorBudgetBurn\x1b[31m", "critical", "firing"),
+                ("FlaskTrafficLow", "warning", "pending"),
+                ("MonitoringDeadMansSwitch", "info", "firing"),
+            )
+        ]
+        with _answering(lambda _: (200, json.dumps({"data": {"alerts": alerts}}))) as prometheus:
+            done = _top("--once", "--url", f"http://127.0.0.1:{service.port}", "--prometheus", prometheus)
+
+        assert done.stdout.splitlines()[1].rstrip() == (
+            "2 firing  FlaskErrorBudgetBurn\ufffd[31m (orders)  FlaskErrorRatioHigh (orders)"
+        )
+
+    @pytest.mark.parametrize(
+        ("body", "line"),
+        [
+            ('{"data": {"alerts": []}}', "no alert fires"),
+            ("[]", "alerts unknown: {url} answers 200, and no alerts"),
+            ('{"data": {"alerts": [1]}}', "alerts unknown: {url} answers 200, and no alerts"),
+        ],
+    )
+    def test_none_and_unknown_are_two_things(self, body: str, line: str) -> None:
+        with _answering(lambda _: (200, body)) as url:
+            alerts = Prometheus(url).alerts()
+        screen = _screen(View(), replace(_snapshot(1.0, 1, 0), alerts=alerts))
+
+        assert line.format(url=url) in Text.from_ansi(_drawn(screen, 120, 30)).plain.splitlines()[1]
+
+    def test_a_prometheus_that_is_gone_hides_no_figures(self) -> None:
+        with _answering(lambda _: (200, "")) as url:
+            pass
+
+        assert Prometheus(url).alerts().complaint.startswith(f"{url} cannot be reached: Connection refused.")
+
+
+def test_keys_that_come_at_once_are_told_apart() -> None:
+    """A terminal sends the repeats of an arrow, and a word that is pasted, in one piece."""
+    main, other = pty.openpty()
+    try:
+        with open(other, closefd=False) as terminal, Keyboard(terminal) as keyboard:
+            os.write(main, b"\x1b[B\x1bOAq\x1b[6~\t\x1b")
+
+            assert keyboard.keys(5) == ["\x1b[B", "\x1bOA", "q", "\x1b[6~", "\t", "\x1b"]
+    finally:
+        os.close(main)
+        os.close(other)
 
 
 def test_typing_a_filter() -> None:
