@@ -231,6 +231,11 @@ class TestFilter:
         assert [row["Request"].split()[1] for row in page.rows("Answered requests")] == paths
         assert "?#requests" in page.links()
 
+    def test_the_form_shows_what_is_asked(self) -> None:
+        answer = _busy().get("/monitoring?status=418&limit=7&endpoint=/gone").text
+
+        assert re.findall("<option selected>(.*)</option>", answer) == ["418", "/gone", "7"]
+
     def test_nothing_fits(self) -> None:
         assert "None of the kept requests is like that." in _page(_busy(), "?status=3xx").texts["requests"]
 
