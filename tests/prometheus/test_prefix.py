@@ -33,7 +33,7 @@ def test_no_name_begins_with_flask_any_more(web: Path) -> None:
         assert len(re.findall(r"\bweb_\w+", copy)) == len(re.findall(r"flask_\w+", text))
 
 
-@pytest.mark.parametrize("file", ["requests", "service-edges", "monitoring-edges"])
+@pytest.mark.parametrize("file", ["requests", "monitoring-edges"])
 def test_the_rules_do_what_their_tests_say(web: Path, file: str) -> None:
     rules = sorted(map(str, (web / "prometheus/rules").glob("*.yml")))
     for command in (["check", "rules", *rules], ["test", "rules", str(web / f"tests/rules/{file}.yml")]):
