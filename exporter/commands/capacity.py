@@ -71,7 +71,7 @@ class Fleet:
             + (BUCKETS + 5) * (self.endpoints + 1)
             + 6 * self.endpoints
             + OBJECTIVES
-            + 28
+            + 29
         )
 
     @property

@@ -487,7 +487,7 @@ AIMED = (
     Aimed(
         "zone",
         "A time without a zone is UTC wherever the service runs.",
-        "pages/monitoring.py",
+        "pages/filter.py",
         "(moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()",
         "moment.timestamp()",
         ("pages/test_monitoring.py",),

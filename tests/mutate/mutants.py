@@ -85,9 +85,10 @@ def sample(root: Path, number: int, seed: int) -> list[Mutant]:
 
 
 def tests_of(root: Path, path: Path) -> tuple[str, ...]:
-    """The test files of the folder that mirrors the module's, its own first."""
+    """The test files of the folder that mirrors the module's, or the next one above, its own first."""
     module = path.relative_to(root / "exporter")
-    files = list((root / TESTS / module.parent).glob("test_*.py"))
+    folders = [root / TESTS / folder for folder in module.parents]
+    files = list(next(folder for folder in folders if folder.is_dir()).glob("test_*.py"))
     for folder in BESIDE.get(module.parts[0], ()):
         files += (root / folder).glob("test_*.py")
     files.sort(key=lambda file: (file.stem != f"test_{path.stem}", file.stat().st_size))

@@ -77,7 +77,7 @@ def test_rules_hold_with_another_job_name(tmp_path: Path, name: str, arguments: 
     assert write_rules(tmp_path, RULE_JOBS="app=web.flask loki=logs").returncode == 0
     text = (ROOT / f"tests/rules/{name}.yml").read_text(encoding="utf-8")
     text = re.sub(r"\bapp\b", "web.flask", text)
-    text = re.sub(r'(job="|job: |job=|  )loki\b(?!/)', r"\1logs", text)
+    text = re.sub(r'(job="|job: |job=|headline: |past: |  )loki\b(?!/)', r"\1logs", text)
 
     file = tmp_path / "tests.yml"
     file.write_text(text.replace("../../prometheus/rules/", f"{tmp_path}/"), encoding="utf-8")

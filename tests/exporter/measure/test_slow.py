@@ -62,7 +62,8 @@ def ask_each(server: Server, times: int) -> None:
             assert {request.result().status for request in slow} == {200}
 
 
-def blame_each(directory: Path, times: int) -> None:
+def blame_each(directory: Path, times: int, tolerance: float) -> None:
+    """Plant each cause so many times; a share of them may be blamed on something else."""
     with causes(directory) as server:
         ask_each(server, times)
         samples = server.samples()
@@ -74,8 +75,9 @@ def blame_each(directory: Path, times: int) -> None:
     assert {cause: counts[cause] for cause in CAUSES} == dict.fromkeys(CAUSES, times)
     assert [request for request in requests if "where" in request] == slow
 
-    wrong = [request for request in slow if request["where"] != where(request["url_rule"][1:])]
-    assert len(wrong) <= len(slow) // 20, wrong
+    places = [(request["url_rule"], request["where"]) for request in slow]
+    wrong = [(rule, place) for rule, place in places if place != where(rule[1:])]
+    assert len(wrong) <= tolerance * len(slow), wrong
 
     assert sum(seconds for name, seconds in samples.items() if name.startswith(SLOW)) == pytest.approx(
         sum(request["duration_seconds"] for request in slow), abs=1e-6 * len(slow)
@@ -227,9 +229,9 @@ def test_every_worker_shows_the_same_also_of_one_that_was_killed(tmp_path: Path)
 
 
 def test_the_right_function_is_blamed(tmp_path: Path) -> None:
-    blame_each(tmp_path, 3)
+    blame_each(tmp_path, 3, tolerance=0.1)
 
 
 @pytest.mark.soak
 def test_the_right_function_is_blamed_for_long(tmp_path: Path) -> None:
-    blame_each(tmp_path, 30)
+    blame_each(tmp_path, 30, tolerance=0.05)
