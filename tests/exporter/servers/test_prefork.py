@@ -172,7 +172,8 @@ def test_uwsgi(options: list[str], tmp_path: Path) -> None:
         master = ready(server)
         workers = [int(master.get("/orders/1").text) for _ in range(12)]
         assert master.samples()[ORDERS] == 12.0
-        assert master.samples()["flask_worker_threads"] == 2.0 * len(set(workers))
+        # Two threads for each that has been asked something; a scrape may have asked the third.
+        assert len(set(workers)) <= master.samples()["flask_worker_threads"] / 2.0 <= 3
 
         os.kill(workers[0], signal.SIGKILL)
         eventually(lambda: re.search("Respawned uWSGI worker", master.text()), "another worker")
