@@ -6,9 +6,9 @@ scrape: its message is kept, and small numbers are looked up.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from operator import sub
 from typing import NamedTuple
 
@@ -126,8 +126,10 @@ def _caught_up(shape: _Shape, counts: Sequence[int], native: Mapping[int, float]
 
     In the last bucket alone they would be slower than every bound.
     """
+    indexes = sorted(native)
+    below = [0.0, *accumulate(map(native.__getitem__, indexes))]
     counts = [
-        max(count, int(sum(counted for index, counted in native.items() if index - ZERO < position)))
+        max(count, int(below[bisect_left(indexes, position + ZERO)]))
         for count, position in zip(counts[:-1], shape.positions, strict=False)
     ]
     return [*(min(count, total) for count in counts), total]
