@@ -164,8 +164,10 @@ def _accept(worker: Any, enable: Callable[[bool], None], enabled: bool) -> None:
         return
     for listener in worker.sockets:
         with suppress(OSError):
-            while select.select([listener], [], [], 0)[0]:
-                worker.accept(listener)
+            # No more than it answers at once: other workers may take the rest of a long queue.
+            for _ in range(worker.cfg.threads):
+                if select.select([listener], [], [], 0)[0]:
+                    worker.accept(listener)
         listener.close()
 
 
