@@ -10,7 +10,7 @@ from prometheus.run.children import ask
 from prometheus.run.plan import Plan
 from prometheus.run.targets import Address
 
-WHO_MAY_READ = 'see README "Who may read"'
+WHO_MAY_READ = "see docs/how-to/access.md"
 
 # Prometheus' reason → ours, with the remedy.
 REMEDIES = (

@@ -126,7 +126,7 @@ def _start_response(status: str, headers: list[tuple[str, str]], exc_info: Any =
 
 
 def draw(measured: dict[str, dict[str, list[float]]]) -> None:
-    """The picture that the README shows."""
+    """The picture of docs/explanation/cost.md."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -19,7 +19,7 @@ from exporter import Settings
 from prometheus.tools.packages import KUBECTL
 from prometheus.tools.toolbox import executable, gave_up
 from tests.rig.places import ROOT
-from tests.rig.readme import table
+from tests.rig.readme import PAGES
 
 Manifest = dict[str, Any]
 
@@ -204,7 +204,8 @@ def test_the_monitor_gives_the_labels_of_the_rules(manifests: list[Manifest]) ->
     assert f'up{{job="{endpoint["relabelings"][0]["replacement"]}"}}' in str(
         one(manifests, "PrometheusRule", "flask-service")
     )
-    labels = {label for _, _, text, _ in table("Metrics") for label in re.findall(r"\w+", text)}
+    metrics = PAGES["docs/reference/metrics.md"].table("Metrics")
+    labels = {label for _, _, text, _ in metrics for label in re.findall(r"\w+", text)}
     assert labels.isdisjoint(OPERATORS_LABELS)
     prometheus = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
     (job,) = (job for job in prometheus["scrape_configs"] if job["job_name"] == "app")

@@ -1,4 +1,4 @@
-"""README.md works as it is written: every code block is executed, every link leads somewhere."""
+"""README.md and docs/ work as they are written: every code block is executed, every link leads somewhere."""
 
 import json
 import os
@@ -24,8 +24,7 @@ from prometheus.run.plan import PORTS
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports, get_json
 from tests.rig.places import ROOT
-from tests.rig.readme import BLOCKS, Block, anchors
-from tests.rig.readme import targets as links
+from tests.rig.readme import BLOCKS, NAMES, Block, Page
 
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 FILES = [block for block in BLOCKS if block.file]
@@ -39,7 +38,7 @@ SERVERS = [
     )
 ]
 COMPOSE = [block for block in SHELL if "docker compose" in block.text]
-STORY = [block for block in SHELL if block.section == "Break it"]
+STORY = [block for block in SHELL if (block.page, block.section) == ("README.md", "Break it")]
 RUN = next(block for block in SHELL if block.text == "make run\n")
 INSTALL = next(block for block in SHELL if block.text == "pip install .\n")
 
@@ -81,7 +80,7 @@ print(client.get("/metrics", environ_base={"REMOTE_ADDR": "127.0.0.1"}).text)
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A running stack: the ports of the page → those used, and what the page calls .run."""
+    """A running stack: the ports of the pages → those used, and what the pages call .run."""
 
     ports: Mapping[str, int]
     run: Path
@@ -130,14 +129,14 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def local(text: str, ports: Mapping[str, int], directory: Path) -> str:
-    """Text of the page with other ports, and another directory than /dev/shm/shop."""
+    """Text of a page with other ports, and another directory than /dev/shm/shop."""
     for port, other in ports.items():
         text = re.sub(rf"\b{port}\b", str(other), text)
     return text.replace("/dev/shm/shop", str(directory / "workers"))
 
 
 def unpack(directory: Path, port: int) -> None:
-    """Write the page's files into the directory, with another port than 8001."""
+    """Write the pages' files into the directory, with another port than 8001."""
     for block in FILES:
         file = directory / block.file
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -164,13 +163,27 @@ def await_200(url: str, seconds: float, output: Path) -> None:
         raise AssertionError(f"{error}\n{output.read_text()[-5000:]}") from None
 
 
-def test_links_lead_somewhere() -> None:
-    """Files are there, anchors are headings of the page, and addresses are those of the stack."""
-    for target in links():
-        if target.startswith("#"):
-            assert target[1:] in anchors(), target
-        elif not target.startswith("http://127.0.0.1:"):
-            assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    """Files are there, anchors are headings, and addresses of the README are those of the stack."""
+    page = Page(name)
+    for target in page.links():
+        if "://" in target:
+            assert name != "README.md" or target.startswith("http://127.0.0.1:"), target
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.path.parent / path).resolve() if path else page.path
+        assert file.exists(), target
+        assert not anchor or anchor in Page(str(file.relative_to(ROOT))).anchors(), target
+
+
+def test_named_pages_exist() -> None:
+    """Those that messages, comments and configurations name."""
+    grep = ["git", "grep", "--untracked", "-hoIP", r"(?<![/\w])docs/[a-z/-]+\.md\b"]
+    named = subprocess.check_output(grep, cwd=ROOT, text=True).split()
+
+    assert {"docs/how-to/access.md"} <= set(named)
+    assert [name for name in set(named) if not (ROOT / name).exists()] == []
 
 
 def test_every_block_is_executed() -> None:
@@ -317,7 +330,7 @@ def test_break_it(stack: Stack, tmp_path: Path) -> None:
 
 
 def test_own_service_is_scraped_and_probed(stack: Stack) -> None:
-    """What the target files of the page name is up."""
+    """What the target files of the pages name is up."""
 
     def value(query: str) -> list[str]:
         url = f"http://127.0.0.1:{stack.ports['9090']}/api/v1/query?query={query}"
@@ -338,7 +351,7 @@ def test_target_files_are_valid(tmp_path: Path) -> None:
 
 
 def test_prometheus_takes_the_token(tmp_path: Path) -> None:
-    """The configuration with the lines of the page is valid, as soon as the file that they name is there."""
+    """The configuration with the lines of its page is valid, as soon as the file that they name is there."""
     block = next(block for block in FILES if block.file == "prometheus/prometheus.yml")
     (addition,) = yaml.safe_load(block.text)["scrape_configs"]
     shutil.copytree(ROOT / "prometheus", tmp_path / "prometheus", ignore=shutil.ignore_patterns("*.py"))

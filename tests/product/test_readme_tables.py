@@ -1,4 +1,4 @@
-"""The tables of README.md say what the code has, no less and no more."""
+"""The tables of README.md and docs/ say what the code has, no less and no more."""
 
 import os
 import re
@@ -17,7 +17,9 @@ from exporter.settings import meanings
 from prometheus.run.plan import PORTS, TOP, Plan
 from tests.rig.alerts import ALERTS, rules
 from tests.rig.places import ROOT
-from tests.rig.readme import expanded, table
+from tests.rig.readme import PAGES, expanded
+
+SETTINGS = PAGES["docs/reference/settings.md"]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ def test_urls() -> None:
         port.rpartition(":")[2] for part in compose["services"].values() for port in part.get("ports", ())
     }
 
-    assert {f"<http://127.0.0.1:{port}>" for port in published} == {url for _, url, _ in table("Start")}
+    assert {f"<http://127.0.0.1:{port}>" for port in published} == {
+        url for _, url, _ in PAGES["README.md"].table("Start")
+    }
 
 
 def test_metrics(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,14 +54,21 @@ def test_metrics(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}
             exposed[name] = (family.type, labels)
 
-    documented = {name: (kind, set(re.findall(r"\w+", labels))) for name, kind, labels, _ in table("Metrics")}
+    documented = {
+        name: (kind, set(re.findall(r"\w+", labels)))
+        for name, kind, labels, _ in PAGES["docs/reference/metrics.md"].table("Metrics")
+    }
 
     assert documented == exposed
 
 
 def test_recorded_series() -> None:
     """Each recorded series is in one line, and each line is recorded."""
-    documented = [name for pattern, *_ in table("Recorded series") for name in expanded(pattern)]
+    documented = [
+        name
+        for pattern, *_ in PAGES["docs/reference/recorded-series.md"].table("Recorded series")
+        for name in expanded(pattern)
+    ]
 
     assert sorted(documented) == sorted({rule["record"] for rule in rules() if "record" in rule})
 
@@ -66,7 +77,7 @@ def test_alerts() -> None:
     """Name, severities and meaning of every alert, with a link to its runbook."""
     expected: dict[str, tuple[list[str], list[str]]] = {}
     for rule in ALERTS:
-        name = f"[{rule['alert']}](prometheus/runbooks/{rule['alert']}.md)"
+        name = f"[{rule['alert']}](../../prometheus/runbooks/{rule['alert']}.md)"
         severities, summaries = expected.setdefault(name, ([], []))
         for known, value in (
             (severities, rule["labels"]["severity"]),
@@ -75,15 +86,17 @@ def test_alerts() -> None:
             if value not in known:
                 known.append(value)
 
-    assert {(name, ", ".join(s), " ".join(m)) for name, (s, m) in expected.items()} == set(table("Alerts"))
+    assert {(name, ", ".join(s), " ".join(m)) for name, (s, m) in expected.items()} == set(
+        PAGES["docs/reference/alerts.md"].table("Alerts")
+    )
 
 
 def test_exporter_settings() -> None:
     """Every setting in its order, its meaning, and its default as the variable would have it."""
     defaults = Settings()
-    documented = {name: default for name, default, _ in table("The exporter")}
+    documented = {name: default for name, default, _ in SETTINGS.table("The exporter")}
 
-    assert [(name, meaning) for name, _, meaning in table("The exporter")] == list(meanings())
+    assert [(name, meaning) for name, _, meaning in SETTINGS.table("The exporter")] == list(meanings())
     for name, text in documented.items():
         field = name.removeprefix("EXPORTER_").lower()
         if text:
@@ -94,7 +107,7 @@ def test_exporter_settings() -> None:
 
 def test_service_settings() -> None:
     """Every variable that the service, its server's configuration and its traffic read."""
-    documented = {name: default for name, default, _ in table("The service")}
+    documented = {name: default for name, default, _ in SETTINGS.table("The service")}
     own = {f"APP_{name}": default for name, default in service.SETTINGS.items()}
     read = {}
     for file in ("app/gunicorn.conf.py", "app/traffic.py"):
@@ -108,7 +121,7 @@ def test_service_settings() -> None:
 def test_compose_settings() -> None:
     """Every variable of .env.example with the default of the compose files."""
     compose = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("*.yml"))
-    documented = {name: default for name, default, _ in table("docker compose")}
+    documented = {name: default for name, default, _ in SETTINGS.table("docker compose")}
     example = re.findall(r"^#(\w+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
     defaults = dict.fromkeys(example, "") | dict(re.findall(r"\$\{(\w+):-([^}]*)\}", compose))
 
@@ -118,7 +131,7 @@ def test_compose_settings() -> None:
 
 def test_run_settings() -> None:
     """Every variable that `make run` reads, with its default."""
-    documented = {name: default for name, default, _ in table("make run")}
+    documented = {name: default for name, default, _ in SETTINGS.table("make run")}
     sources = "".join((ROOT / f"prometheus/{name}.py").read_text() for name in ("run/plan", "tools/archives"))
     read = set(re.findall(r'environ(?:\.get\(|, )"([A-Z_]+)"', sources))
     plan = Plan.load({})
@@ -135,13 +148,17 @@ def test_paths_of_a_service(app: Flask) -> None:
     """Every path that the exporter serves."""
     paths = app.extensions["flask_exporter"].endpoints.paths - {"/favicon.ico"}  # which it does not answer
 
-    assert {path for path, _ in table("What a service answers")} == paths
+    assert {path for path, _ in PAGES["docs/reference/http.md"].table("What a service answers")} == paths
 
 
 def test_dashboards() -> None:
     """Every dashboard but the one that leads to them."""
     files = (file.relative_to(ROOT) for file in (ROOT / "grafana/dashboards").glob("*/*.json"))
-    linked = [match[1] for name, _ in table("Dashboards") if (match := re.search(r"\((.*)\)", name))]
+    linked = [
+        match[1]
+        for name, _ in PAGES["README.md"].table("Dashboards")
+        if (match := re.search(r"\((.*)\)", name))
+    ]
 
     assert sorted(linked) == sorted(map(str, files))
 
@@ -155,7 +172,7 @@ def test_commands() -> None:
     ).stdout
     helped = [(f"make {name}", text) for name, text in (line.split(None, 1) for line in said.splitlines())]
 
-    assert table("Development") == helped
+    assert PAGES["docs/contributing.md"].table("Development") == helped
 
 
 def test_layout() -> None:
@@ -164,7 +181,7 @@ def test_layout() -> None:
     directories = {
         f"{Path(name).parts[0]}/" for name in tracked.splitlines() if "/" in name and name[0] != "."
     }
-    documented = {path for path, _ in table("Layout")}
+    documented = {path for path, _ in PAGES["docs/contributing.md"].table("Layout")}
 
     assert {path for path in documented if path.endswith("/")} == directories
     assert all((ROOT / path).exists() for path in documented)

@@ -190,10 +190,10 @@ def test_a_target_of_the_users_that_is_down(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        ("server returned HTTP status 401 UNAUTHORIZED", '401, it wants a token: see README "Who may read"'),
+        ("server returned HTTP status 401 UNAUTHORIZED", "401, it wants a token: see docs/how-to/access.md"),
         (
             "server returned HTTP status 403 FORBIDDEN",
-            '403, Prometheus\' address may not read there: see README "Who may read"',
+            "403, Prometheus' address may not read there: see docs/how-to/access.md",
         ),
         (
             "server returned HTTP status 404 NOT FOUND",

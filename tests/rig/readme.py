@@ -1,19 +1,19 @@
-"""README.md as data: its code blocks, tables, links and anchors."""
+"""README.md and the pages of docs/ as data: their code blocks, tables, links and anchors."""
 
 import itertools
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.rig.places import ROOT
 
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: the section that it stands in, its language, and the file that it is, if it is one."""
+    """A fenced block: where it stands, its language, and the file that it is, if it is one."""
 
+    page: str
     line: int
     section: str
     language: str
@@ -21,43 +21,61 @@ class Block:
     text: str
 
     def __str__(self) -> str:
-        return f"line {self.line}, {self.section}: {self.file or self.text.strip()[:60]}"
+        return f"{self.page} line {self.line}: {self.file or self.text.strip()[:60]}"
 
 
-def _blocks() -> Iterator[Block]:
-    for fence in re.finditer(r"^```(\w*) ?(\S*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
-        before = TEXT[: fence.start()]
-        section = re.findall(r"^##+ (.*)$", before, re.MULTILINE)[-1]
-        yield Block(before.count("\n") + 1, section, *fence.groups())
+class Page:
+    """A page of Markdown; its name is its path in the repository."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = ROOT / name
+        self._text = self.path.read_text(encoding="utf-8")
+        self._prose = _prose(self._text)
+        self.blocks = list(self._blocks())
+
+    def _blocks(self) -> Iterator[Block]:
+        for fence in re.finditer(r"^```(\w*) ?(\S*)\n(.*?)^```$", self._text, re.MULTILINE | re.DOTALL):
+            before = self._text[: fence.start()]
+            section = re.findall(r"^#+ (.*)$", _prose(before), re.MULTILINE)[-1]
+            yield Block(self.name, before.count("\n") + 1, section, *fence.groups())
+
+    def table(self, section: str) -> list[tuple[str, ...]]:
+        """The rows of a section's first table, without its head and the code marks around a whole cell."""
+        body = re.split(rf"^#+ {re.escape(section)}\n", self._prose, flags=re.MULTILINE)[1]
+        lines = re.findall(r"^\|(.*)\|$", re.split(r"^#+ ", body, flags=re.MULTILINE)[0], re.MULTILINE)
+        rows = [tuple(_bare(cell) for cell in re.split(r"(?<!\\)\|", line)) for line in lines]
+        assert set("".join(rows[1])) <= set("- "), f"{section}: the second line of a table is a rule"
+        return rows[2:]
+
+    def links(self) -> list[str]:
+        """The targets of the links and pictures of the page."""
+        links = re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>", self._prose)
+        return [target or address for target, address in links]
+
+    def anchors(self) -> set[str]:
+        """The names that GitHub gives to the page's headings."""
+        headings = re.findall(r"^#+ (.*)$", self._prose, re.MULTILINE)
+        return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-BLOCKS = list(_blocks())
-PROSE = re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
-
-
-def table(section: str) -> list[tuple[str, ...]]:
-    """The rows of the only table of a section, without its head and the code marks around a whole cell."""
-    body = re.split(rf"^##+ {re.escape(section)}\n", PROSE, flags=re.MULTILINE)[1]
-    lines = re.findall(r"^\|(.*)\|$", re.split(r"^##+ ", body, flags=re.MULTILINE)[0], re.MULTILINE)
-    rows = [tuple(_bare(cell) for cell in re.split(r"(?<!\\)\|", line)) for line in lines]
-    assert set("".join(rows[1])) <= set("- "), f"{section}: the second line of a table is a rule"
-    return rows[2:]
+def _prose(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def _bare(cell: str) -> str:
     return re.sub(r"^`([^`]*)`$", r"\1", cell.strip())
 
 
-def targets() -> list[str]:
-    """The targets of the links and pictures of the page."""
-    links = re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>", PROSE)
-    return [target or address for target, address in links]
-
-
-def anchors() -> set[str]:
-    """The names that GitHub gives to the page's headings."""
-    headings = re.findall(r"^#+ (.*)$", PROSE, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+NAMES = subprocess.check_output(["git", "ls-files", "*.md"], cwd=ROOT, text=True).split()
+PAGES = {name: Page(name) for name in NAMES if name.startswith(("README.md", "docs/"))}
+# The tutorial has a test of its own.
+BLOCKS = [
+    block
+    for name, page in PAGES.items()
+    if name == "README.md" or name.startswith(("docs/how-to/", "docs/explanation/"))
+    for block in page.blocks
+]
 
 
 def expanded(pattern: str) -> list[str]:
