@@ -1,17 +1,15 @@
 """README.md and docs/ work as they are written: every code block is executed, every link leads somewhere."""
 
+import configparser
 import json
 import os
 import random
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import urllib.error
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -19,12 +17,16 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
+from exporter import Settings
 from prometheus.run import dialect, targets
 from prometheus.run.plan import PORTS
+from prometheus.tools.packages import NGINX
+from prometheus.tools.toolbox import executable, gave_up
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports, get_json
 from tests.rig.places import ROOT
-from tests.rig.readme import BLOCKS, NAMES, Block, Page
+from tests.rig.readme import BLOCKS, NAMES, Block, Page, shows
+from tests.rig.terminal import await_200, environment, local, started, status
 
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 FILES = [block for block in BLOCKS if block.file]
@@ -38,7 +40,8 @@ SERVERS = [
     )
 ]
 COMPOSE = [block for block in SHELL if "docker compose" in block.text]
-STORY = [block for block in SHELL if (block.page, block.section) == ("README.md", "Break it")]
+SIGHTS = [block for block in SHELL if block.section == "What you see"]
+STORY = [block for block in SHELL if block.section == "Break it"]
 RUN = next(block for block in SHELL if block.text == "make run\n")
 INSTALL = next(block for block in SHELL if block.text == "pip install .\n")
 
@@ -86,81 +89,12 @@ class Stack:
     run: Path
 
 
-@contextmanager
-def started(command: str, directory: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """A command in a terminal of its own, ended with Ctrl-C; yields the file with its output."""
-    output = directory / "output"
-    # A shell that runs the tests in the background lets them ignore the signal.
-    shell = ["env", "--default-signal=INT", "bash", "-euo", "pipefail", "-c", command]
-    with (
-        output.open("wb") as file,
-        subprocess.Popen(
-            shell, cwd=directory, env=environ, stdout=file, stderr=file, start_new_session=True
-        ) as process,
-    ):
-        try:
-            yield output
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-            try:
-                # A signal that meets gunicorn's threaded worker as it starts a thread blocks that worker (in
-                # ThreadPoolExecutor.shutdown) until graceful_timeout, 30 s.
-                process.wait(40)
-                eventually(lambda: not _running(process.pid), f"Ctrl-C ends {command}", 10)
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-
-
-def _running(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """A user's environment: no settings but these, and the programs of the virtual environment."""
-    ours = re.compile(r"(EXPORTER|APP|ALERT|TRAFFIC)_|PROMETHEUS_MULTIPROC_DIR|MAKEFLAGS|MAKELEVEL|MFLAGS")
-    inherited = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**inherited, "PATH": path, "EXPORTER_DRAIN": "0", "PYTHONUNBUFFERED": "1", **variables}
-
-
-def local(text: str, ports: Mapping[str, int], directory: Path) -> str:
-    """Text of a page with other ports, and another directory than /dev/shm/shop."""
-    for port, other in ports.items():
-        text = re.sub(rf"\b{port}\b", str(other), text)
-    return text.replace("/dev/shm/shop", str(directory / "workers"))
-
-
 def unpack(directory: Path, port: int) -> None:
     """Write the pages' files into the directory, with another port than 8001."""
     for block in FILES:
         file = directory / block.file
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(local(block.text, {"8001": port}, directory))
-
-
-def status(url: str, **headers: str) -> int:
-    """Status of an answer; 0 where there is none."""
-    try:
-        with urlopen(Request(url, headers=headers), timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-    except OSError:
-        return 0
-
-
-def await_200(url: str, seconds: float, output: Path) -> None:
-    """Wait for an answer; AssertionError with the end of the output where there is none in time."""
-    try:
-        eventually(lambda: status(url) == 200, f"{url} answers 200", seconds)
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{output.read_text()[-5000:]}") from None
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -191,10 +125,12 @@ def test_every_block_is_executed() -> None:
     programs = {block.file for block in FILES if any(block.file in shell.text for shell in SERVERS)}
     python = {block.file for block in BLOCKS if block.language == "python"}
 
-    assert sorted(map(str, [*SERVERS, *COMPOSE, *STORY, RUN, INSTALL])) == sorted(map(str, SHELL))
-    assert {block.language for block in BLOCKS} == {"sh", "python", "ini", "yaml"}
+    assert sorted(map(str, [*SERVERS, *COMPOSE, *SIGHTS, *STORY, RUN, INSTALL])) == sorted(map(str, SHELL))
+    assert {block.language for block in BLOCKS} == {"sh", "python", "ini", "nginx", "yaml"}
     assert python == {*APPLICATIONS, "serve.py", "gunicorn.conf.py"}
     assert programs >= {"serve.py", "uwsgi.ini"}
+    assert len({block.file for block in FILES}) == len({(block.file, block.text) for block in FILES})
+    assert {block for block in BLOCKS if block.output} <= {RUN, *SIGHTS, *STORY}
 
 
 @pytest.mark.parametrize("file", APPLICATIONS)
@@ -277,6 +213,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         started(f"cd {shlex.quote(str(ROOT))}; {RUN.text}", own, environ) as output,
     ):
         eventually(lambda: "Ctrl-C stops everything." in output.read_text(), "the stack is up", 180)
+        assert shows(output.read_text(), RUN.output)
         yield Stack(ports, directory / "run")
     marked = f"RUN_DIR={directory / 'run'}\0".encode()
     left = [path for path in Path("/proc").glob("[0-9]*/environ") if marked in _read(path)]
@@ -290,9 +227,10 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def test_break_it(stack: Stack, tmp_path: Path) -> None:
+def test_look_and_break(stack: Stack, tmp_path: Path) -> None:
     """The fault becomes an alert with a runbook, and the request behind it is found."""
-    fault, alert, request, line, top = STORY
+    top, health = SIGHTS
+    fault, alert, request, line = STORY
     (tmp_path / ".run").symlink_to(stack.run)
     (tmp_path / ".venv").symlink_to(sys.prefix)
 
@@ -309,10 +247,12 @@ def test_break_it(stack: Stack, tmp_path: Path) -> None:
         said = run(alert)
         return said if '"FlaskErrorRatioCritical"' in said else None
 
-    said = eventually(broken, "FlaskErrorRatioCritical reaches Alertmanager", 60)
+    assert shows(run(health), health.output)
+    said = eventually(broken, "FlaskErrorRatioCritical reaches Alertmanager", 180)
     runbook = f"http://127.0.0.1:{stack.ports['9090']}/user/FlaskErrorRatioCritical.md"
     assert f'"runbook_url": "{runbook}"' in said
     assert f'"dashboard_url": "http://127.0.0.1:{stack.ports["3000"]}/d/flask-errors?' in said
+    assert shows(said, alert.output)
     assert status(runbook) == 200
 
     (found,) = json.loads(run(request))
@@ -363,6 +303,62 @@ def test_prometheus_takes_the_token(tmp_path: Path) -> None:
     assert "token" in dialect.check(file.parent).stderr
     (file.parent / "token").write_text("a-token\n", encoding="utf-8")
     assert dialect.check(file.parent).returncode == 0
+
+
+def test_nginx(tmp_path: Path) -> None:
+    """Strangers see the service and no metrics, and the time in the queue is counted."""
+    if gave_up(NGINX):
+        pytest.skip("NOT EXECUTED: shop.conf (nginx cannot be had, see .tools/nginx.unavailable)")
+    port, proxy = free_ports(2)
+    unpack(tmp_path, port)
+    (service,) = (block for block in SERVERS if "EXPORTER_TRUSTED_PROXIES" in block.text)
+    site = tmp_path / "shop.conf"
+    site.write_text(site.read_text().replace("8080", str(proxy)))
+    folders = "".join(
+        f"{kind}_temp_path {tmp_path}/{kind}; "
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    configuration = tmp_path / "nginx.conf"
+    configuration.write_text(
+        f"daemon off; pid {tmp_path}/pid; events {{}} http {{ access_log off; {folders} include {site}; }}"
+    )
+    nginx = f"{executable('nginx')} -e stderr -c {configuration}"
+    with (
+        started(local(service.text, {"8001": port}, tmp_path), tmp_path, environment(), "shop") as output,
+        started(nginx, tmp_path, environment(), "nginx") as errors,
+    ):
+        await_200(f"http://127.0.0.1:{port}/health/ready", 30, output)
+        await_200(f"http://127.0.0.1:{proxy}/items/7", 30, errors)
+        closed = [status(f"http://127.0.0.1:{proxy}{path}") for path in ("/metrics", "/monitoring/stats")]
+        token = (tmp_path / "token").read_text().strip()
+        request = Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {token}"})
+        with urlopen(request, timeout=10) as answer:
+            metrics = answer.read().decode().splitlines()
+
+    assert closed == [404, 404]
+    assert "flask_http_request_queue_seconds_count 1.0" in metrics
+
+
+def test_systemd(tmp_path: Path) -> None:
+    """The command of the unit serves, and the unit gives it time to end."""
+    (port,) = free_ports(1)
+    unpack(tmp_path, port)
+    (tmp_path / "gunicorn.conf.py").unlink()
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(tmp_path / "shop.service")
+    service = unit["Service"]
+    folder = tmp_path / "run"
+    folder.mkdir(mode=int(service["RuntimeDirectoryMode"], 8))
+    name, _, directory = service["Environment"].partition("=")
+    assert directory == f"/run/{service['RuntimeDirectory']}"
+    command = service["ExecStart"].replace(f"{service['WorkingDirectory']}/.venv/bin/", "exec ")
+    with started(command, tmp_path, environment(**{name: str(folder), "EXPORTER_DRAIN": "1"})) as output:
+        await_200(f"http://127.0.0.1:{port}/health/ready", 30, output)
+        assert status(f"http://127.0.0.1:{port}/metrics") == 200
+
+    assert int(service["TimeoutStopSec"]) > Settings().drain + 30
+    assert service["KillMode"] == "mixed"
 
 
 @pytest.mark.parametrize("block", COMPOSE, ids=str)

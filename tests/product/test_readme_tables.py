@@ -156,7 +156,7 @@ def test_dashboards() -> None:
     files = (file.relative_to(ROOT) for file in (ROOT / "grafana/dashboards").glob("*/*.json"))
     linked = [
         match[1]
-        for name, _ in PAGES["README.md"].table("Dashboards")
+        for name, _ in PAGES["README.md"].table("What you see")
         if (match := re.search(r"\((.*)\)", name))
     ]
 

@@ -4,14 +4,14 @@ import itertools
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.rig.places import ROOT
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: where it stands, its language, and the file that it is, if it is one."""
+    """A fenced block: its place, its language, the file that it is, and the output that the page shows."""
 
     page: str
     line: int
@@ -19,6 +19,7 @@ class Block:
     language: str
     file: str
     text: str
+    output: str = ""
 
     def __str__(self) -> str:
         return f"{self.page} line {self.line}: {self.file or self.text.strip()[:60]}"
@@ -31,8 +32,13 @@ class Page:
         self.name = name
         self.path = ROOT / name
         self._text = self.path.read_text(encoding="utf-8")
-        self._prose = _prose(self._text)
-        self.blocks = list(self._blocks())
+        self.prose = _prose(self._text)
+        self.blocks: list[Block] = []
+        for block in self._blocks():
+            if block.language == "text" and not block.file:  # the output of the block before it
+                self.blocks[-1] = replace(self.blocks[-1], output=block.text)
+            else:
+                self.blocks.append(block)
 
     def _blocks(self) -> Iterator[Block]:
         for fence in re.finditer(r"^```(\w*) ?(\S*)\n(.*?)^```$", self._text, re.MULTILINE | re.DOTALL):
@@ -42,7 +48,7 @@ class Page:
 
     def table(self, section: str) -> list[tuple[str, ...]]:
         """The rows of a section's first table, without its head and the code marks around a whole cell."""
-        body = re.split(rf"^#+ {re.escape(section)}\n", self._prose, flags=re.MULTILINE)[1]
+        body = re.split(rf"^#+ {re.escape(section)}\n", self.prose, flags=re.MULTILINE)[1]
         lines = re.findall(r"^\|(.*)\|$", re.split(r"^#+ ", body, flags=re.MULTILINE)[0], re.MULTILINE)
         rows = [tuple(_bare(cell) for cell in re.split(r"(?<!\\)\|", line)) for line in lines]
         assert set("".join(rows[1])) <= set("- "), f"{section}: the second line of a table is a rule"
@@ -50,12 +56,12 @@ class Page:
 
     def links(self) -> list[str]:
         """The targets of the links and pictures of the page."""
-        links = re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>", self._prose)
+        links = re.findall(r"\]\(([^)\s]+)\)|<(https?://[^>]+)>", self.prose)
         return [target or address for target, address in links]
 
     def anchors(self) -> set[str]:
         """The names that GitHub gives to the page's headings."""
-        headings = re.findall(r"^#+ (.*)$", self._prose, re.MULTILINE)
+        headings = re.findall(r"^#+ (.*)$", self.prose, re.MULTILINE)
         return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -76,6 +82,17 @@ BLOCKS = [
     if name == "README.md" or name.startswith(("docs/how-to/", "docs/explanation/"))
     for block in page.blocks
 ]
+
+
+def shows(actual: str, output: str) -> bool:
+    """Whether the output has the lines of a page in their order; numbers may differ, `…` is anything."""
+    rest = iter(actual.splitlines())
+    for line in output.splitlines():
+        words = re.sub(r"(\\ )+", r"\\s+", re.escape(line.strip()))
+        pattern = re.compile(re.sub(r"\d+", r"\\d+", words).replace("…", ".*"))
+        if not any(pattern.fullmatch(said.strip()) for said in rest):
+            return False
+    return True
 
 
 def expanded(pattern: str) -> list[str]:
