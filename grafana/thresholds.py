@@ -37,6 +37,8 @@ MEMORY_LOW = 0.9
 """Share of used memory at which HostMemoryLow fires."""
 SCRAPE_SLOW = 5
 """Seconds at which MonitoringScrapeSlow fires."""
+REMOTE_WRITE_BEHIND = 300
+"""Seconds at which MonitoringRemoteWriteBehind fires."""
 SCRAPE_TIMEOUT = 10
 """Seconds after which Prometheus gives a scrape up."""
 SAMPLE_LIMIT = 60_000

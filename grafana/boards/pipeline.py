@@ -13,6 +13,7 @@ from grafana.thresholds import (
     BAD,
     FINE,
     PROBE_SLOW,
+    REMOTE_WRITE_BEHIND,
     SAMPLE_LIMIT,
     SCRAPE_SLOW,
     SCRAPE_TIMEOUT,
@@ -57,9 +58,10 @@ def _summary() -> list[Panel]:
     folds = _increase("flask_exporter_series_dropped_total")
     corrupt = 'flask_exporter_worker_files{state="corrupt"}'
     storage = (
-        "sum(increase(prometheus_tsdb_compactions_failed_total[$__range])"
+        "(sum(increase(prometheus_tsdb_compactions_failed_total[$__range])"
         " + increase(prometheus_tsdb_wal_corruptions_total[$__range])"
-        " + increase(prometheus_tsdb_wal_writes_failed_total[$__range]))"
+        " + increase(prometheus_tsdb_wal_writes_failed_total[$__range])) or vector(0))"
+        f" + ({_increase('prometheus_remote_storage_samples_failed_total')} or vector(0))"
     )
     losses = (
         f"({_increase('alertmanager_notifications_failed_total')} or vector(0))"
@@ -88,11 +90,16 @@ def _summary() -> list[Panel]:
         _number(
             "Rule failures",
             "Rules that could not be evaluated, and groups that were skipped.",
-            f"{_increase('prometheus_rule_evaluation_failures_total')}"
-            f" + {_increase('prometheus_rule_group_iterations_missed_total')}",
+            f"({_increase('prometheus_rule_evaluation_failures_total')}"
+            f" + {_increase('prometheus_rule_group_iterations_missed_total')} or vector(0))"
+            f" + ({_increase('vmalert_execution_errors_total')} or vector(0))",
         ),
         _number("Undelivered alerts", "Notifications that failed or were dropped on their way.", losses),
-        _number("Storage failures", "Failed compactions and writes of Prometheus, and corruptions.", storage),
+        _number(
+            "Storage failures",
+            "Failed compactions and writes of Prometheus, corruptions, and samples that a receiver refused.",
+            storage,
+        ),
     ]
 
 
@@ -112,13 +119,20 @@ def _number(title: str, description: str, expression: str, when: str = "in this 
 
 def _scrapes() -> list[Panel]:
     down = "min_over_time(up[$__interval]) and min_over_time(up[$__range] @ end()) < 1"
+    late = (
+        "time() - min without (remote_name) (prometheus_remote_storage_queue_highest_sent_timestamp_seconds)"
+    )
     share = f'scrape_samples_scraped{{job="app"}} / {SAMPLE_LIMIT}'
     return [
         timeline(
             "Targets that were down in this time range",
             "Whether Prometheus could scrape them. A gap is a target that was not known. Those that were "
-            "always up are left out.",
-            [query(down, "{{job}} {{service}} {{instance}}")],
+            "always up are left out. Where samples are sent elsewhere, also when they came "
+            f"{REMOTE_WRITE_BEHIND // 60} minutes late, or not at all.",
+            [
+                query(down, "{{job}} {{service}} {{instance}}"),
+                query(f"0 * ({late} > {REMOTE_WRITE_BEHIND})", "{{instance}} to {{url}}"),
+            ],
             states=UP,
             width=10,
             height=9,

@@ -344,6 +344,19 @@ def faults() -> list[Fault]:
             damage.remove_bad_block,
         ),
         Fault(
+            "a receiver of samples answers 503",
+            (Alert("MonitoringRemoteWriteBehind", {"job": "prometheus", "severity": "warning"}),),
+            lambda stack: setattr(stack.samples, "status", 503),
+            lambda stack: setattr(stack.samples, "status", 200),
+        ),
+        Fault(
+            "a receiver of samples refuses them",
+            (Alert("MonitoringRemoteWriteRefused", {"job": "prometheus", "severity": "warning"}),),
+            lambda stack: setattr(stack.samples, "status", 400),
+            lambda stack: setattr(stack.samples, "status", 200),
+            after="a receiver of samples answers 503",
+        ),
+        Fault(
             "a rule that cannot be evaluated",
             (Alert("MonitoringRuleFailures", {"job": "prometheus", "severity": "critical"}),),
             damage.break_rules,

@@ -86,8 +86,8 @@ class Stack:
         self.spare = f"127.0.0.1:{ports[-1]}"
         self.children = Children(self.plan.logs, TOP, lambda: False)
         self.receiver = Receiver()
-        # Two pages, and three exporters: a large one, a slow one, and that of a log store.
-        self.site, self.page, self.large, self.sluggish, self.store = (Site() for _ in range(5))
+        # Two pages, three exporters (a large one, a slow one, a log store's), and what takes samples.
+        self.site, self.page, self.large, self.sluggish, self.store, self.samples = (Site() for _ in range(6))
         self.shipper = Shipper()
         self.players = {name: Player() for name in PLAYERS}
         self.certificates = Certificates(directory)
@@ -115,8 +115,8 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.children.stop()
         self.host.close()
-        sites = (self.site, self.page, self.large, self.sluggish, self.store, self.shipper, self.secure)
-        for site in (*sites, *self.players.values()):
+        sites = (self.site, self.page, self.large, self.sluggish, self.store, self.samples, self.shipper)
+        for site in (*sites, self.secure, *self.players.values()):
             site.close()
         self.receiver.__exit__(None, None, None)
         for name in (*self.services, "pair-2"):
@@ -207,6 +207,12 @@ class Stack:
             if job["job_name"] == "probe":
                 # A probe that waits for at most a second cannot see that a site takes longer.
                 job |= {"scrape_interval": "2s", "scrape_timeout": "2s"}
+        document["remote_write"] = [
+            {
+                "url": f"http://{self.samples.address}/api/v1/write",
+                "queue_config": {"batch_send_deadline": "200ms", "max_backoff": "200ms"},
+            }
+        ]
         file.write_text(yaml.safe_dump(document))
         for setting, path in (("ALERT_SECRET_FILE", "people"), ("ALERT_HEARTBEAT_FILE", "heartbeat")):
             secret = self.plan.run / path

@@ -61,6 +61,7 @@ EMPTY = {
     "flask-service: p95, 5m, compared (C)": "nothing is usual before the second day",
     "flask-workers: Workers replaced by instance (A)": "the worker was killed before the time range",
     "monitoring-pipeline: Targets that were down in this time range (A)": "all targets are up",
+    "monitoring-pipeline: Targets that were down in this time range (B)": "no samples are sent elsewhere",
     **{f"home: Services, last 5 minutes ({ref})": "no budget is told before the third day" for ref in "GH"},
     **{
         f"{uid}: annotation {event} (A)": reason

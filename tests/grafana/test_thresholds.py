@@ -48,6 +48,7 @@ def hours(duration: str) -> float:
         ("FlaskQueueSlow", r"> ([\d.]+)", thresholds.QUEUE_SLOW),
         ("HostMemoryLow", r"MemTotal_bytes < ([\d.]+)", round(1 - thresholds.MEMORY_LOW, 9)),
         ("MonitoringScrapeSlow", r"> ([\d.]+)s", thresholds.SCRAPE_SLOW),
+        ("MonitoringRemoteWriteBehind", r"> (\d+)m", thresholds.REMOTE_WRITE_BEHIND / 60),
         ("ProbeSlow", r"> ([\d.]+)", thresholds.PROBE_SLOW),
     ],
 )

@@ -336,6 +336,40 @@ def test_an_overlay_fits(overlay: str) -> None:
     assert all(service["cap_drop"] == ["ALL"] and service["healthcheck"] for service in services.values())
 
 
+@pytest.mark.parametrize(
+    "files", [["longterm.yml"], ["cluster.yml", "deploy/replicas/cluster.yml"]], ids=lambda files: files[0]
+)
+def test_overlays_go_together_with_replicas(files: list[str]) -> None:
+    """Every Prometheus finds the replicas, and has all but its data in common with the others."""
+    command = compose()
+    if command is None:
+        pytest.skip(f"NOT TESTED: {files} with replicas as compose reads them (no docker compose here)")
+    every = ["docker-compose.yml", "replicas.yml", *files]
+    arguments = [argument for file in every for argument in ("-f", ROOT / file)]
+    answer = subprocess.run(
+        [*command, *arguments, "config", "--format", "json"], capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stderr
+    services = json.loads(answer.stdout)["services"]
+    scrapers = [part for name, part in services.items() if name.startswith("prometheus")]
+    own = {"environment": ("REPLICA", "SHARD"), "volumes": ("/prometheus",)}
+    for part in scrapers:
+        part["environment"] = {
+            key: value for key, value in part["environment"].items() if key not in own["environment"]
+        }
+        part["volumes"] = [mount for mount in part["volumes"] if mount["target"] not in own["volumes"]]
+        part.pop("ports")
+    ports = [port["published"] for part in services.values() for port in part.get("ports", ())]
+
+    assert services.keys() >= OVERLAYS[files[0]].keys() | {"proxy"}
+    assert all("APP_REPLICAS" in part["environment"] for part in scrapers)
+    assert all(
+        sorted(part["volumes"], key=str) == sorted(scrapers[0]["volumes"], key=str) for part in scrapers
+    )
+    assert all({**part, "volumes": []} == {**scrapers[0], "volumes": []} for part in scrapers)
+    assert len(ports) == len(set(ports))
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[list[str]]:
     """Compose's command for a project of its own on a free port, taken down and looked after at the end."""

@@ -24,11 +24,11 @@ from tests.rig.queries import queries_of
 from tests.rig.stack import Run, running, settings
 
 # Programs that run in compose only: their names are taken as they are.
-COMPOSE_ONLY = ("loki_", "alloy_")
+COMPOSE_ONLY = ("loki_", "alloy_", "vmalert_")
 
 # Only an https target has the first, only a service that was there yesterday the next three, only requests
-# that came through a proxy the next ones, and only a service without native histograms the last; their labels
-# are those of another series.
+# that came through a proxy the next ones, only a service without native histograms the next one, and only a
+# Prometheus that sends its samples the last; their labels are those of another series.
 REQUESTS_5M = "job:flask_http_request_duration_seconds:rate_5m"
 LIKE = {
     "probe_ssl_earliest_cert_expiry": "probe_success",
@@ -40,10 +40,21 @@ LIKE = {
     "instance_url_rule:flask_http_request_duration_seconds_bucket:rate_5m": (
         "flask_http_request_duration_seconds_bucket"
     ),
+    **dict.fromkeys(
+        (
+            "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
+            *(f"prometheus_remote_storage_samples_{name}_total" for name in ("failed", "retried")),
+            "prometheus_remote_storage_samples_total",
+            "prometheus_remote_storage_shards_desired",
+            "prometheus_remote_storage_shards_max",
+        ),
+        "prometheus_tsdb_wal_storage_size_bytes",
+    ),
 }
 
-# What tells services, and the parts of one, apart, and a label of vmalert; a target here has none of them.
-FURTHER = {"env", "namespace", "cluster", "pod", "alertgroup"}
+# What tells services, the parts of one, and receivers of samples apart, and a label of vmalert; a target here
+# has none of them.
+FURTHER = {"env", "namespace", "cluster", "pod", "remote_name", "url", "alertgroup"}
 
 # They have a url_rule where slo.yml has an objective for one endpoint.
 PROMISES = ("slo:", "ALERTS")

@@ -8,14 +8,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from prometheus.drill.sites import Site
+from prometheus.run import scale
 from tests.rig import engines
+from tests.rig.alerts import ALERTS
 from tests.rig.deadline import eventually
 from tests.rig.engines import Engine
 from tests.rig.network import free_ports, get_json
@@ -191,6 +194,34 @@ def test_two_minutes_without_the_receiver(tmp_path: Path, target: Target, kinds:
     print(f"{' to '.join(kinds)}: {samples} samples, {missing} lost")
     assert missing == 0
     assert samples > 120
+
+
+def test_an_outage_is_told(tmp_path: Path) -> None:
+    """By the shipped alerts, an hour in a minute: samples that wait are late, and refused ones are lost."""
+    expressions = {rule["alert"]: scale.expression(rule["expr"], 60) for rule in ALERTS}
+    (port,) = free_ports(1)
+    itself = CONFIGURATION.format(interval="200ms", targets=f"127.0.0.1:{port}")
+    with closing(Site()) as site:
+        url = f"http://{site.address}/api/v1/write"
+        with engines.prometheus(tmp_path, itself, port=port, REMOTE_WRITE_URL=url) as sender:
+
+            def series(alert: str) -> list[dict[str, str]]:
+                result = sender.ask("query", query=expressions[f"MonitoringRemoteWrite{alert}"])["result"]
+                return [found["metric"] for found in result]
+
+            told = [{"job": "counting", "instance": f"127.0.0.1:{port}", "url": url}]
+            eventually(
+                lambda: sender.value("max(prometheus_remote_storage_samples_total)"), "samples are sent"
+            )
+            assert series("Behind") == []
+            site.status = 503
+            eventually(lambda: series("Behind") == told, "the samples are late")
+            site.status = 200
+            eventually(lambda: series("Behind") == [], "the samples arrive")
+            assert series("Refused") == []
+            site.status = 400
+            eventually(lambda: series("Refused") == told, "the samples are refused")
+            assert series("Behind") == []
 
 
 def times(store: Engine) -> list[float]:

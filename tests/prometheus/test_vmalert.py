@@ -27,6 +27,7 @@ MONITORING = {
     "MonitoringNotificationsFailing": FIRST,
     "MonitoringRuleFailures": FIRST,
     "MonitoringStorageTrouble": FIRST,
+    "MonitoringRemoteWriteRefused": FIRST,
     "MonitoringLogLinesDropped": FIRST,
     "MonitoringLogShippingStopped": WINDOW,
 }
