@@ -20,7 +20,8 @@ $(VENV)/.created:
 # renewed when that file changes.
 $(VENV)/.run: $(VENV)/.created
 $(VENV)/.drill: $(VENV)/.run
-$(VENV)/.dev: $(VENV)/.drill
+$(VENV)/.docs: $(VENV)/.run
+$(VENV)/.dev: $(VENV)/.drill $(VENV)/.docs
 $(VENV)/.bench: $(VENV)/.dev
 $(VENV)/.fuzz: $(VENV)/.dev
 # Applications for tests that cannot live beside the tools of the tests, and Flask's release with its tutorial.
@@ -97,6 +98,19 @@ bench: $(VENV)/.bench tools ## what measuring costs, beside peers; results in .b
 	@if ! command -v wrk >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  echo 'installing wrk'; apt-get -qq update && apt-get -qq install --yes wrk >/dev/null; fi
 	@$(BIN)/python -m tests.bench
+
+.PHONY: docs
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1 # the theme's advertisement for its successor
+docs: $(VENV)/.docs ## build the documentation site into build/docs, with every link checked
+	$(BIN)/python -m mkdocs build
+
+.PHONY: docs-serve
+docs-serve: $(VENV)/.docs ## the documentation site on http://127.0.0.1:8080, built again at each change
+	$(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8080
+
+.PHONY: reference
+reference: $(VENV)/.dev ## regenerate docs/reference from the code, the rules and the commands
+	$(BIN)/python -m docs.build
 
 # With another prefix, as EXPORTER_PREFIX gives it: make rules dashboards PREFIX=web writes copies into .prefix/
 .PHONY: dashboards

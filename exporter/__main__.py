@@ -8,14 +8,19 @@ import sys
 from exporter.commands import capacity, run, top
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m exporter", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    result = argparse.ArgumentParser(prog="python -m exporter", description=__doc__)
+    commands = result.add_subparsers(dest="command", required=True, metavar="command")
     run.add_command(commands)
     top.add_command(commands)
     capacity.add_command(commands)
-    options = parser.parse_args(arguments)
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = parser().parse_args(arguments)
     status: int = options.run(options)
     return status
 

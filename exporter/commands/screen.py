@@ -18,7 +18,7 @@ from exporter.commands.tables import clean
 from exporter.commands.view import View
 
 KEYS = "q quit   ? help   ↑↓ select   Enter open   Esc back   / filter   e errors   s sort   p pause"
-_HELP = (
+HELP = (
     ("↑ ↓, k j", "select a row; PgUp and PgDn move by ten, Tab to the other table"),
     ("Enter", "of an endpoint: its requests alone; of a request: everything about it"),
     ("Esc", "back: closes this, or the request; shows all endpoints; ends the filter"),
@@ -66,7 +66,7 @@ class Screen:
         """The screen in so many columns and lines."""
         view = self._view
         if view.help:
-            body: RenderableType = _pairs(_HELP, width)
+            body: RenderableType = _pairs(HELP, width)
         elif view.detail:
             body = _pairs(((name, _text(value)) for name, value in view.detail.items()), width)
         else:

@@ -121,18 +121,23 @@ def table(rows: list[tuple[str, Course]]) -> str:
     return "\n".join(lines)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    result = argparse.ArgumentParser(prog="python -m prometheus.drill", description=__doc__.splitlines()[0])
+    result.add_argument("alerts", nargs="*", metavar="alert", help="only what raises these; default: all")
+    result.add_argument("--live", action="store_true", help="send one test alert through the real receiver")
+    return result
+
+
 def main() -> int:
     """Run the drill; return 0 if every alert passed."""
-    parser = argparse.ArgumentParser(prog="python -m prometheus.drill", description=__doc__.splitlines()[0])
-    parser.add_argument("alerts", nargs="*", metavar="alert", help="only what raises these; default: all")
-    parser.add_argument("--live", action="store_true", help="send one test alert through the real receiver")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        arguments = parser.parse_args()
+        arguments = parser().parse_args()
         names = {ABSENCE, *(alert.name for fault in faults() for alert in fault.alerts)}
         strangers = sorted(set(arguments.alerts) - names)
         if strangers:
-            parser.error(f"the drill has no {', '.join(strangers)}")
+            parser().error(f"the drill has no {', '.join(strangers)}")
         if arguments.live:
             log = Plan.load().logs / "alertmanager.log"
             print(live(os.environ.get("ALERTMANAGER_URL", "http://127.0.0.1:9093"), log))

@@ -116,18 +116,23 @@ def supervise(plan: Plan, children: Children, parts: list[Part], scrapes: Scrape
     children.watch()
 
 
-def main() -> int:
-    """Run the stack; return 0 after a signal, 1 with a line on stderr if something is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m prometheus.run", description=__doc__.splitlines()[0])
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    result = argparse.ArgumentParser(prog="python -m prometheus.run", description=__doc__.splitlines()[0])
+    result.add_argument(
         "--since",
         type=float,
         default=time.time(),
         metavar="SECONDS",
         help="the Unix time from which the start is timed: that of `make run`; default: now",
     )
-    parser.add_argument("--stop", action="store_true", help="end the run that is there, or what it has left")
-    arguments = parser.parse_args()
+    result.add_argument("--stop", action="store_true", help="end the run that is there, or what it has left")
+    return result
+
+
+def main() -> int:
+    """Run the stack; return 0 after a signal, 1 with a line on stderr if something is wrong."""
+    arguments = parser().parse_args()
     # Only the app needs a worker directory, and each run makes a new one for it.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:

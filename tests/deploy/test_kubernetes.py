@@ -15,11 +15,11 @@ from jsonschema import Draft202012Validator, ValidationError
 from app import __version__
 from deploy.build import BASE, documents
 from deploy.service import NAMESPACE
+from docs.writers.metrics import families
 from exporter import Settings
 from prometheus.tools.packages import KUBECTL
 from prometheus.tools.toolbox import executable, gave_up
 from tests.rig.places import ROOT
-from tests.rig.readme import PAGES
 
 Manifest = dict[str, Any]
 
@@ -204,8 +204,7 @@ def test_the_monitor_gives_the_labels_of_the_rules(manifests: list[Manifest]) ->
     assert f'up{{job="{endpoint["relabelings"][0]["replacement"]}"}}' in str(
         one(manifests, "PrometheusRule", "flask-service")
     )
-    metrics = PAGES["docs/reference/metrics.md"].table("Metrics")
-    labels = {label for _, _, text, _ in metrics for label in re.findall(r"\w+", text)}
+    labels = {label for family in families().values() for label in family.labels}
     assert labels.isdisjoint(OPERATORS_LABELS)
     prometheus = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
     (job,) = (job for job in prometheus["scrape_configs"] if job["job_name"] == "app")

@@ -1,6 +1,5 @@
 """README.md and the pages of docs/ as data: their code blocks, tables, links and anchors."""
 
-import itertools
 import re
 import subprocess
 from collections.abc import Iterator
@@ -93,9 +92,3 @@ def shows(actual: str, output: str) -> bool:
         if not any(pattern.fullmatch(said.strip()) for said in rest):
             return False
     return True
-
-
-def expanded(pattern: str) -> list[str]:
-    """`a_{b,c}` as `a_b` and `a_c`, as in a shell."""
-    parts = [part.split(",") for part in re.split(r"[{}]", pattern)]
-    return ["".join(choice) for choice in itertools.product(*parts)]

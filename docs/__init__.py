@@ -1,0 +1,1 @@
+"""The documentation site: its pages, the writers of the reference, and the hooks of mkdocs."""
