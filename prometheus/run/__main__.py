@@ -106,6 +106,8 @@ def supervise(plan: Plan, children: Children, parts: list[Part], scrapes: Scrape
     print(f"Up after {time.time() - since:.0f} s, {everything}:")
     for complaint in scrapes.down.values():
         print(f"  DOWN: {complaint}")
+    for complaint in scrapes.unseen():
+        print(f"  UNSEEN: {complaint}")
     for part in parts:
         pages = "  (its API; Debian's build has no pages)" if api_only(part.name) else ""
         print(f"  {TITLES[part.name]:18} {plan.url(part.name)}{pages}")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import urllib.parse
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from prometheus.run.plan import Plan
 from prometheus.run.targets import Address
 
 WHO_MAY_READ = "see docs/how-to/access.md"
+PREFIX = "see docs/how-to/frameworks.md"
 
 # Prometheus' reason → ours, with the remedy.
 REMEDIES = (
@@ -31,7 +33,9 @@ class Scrapes:
     """The targets of a run. `own` are the stack's, which must be up; `others` are the user's."""
 
     def __init__(self, plan: Plan, own: Collection[Address], others: Collection[Address]) -> None:
-        self._api = f"{plan.url('prometheus')}/api/v1/targets?state=active"
+        self._api = f"{plan.url('prometheus')}/api/v1"
+        rules = (plan.configuration / "rules/service.yml").read_text(encoding="utf-8")
+        self._info = re.findall(r"\b(\w+_exporter)_failures_total", rules)[0] + "_info"
         self._own = own
         self._others = others
         self.down: dict[Address, str] = {}
@@ -45,7 +49,7 @@ class Scrapes:
     def complaint(self) -> str | None:
         """Return a complaint until own targets are up and others have been scraped once."""
         try:
-            targets = json.loads(ask(self._api))["data"]["activeTargets"]
+            targets = json.loads(ask(f"{self._api}/targets?state=active"))["data"]["activeTargets"]
         except OSError as error:
             return f"prometheus does not list its targets ({error})"
         complaints = {
@@ -63,6 +67,13 @@ class Scrapes:
             if target["health"] != "unknown":
                 complaints.pop(address, None)
         return "; ".join(f"target {text}" for text in complaints.values()) or None
+
+    def unseen(self) -> list[str]:
+        """A line for each service that is up without the metrics that rules and dashboards ask for."""
+        query = urllib.parse.quote(f'up{{job="app"}} == 1 unless on (instance) {self._info}')
+        series = json.loads(ask(f"{self._api}/query?query={query}"))["data"]["result"]
+        names = sorted("{service} ({instance})".format(**one["metric"]) for one in series)
+        return [f"{name}: no {self._info}, so no rule and no dashboard sees it: {PREFIX}" for name in names]
 
 
 def reason(target: dict[str, Any]) -> str:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import shutil
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.rig.deadline import eventually
-from tests.rig.network import free_ports
+from tests.rig.examples import running
 from tests.rig.places import ROOT
-from tests.rig.server import Server, started
 
 EXAMPLES = {
     "django": ("/orders/7", "/orders/<int:number>", "/boom"),
@@ -31,29 +25,13 @@ def test_every_example_has_its_test() -> None:
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_does_what_its_readme_says(tmp_path: Path, example: str) -> None:
     order, rule, boom = EXAMPLES[example]
-    shutil.copytree(ROOT / "examples" / example, tmp_path, dirs_exist_ok=True)
-    text = (tmp_path / "README.md").read_text()
-    (block,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    text = (ROOT / "examples" / example / "README.md").read_text()
     assert set(re.findall(r"<http://127\.0\.0\.1:8001(/[^>]*)>", text)) >= {
         order,
         boom,
         "/metrics",
     }
-    (port,) = free_ports(1)
-    words = shlex.split(block.replace("8001", str(port)).replace("/dev/shm/", f"{tmp_path}/"))
-    settings = [word.partition("=")[::2] for word in words if re.match(r"[A-Z_]+=", word)]
-    command = words[len(settings) :]
-    command[0] = str(Path(sys.executable).with_name(command[0]))
-    variables = {
-        "PROMETHEUS_MULTIPROC_DIR": "",
-        "PYTHONPATH": str(tmp_path),
-        "PYTHONUNBUFFERED": "1",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        **dict(settings),
-    }
-    with started(command, tmp_path, **variables) as server:
-        server.port = port
-        eventually(lambda: answers(server), "an answer")
+    with running(example, tmp_path) as server:
         good, bad = server.get(order), server.get(boom)
         inside, outside = (
             server.get("/monitoring/stats"),
@@ -80,10 +58,3 @@ def test_an_example_does_what_its_readme_says(tmp_path: Path, example: str) -> N
         ]
         == 1
     )
-
-
-def answers(server: Server) -> bool:
-    """Whether it serves."""
-    with suppress(OSError):
-        return server.get("/health/ready").status == 200
-    return False
