@@ -40,10 +40,28 @@ SERVERS = [
     )
 ]
 COMPOSE = [block for block in SHELL if "docker compose" in block.text]
+ALONE = [block for block in SHELL if re.match(r"RULE_JOBS=|python -m exporter capacity", block.text)]
 SIGHTS = [block for block in SHELL if block.section == "What you see"]
 STORY = [block for block in SHELL if block.section == "Break it"]
 RUN = next(block for block in SHELL if block.text == "make run\n")
 INSTALL = next(block for block in SHELL if block.text == "pip install .\n")
+
+
+def followers() -> dict[Block, list[Block]]:
+    """Servers and commands of the how-tos, each with the blocks after it, which look at what it does."""
+    leaders: dict[Block, list[Block]] = {}
+    for block in SHELL:
+        if block in SERVERS or block in ALONE:
+            leaders[block] = []
+        elif block.page.startswith("docs/how-to/") and block not in COMPOSE:
+            leader = list(leaders)[-1]
+            assert leader.page == block.page, f"{block} follows no server and no command"
+            leaders[leader].append(block)
+    return leaders
+
+
+FOLLOWERS = followers()
+LOOKS = [block for blocks in FOLLOWERS.values() for block in blocks]
 
 # Requests to the application in a file, and what the metrics say of them.
 APPLICATIONS = {
@@ -125,12 +143,13 @@ def test_every_block_is_executed() -> None:
     programs = {block.file for block in FILES if any(block.file in shell.text for shell in SERVERS)}
     python = {block.file for block in BLOCKS if block.language == "python"}
 
-    assert sorted(map(str, [*SERVERS, *COMPOSE, *SIGHTS, *STORY, RUN, INSTALL])) == sorted(map(str, SHELL))
+    blocks = [*SERVERS, *LOOKS, *ALONE, *COMPOSE, *SIGHTS, *STORY, RUN, INSTALL]
+    assert sorted(map(str, blocks)) == sorted(map(str, SHELL))
     assert {block.language for block in BLOCKS} == {"sh", "python", "ini", "nginx", "yaml"}
     assert python == {*APPLICATIONS, "serve.py", "gunicorn.conf.py"}
     assert programs >= {"serve.py", "uwsgi.ini"}
     assert len({block.file for block in FILES}) == len({(block.file, block.text) for block in FILES})
-    assert {block for block in BLOCKS if block.output} <= {RUN, *SIGHTS, *STORY}
+    assert {block for block in BLOCKS if block.output} <= {RUN, *SIGHTS, *STORY, *ALONE, *LOOKS}
 
 
 @pytest.mark.parametrize("file", APPLICATIONS)
@@ -148,7 +167,7 @@ def test_application(tmp_path: Path, file: str) -> None:
     assert set(expected) <= set(answer.stdout.splitlines())
 
 
-@pytest.mark.parametrize("block", SERVERS, ids=str)
+@pytest.mark.parametrize("block", [block for block in SERVERS if "orders" not in block.text], ids=str)
 def test_server(tmp_path: Path, block: Block) -> None:
     """It serves, its metrics have every request of every worker, and Ctrl-C ends it."""
     (port,) = free_ports(1)
@@ -170,9 +189,39 @@ def test_server(tmp_path: Path, block: Block) -> None:
         mode = "single" if "flask" in block.text else "multiprocess"
         assert 'flask_http_request_total{method="GET",status="200"} 20.0' in metrics
         assert f'flask_exporter_mode{{mode="{mode}"}} 1.0' in metrics
-        if "EXPORTER_REQUEST_LOG" in block.text:
+        if "EXPORTER_REQUEST_LOG=stdout" in block.text:
             lines = [json.loads(line) for line in output.read_text().splitlines() if line[0] == "{"]
             assert [line.get("url_rule") for line in lines].count("/items/<int:number>") == 20
+
+
+@pytest.mark.parametrize(
+    "leader", [one for one, looks in FOLLOWERS.items() if looks or one in ALONE], ids=str
+)
+def test_output(tmp_path: Path, leader: Block) -> None:
+    """A reader of a how-to sees what it shows."""
+    looks = FOLLOWERS[leader]
+    if shutil.which("jq") is None and any("jq" in look.text for look in looks):
+        pytest.skip(f"NOT EXECUTED: {leader} (there is no jq on the PATH)")
+    (port,) = free_ports(1)
+
+    def sees(block: Block) -> bool:
+        command = ["bash", "-euo", "pipefail", "-c", local(block.text, {"8001": port}, tmp_path)]
+        answer = subprocess.run(
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True, timeout=60
+        )
+        return shows(answer.stdout, block.output)
+
+    if leader in ALONE:
+        (tmp_path / "prometheus").symlink_to(ROOT / "prometheus")
+        assert all(sees(block) for block in [leader, *looks])
+        return
+    unpack(tmp_path, port)
+    (tmp_path / "gunicorn.conf.py").unlink()
+    with started(local(leader.text, {"8001": port}, tmp_path), tmp_path, environment()) as output:
+        await_200(f"http://127.0.0.1:{port}/health/ready", 30, output)
+        for look in looks:
+            # A line is logged after its answer.
+            eventually(lambda look=look: sees(look), f"{look} says {look.output}", 30)  # type: ignore[misc]
 
 
 def test_install(tmp_path: Path) -> None:
@@ -355,6 +404,28 @@ def test_systemd(tmp_path: Path) -> None:
     assert service["KillMode"] == "mixed"
 
 
+def test_own_container(tmp_path: Path) -> None:
+    """The command of the container serves those who have the token, and there is time and memory for it."""
+    (port,) = free_ports(1)
+    unpack(tmp_path, port)
+    (tmp_path / "gunicorn.conf.py").unlink()
+    shop = yaml.safe_load((tmp_path / "compose.yaml").read_text())["services"]["shop"]
+    (tmp_path / "token").write_text("a-token\n")
+    directory, _, options = shop["tmpfs"][0].partition(":")
+    variables = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers"), "EXPORTER_TOKEN_FILE": "token"}
+    command = shop["command"].replace("0.0.0.0", "127.0.0.1")
+    with started(command, tmp_path, environment(**variables)) as output:
+        await_200(f"http://127.0.0.1:{port}/health/ready", 30, output)
+        url = f"http://127.0.0.1:{port}/metrics"
+        answers = status(url), status(url, Authorization="Bearer a-token")
+
+    assert answers == (401, 200)
+    assert variables.keys() == shop["environment"].keys()
+    assert shop["environment"]["PROMETHEUS_MULTIPROC_DIR"] == directory
+    assert shop["user"] == ":".join(re.findall(r"[ug]id=(\d+)", options))
+    assert int(shop["stop_grace_period"].removesuffix("s")) > Settings().drain + 30
+
+
 @pytest.mark.parametrize("block", COMPOSE, ids=str)
 def test_compose(tmp_path: Path, block: Block) -> None:
     """Its secrets and variables are right, and the stack comes up where there is a compose."""
@@ -376,6 +447,8 @@ def test_compose(tmp_path: Path, block: Block) -> None:
     ]
     subprocess.run(start, cwd=clone, env=environment(**variables), check=True)
 
+    if variables.get("ALERT_RECEIVER") in ("slack", "discord", "email"):
+        return  # it comes up as with a webhook
     for needed in (["docker", "info"], ["docker", "compose", "version"]):
         if shutil.which("docker") is None or subprocess.run(needed, capture_output=True).returncode:
             pytest.skip(f"NOT EXECUTED: {last} ({' '.join(needed)} fails here)")
