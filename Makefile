@@ -28,7 +28,7 @@ $(VENV)/.fuzz: $(VENV)/.dev
 $(VENV)/.frameworks: $(VENV)/.dev
 	@echo 'installing into $(VENV)/frameworks applications to be measured'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/frameworks \
-	  py4web httpbin >$(VENV)/pip.log 2>&1 || { tail -n 1 $(VENV)/pip.log >&2; exit 1; }
+	  dash py4web httpbin >$(VENV)/pip.log 2>&1 || { tail -n 1 $(VENV)/pip.log >&2; exit 1; }
 	@$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary flask \
 	  --dest $(VENV)/frameworks flask >$(VENV)/pip.log 2>&1 || { tail -n 1 $(VENV)/pip.log >&2; exit 1; }
 	@touch $@

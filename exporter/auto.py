@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from itertools import chain
 from typing import Any
 
 from click import ClickException
@@ -20,7 +21,7 @@ def instrument(application: Any) -> Any:
     the application as it is.
     """
     settings = Settings.load()
-    if not settings.auto or _has_exporter(settings.prefix):
+    if not settings.auto or _has_exporter(application, settings.prefix):
         return application
     if _is_asgi(application):
         logger.warning("%r is an ASGI application, so it is not measured: only WSGI ones are", application)
@@ -48,10 +49,19 @@ def _instrument(application: Any) -> Any:
     return WSGIExporter(application)
 
 
-def _has_exporter(prefix: str) -> bool:
-    """Whether somebody has made an exporter in this process, or prometheus_flask_exporter has."""
+def is_measured() -> bool:
+    """Whether this process has an exporter of ours."""
     core: Any = sys.modules.get("exporter.core")
-    if core is not None and len(core.cores):
+    return core is not None and len(core.cores) > 0
+
+
+def _has_exporter(application: Any, prefix: str) -> bool:
+    """Whether this process has an exporter of ours, or the application one of prometheus_flask_exporter's."""
+    if is_measured():
+        return True
+    # Those for several workers have registries, and any of them may have a prefix, of their own.
+    hooks = chain.from_iterable(getattr(application, "before_request_funcs", {}).values())
+    if any(getattr(hook, "__module__", "") == "prometheus_flask_exporter" for hook in hooks):
         return True
     return any(REGISTRY.restricted_registry([f"{prefix}_exporter_info"]).collect())
 

@@ -114,10 +114,12 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001  gunicorn's sig
 
 def post_worker_init(worker: Any) -> None:
     """Measure an application without an exporter; count this worker, with the requests that it can serve."""
-    from exporter.auto import instrument
+    from exporter.auto import instrument, is_measured
     from exporter.worker.worker import serve
 
     worker.wsgi = instrument(worker.wsgi)
+    if _master.directory is not None and not is_measured():
+        _master.directory.leave_alone()
     greenlets = worker.cfg.worker_class_str in ("gevent", "eventlet")
     serve(worker.cfg.worker_connections if greenlets else worker.cfg.threads)
     if hasattr(worker, "set_accept_enabled"):

@@ -48,7 +48,12 @@ if uwsgi.worker_id() == 0:
         prefork.start(uwsgi.numproc)
     except RuntimeError as error:  # uWSGI would print any other exception and go on
         sys.exit(f"exporter.uwsgi: {error}")
+    from exporter.worker.failures import logger
     from exporter.worker.worker import serve_with
 
     serve_with(uwsgi.cores)
+    if {"wsgi-file", "file"} & uwsgi.opt.keys():
+        logger.warning(
+            "An application in a wsgi-file is measured only if it has an exporter: name its `module` instead"
+        )
     when_imported({module: partial(_instrument, name) for module, name in _applications()})

@@ -11,9 +11,13 @@ except ImportError as error:
 else:
     watch()
 
-# The environment's own one comes next.
+# The environment's own one comes next, if it has one; Python's import wants one of them there.
 with suppress(ValueError):
     sys.path.remove(str(Path(__file__).parent))
-del sys.modules["sitecustomize"]
-with suppress(ModuleNotFoundError):
+this = sys.modules.pop("sitecustomize")
+try:
     import sitecustomize  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "sitecustomize":
+        raise
+    sys.modules["sitecustomize"] = this

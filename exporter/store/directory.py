@@ -22,7 +22,7 @@ from exporter.settings import DIRECTORY, worker_directory
 from exporter.store import master, workerfile
 from exporter.store.compaction import Compaction
 from exporter.store.contents import Contents
-from exporter.store.files import ARCHIVE, CORRUPT, PATIENCE, File, Files, LockedError
+from exporter.store.files import ARCHIVE, CORRUPT, FOREIGN, PATIENCE, File, Files, LockedError
 
 # How long a master waits for the processes of an earlier run (s).
 _START_PATIENCE = 5.0
@@ -94,6 +94,11 @@ class WorkerDirectory:
                         dead = True
         return dead
 
+    def leave_alone(self) -> None:
+        """Let nobody fold files: they are of another exporter, which reads those of the dead itself."""
+        with self._busy, self._files.enter():
+            os.close(self._files.descriptor(FOREIGN, os.O_RDONLY | os.O_CREAT))
+
     def fold(self, pid: int) -> bool:
         """Fold the files of a process that has ended, and of any other that has; as `sweep`."""
         return self.sweep(dead_pid=pid)
@@ -110,7 +115,8 @@ class WorkerDirectory:
             with guard.rights_of(self.owner), self._files.lock(fcntl.LOCK_EX, wait):
                 if dead_pid is not None:  # this is the master
                     master.hold_on(self._files)
-                self._compact(dead_pid)
+                if FOREIGN not in self._files.names():
+                    self._compact(dead_pid)
                 return True
         return False
 

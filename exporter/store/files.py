@@ -15,6 +15,7 @@ ARCHIVE = "archive.json"
 TEMPORARY = ARCHIVE + ".tmp"
 LOCK = "archive.lock"
 MASTER = "archive.master"
+FOREIGN = "archive.foreign"
 DEAD = "archive-dead-"
 CORRUPT = "archive-corrupt-"
 

@@ -8,7 +8,7 @@ from exporter import forks, guard
 from exporter.merge.format import promises_lock
 from exporter.posix import fcntl
 from exporter.store import workerfile
-from exporter.store.files import ARCHIVE, CORRUPT, MASTER, TEMPORARY, Files
+from exporter.store.files import ARCHIVE, CORRUPT, FOREIGN, MASTER, TEMPORARY, Files
 
 
 class DirectoryInUseError(RuntimeError):
@@ -85,7 +85,7 @@ def _remove_earlier_run(files: Files) -> None:
     for name in files.names():
         if name.endswith(".ring") and not _has_holder(files, name):  # of the flight recorder or the slots
             files.unlink([name])
-    files.unlink([ARCHIVE, TEMPORARY, *(name for name in files.names() if name.startswith(CORRUPT))])
+    files.unlink([ARCHIVE, FOREIGN, TEMPORARY, *(name for name in files.names() if name.startswith(CORRUPT))])
 
 
 def _has_holder(files: Files, name: str) -> bool:

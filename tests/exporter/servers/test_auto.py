@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from tests.exporter.servers.test_prefork import ready, uwsgi
 from tests.rig.deadline import eventually
-from tests.rig.frameworks import BARE
+from tests.rig.frameworks import BARE, DJANGO
 from tests.rig.network import free_ports
 from tests.rig.places import ROOT
 from tests.rig.server import ORDERS, Server, gunicorn, serving, started
@@ -42,6 +45,40 @@ if __name__ == "__main__":
     make_server("127.0.0.1", int(sys.argv[1]), app).serve_forever()
 """
 )
+
+GEVENT = """
+from gevent.pywsgi import WSGIServer
+from served import app
+
+WSGIServer(("127.0.0.1", PORT), app).serve_forever()
+"""
+
+MANAGED = f"""{DJANGO}
+if __name__ == "__main__":
+    import sys
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+"""
+
+DASH = """
+from dash import Dash, Input, Output, dcc, html
+
+app = Dash("shop")
+app.layout = html.Div([dcc.Input(id="name"), html.P(id="greeting")])
+
+@app.callback(Output("greeting", "children"), Input("name", "value"))
+def greet(name):
+    return f"hello {name}"
+
+server = app.server
+"""
+CALLBACK: dict[str, Any] = {
+    "output": "greeting.children",
+    "outputs": {"id": "greeting", "property": "children"},
+    "inputs": [{"id": "name", "property": "value", "value": "you"}],
+    "changedPropIds": ["name.value"],
+}
 
 
 def count(server: Server, rule: str, status: str = "200") -> float:
@@ -123,14 +160,57 @@ def test_moto_from_its_own_command(tmp_path: Path) -> None:
         [script("flask"), "--app", "served", "--debug", "run", "--port", "PORT"],
         [script("waitress-serve"), "--port", "PORT", "served:app"],
         [script("gunicorn"), "-b", "127.0.0.1:PORT", "--preload", "served:app"],
+        [script("uvicorn"), "--interface", "wsgi", "--port", "PORT", "served:app"],
+        [script("hypercorn"), "--bind", "127.0.0.1:PORT", "wsgi:served:app"],
+        [script("granian"), "--interface", "wsgi", "--port", "PORT", "served:app"],
+        [sys.executable, "-c", GEVENT],
         [sys.executable, "served.py", "PORT"],
     ],
-    ids=["flask", "flask --debug", "waitress", "gunicorn", "a program of one's own"],
+    ids=[
+        "flask",
+        "flask --debug",
+        "waitress",
+        "gunicorn",
+        "uvicorn",
+        "hypercorn",
+        "granian",
+        "gevent",
+        "a program of one's own",
+    ],
 )
 def test_other_commands(tmp_path: Path, command: list[str]) -> None:
     with running(tmp_path, command) as server:
         assert [server.get("/orders/7").status for _ in range(3)] == [200] * 3
         assert count(server, "/orders/<int:number>") == 3
+
+
+@pytest.mark.parametrize("options", [[], ["--noreload"]], ids=["with reloader", "without"])
+def test_djangos_own_server(tmp_path: Path, options: list[str]) -> None:
+    command = [sys.executable, "served.py", "runserver", *options, "PORT"]
+    with running(tmp_path, command, MANAGED) as server:
+        assert [server.get("/orders/7").status for _ in range(3)] == [200] * 3
+        assert count(server, "/orders/<int:number>") == 3
+
+
+@pytest.mark.parametrize("application", ["served:server", "served:app"], ids=["its Flask", "itself"])
+def test_dash_under_gunicorn(tmp_path: Path, application: str) -> None:
+    """A page is one route, and its callbacks are another."""
+    path = os.pathsep.join([str(tmp_path), str(FRAMEWORKS)])
+    with serving(tmp_path, source=DASH, workers=2, application=application, PYTHONPATH=path) as server:
+        url = f"http://127.0.0.1:{server.port}/_dash-update-component"
+        for _ in range(10):
+            assert server.get("/").status == 200
+            answer = requests.post(url, json=CALLBACK, timeout=30)
+            assert "hello you" in answer.text
+        samples = server.samples()
+
+    counts = {
+        rule: samples[
+            f'flask_http_request_duration_seconds_count{{method="{method}",status="200",url_rule="{rule}"}}'
+        ]
+        for method, rule in (("GET", "/"), ("POST", "/_dash-update-component"))
+    }
+    assert counts == {"/": 10, "/_dash-update-component": 10}
 
 
 @pytest.mark.parametrize("options", [[], ["--lazy-apps"]], ids=["application before the fork", "lazy-apps"])
@@ -142,10 +222,54 @@ def test_uwsgi(tmp_path: Path, options: list[str], source: str, rule: str) -> No
         assert count(server, rule) == 9
 
 
+def test_a_file_that_uwsgi_alone_reads_cannot_be_measured(tmp_path: Path) -> None:
+    """The log says so, and what to do."""
+    command = uwsgi("--wsgi-file", "served.py", "--callable", "app")
+    index = command.index("--module")
+    del command[index : index + 2]
+    with started(command, tmp_path, FLASK) as server:
+        ready(server)
+        assert (server.get("/orders/7").status, server.get("/metrics").status) == (200, 404)
+        assert "name its `module` instead" in server.text()
+
+
 def test_an_application_that_has_an_exporter_is_left_alone(tmp_path: Path) -> None:
     with serving(tmp_path, source=ORDERS, workers=1) as server:
         server.get("/orders/7")
         assert count(server, "/orders/<int:number>") == 1
+
+
+@pytest.mark.parametrize("name", ["PrometheusMetrics", "multiprocess.GunicornInternalPrometheusMetrics"])
+def test_an_application_that_has_another_exporter_is_left_alone(tmp_path: Path, name: str) -> None:
+    """It alone counts, and what its dead workers have counted stays."""
+    workers = 2 if name.startswith("multiprocess") else 1
+    module, _, parent = f"prometheus_flask_exporter.{name}".rpartition(".")
+    variables = {"PROMETHEUS_MULTIPROC_DIR": ""} if workers == 1 else {}
+    source = f"""{FLASK}
+import os
+from {module} import {parent}
+
+{parent}(app, group_by="url_rule", defaults_prefix="shop")
+
+@app.get("/pid")
+def pid():
+    return str(os.getpid())
+"""
+    with gunicorn(tmp_path, source=source, workers=workers, **variables) as server:
+        server.port = int(server.await_text(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
+        eventually(lambda: answers(server, "/pid"), "an answer")
+        for _ in range(10):
+            server.get("/orders/7")
+        if workers == 2:
+            os.kill(int(server.get("/pid").text), signal.SIGKILL)
+            eventually(lambda: server.text().count("Booting worker") == 3, "another worker")
+        samples = server.samples()
+        assert server.get("/monitoring/stats").status == 404
+        server.end()
+
+    labels = 'method="GET",status="200",url_rule="/orders/<int:number>"'
+    assert samples[f"shop_http_request_duration_seconds_count{{{labels}}}"] == 10
+    assert not [sample for sample in samples if sample.startswith("flask_")]
 
 
 @pytest.mark.parametrize("source", [FLASK, BARE])
@@ -155,6 +279,14 @@ def test_it_can_be_turned_off(tmp_path: Path, source: str) -> None:
         eventually(lambda: answers(server), "an answer")
         assert server.get("/metrics").status == 404
         assert server.get("/orders/7").status == 200
+
+
+def test_it_can_be_turned_off_for_a_command_and_for_uwsgi(tmp_path: Path) -> None:
+    with running(tmp_path, [sys.executable, "served.py", "PORT"], EXPORTER_AUTO="off") as server:
+        assert (server.get("/orders/7").status, server.get("/metrics").status) == (200, 404)
+    with started(uwsgi(), tmp_path, FLASK, EXPORTER_AUTO="off") as server:
+        ready(server)
+        assert (server.get("/orders/7").status, server.get("/metrics").status) == (200, 404)
 
 
 def test_an_application_of_asgi_is_served_as_it_is(tmp_path: Path) -> None:
@@ -170,6 +302,25 @@ async def app(scope, receive, send):
         eventually(lambda: answers(server), "an answer")
         assert server.get("/metrics").text == "an order"
         assert "is an ASGI application, so it is not measured" in server.text()
+
+
+@pytest.mark.parametrize("own", ["", "print('the own one')"])
+def test_a_command_starts_as_it_does_alone(tmp_path: Path, own: str) -> None:
+    """Python's hook for the start is the environment's too, and says nothing where that has none."""
+    if own:
+        (tmp_path / "sitecustomize.py").write_text(own)
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "run", "--", sys.executable, "-c", "print('begins')"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    # The first time it is that of the command `run` itself.
+    assert (done.stdout, done.stderr) == ("the own one\n" * 2 * bool(own) + "begins\n", "")
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,20 @@ def test_a_dead_plain_process_is_folded(tmp_path: Path, directory: WorkerDirecto
     assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
 
 
+def test_files_of_another_exporter_are_left_alone(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """It reads those of the dead itself; the next run of a server asks anew whose they are."""
+    path = dead(tmp_path, "counter", NOBODY, {total(): 2})
+    directory.leave_alone()
+
+    assert directory.fold(NOBODY)
+    assert path.exists()
+    assert samples(directory) == {"hits_total": 2}
+    directory.prepare()
+    path = dead(tmp_path, "counter", NOBODY, {total(): 3})
+    assert directory.fold(NOBODY)
+    assert not path.exists()
+
+
 def test_a_dead_worker_whose_pid_lives_again_is_folded(tmp_path: Path, directory: WorkerDirectory) -> None:
     """Its lock is gone, and the process of that number is another one."""
     dead(tmp_path, "counter", os.getpid(), {total(): 1.0})
