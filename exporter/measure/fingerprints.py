@@ -20,7 +20,14 @@ _NAME_LIMIT = 200
 
 _CAUSE = "The above exception was the direct cause of the following exception:"
 _CONTEXT = "During handling of the above exception, another exception occurred:"
-_LEAF = "The above exception is the first of the following group:"
+_LEAF = "The above exception is one of the following group:"
+
+# The frames of Flask that show that a view has failed: the call of a view, and the use of its answer.
+_VIEW = frozenset(
+    f"flask.app:{name}"
+    for method in ("dispatch_request", "make_response")
+    for name in (method, f"Flask.{method}")  # Python 3.10 has no qualified names
+)
 
 
 class Fingerprints:
@@ -30,50 +37,62 @@ class Fingerprints:
         self._places = places
         self._groups = groups
         self._fingerprints: dict[tuple[str, ...], Fingerprint] = {}
-        self._names: dict[int, tuple[Kind, str, CodeType]] = {}
+        self._names: dict[int, tuple[Kind, str, bool, CodeType]] = {}
 
     def note(self, observation: Observation, error: BaseException) -> None:
         """Give a request the fingerprint of its exception, and the traceback if the group needs one.
 
         The exception itself is not kept, because its frames hold the values of all variables.
         """
-        observation.fingerprint = fingerprint = self.of(error)
+        route = observation.routed()
+        observation.fingerprint = fingerprint = self.of(error, str(route.endpoint) if route else "")
         observation.traceback = traceback_of(error) if self._groups.lacks(fingerprint) else ""
 
-    def of(self, error: BaseException) -> Fingerprint:
+    def of(self, error: BaseException, endpoint: str = "") -> Fingerprint:
         """The fingerprint: the classes of the chain, and the application's outermost and innermost function.
 
-        Each function counts once, at its first frame, so the depth of a recursion does not matter. Without
-        any function of the application, those of libraries count.
+        Each class counts once, so the number of attempts does not matter, and each function at its first
+        frame, so the depth of a recursion does not matter. Without any function of the application, those of
+        libraries count. If a view has failed, its `endpoint` is the outermost one: views share decorators,
+        base classes and helpers.
         """
         names, own_kind = self._names, Kind.OWN
-        types = []
+        types: dict[str, None] = {}
         own: dict[str, None] = {}
-        outer = inner = where = ""
+        outer = inner = where = view = ""
         for link, relation in _links(error):
             if relation is _CONTEXT and not where:  # this exception does not come from the handled one
                 where = next(reversed(own), "")
-            types.append(clean(type(link).__name__)[:_NAME_LIMIT])
+            types[clean(type(link).__name__)[:_NAME_LIMIT]] = None
             # In this loop and with its own table, because a call for each frame took twice as long.
             for frame in _frames(link):
-                kind, name, _ = names.get(id(frame.f_code)) or self._name(frame)
+                kind, name, again, _ = names.get(id(frame.f_code)) or self._name(frame)
                 if kind is own_kind:
+                    if again:
+                        own.pop(name, None)
                     own[name] = None
                 elif name:
                     inner = name
                     outer = outer or name
+                    if name in _VIEW:
+                        view = endpoint
         if own:
             outer, inner = next(iter(own)), next(reversed(own))
-        return self._fingerprint(*types, outer, inner, where or inner or "-")
+        return self._fingerprint(*types, view or outer, inner, where or inner or "-")
 
-    def _name(self, frame: FrameType) -> tuple[Kind, str, CodeType]:
-        """The kind and the name of a frame's code ("" if it does not count), and the code, to keep its id."""
+    def _name(self, frame: FrameType) -> tuple[Kind, str, bool, CodeType]:
+        """The kind and the name of a frame's code ("" if it does not count), and the code, to keep its id.
+
+        The third says whether its last frame counts: a template stands in front of the one that it extends,
+        and again behind it with its blocks.
+        """
         if len(self._names) >= _LIMIT:
             self._names.clear()
         code = frame.f_code
         place = self._places.of(code, frame.f_globals)
         counts = place.kind is Kind.OWN or place.kind is Kind.LIBRARY
-        self._names[id(code)] = name = place.kind, place.where if counts else "", code
+        where = place.where if counts else ""
+        self._names[id(code)] = name = place.kind, where, ":" not in where, code
         return name
 
     def _fingerprint(self, *key: str) -> Fingerprint:
@@ -117,15 +136,21 @@ def _frames(error: BaseException) -> list[FrameType]:
     return frames
 
 
+def _is_group(error: BaseException) -> bool:
+    """Whether this is an ExceptionGroup, maybe of the backport; it asks nothing of the error itself."""
+    return any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__)
+
+
 def _links(error: BaseException) -> list[tuple[BaseException, str]]:
     """The chain of an exception and its origins, each with its relation to the previous one."""
     links = [(error, "")]
     ids = {id(error)}
     origin: BaseException | None
     while len(links) < _LINKS:
-        leaves = getattr(error, "exceptions", None)  # an ExceptionGroup, maybe of the backport
-        if type(leaves) is tuple and leaves and isinstance(leaves[0], BaseException):
-            origin, relation = leaves[0], _LEAF
+        leaves = error.exceptions if _is_group(error) else ()  # type: ignore[attr-defined]
+        if leaves:
+            # Concurrent tasks fail in any order.
+            origin, relation = min(leaves, key=lambda leaf: type(leaf).__name__), _LEAF
         elif error.__cause__ is not None:
             origin, relation = error.__cause__, _CAUSE
         else:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 import json
+import sys
 import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, wraps
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, abort, got_request_exception
+from flask import Flask, abort, got_request_exception, render_template
+from flask.views import MethodView
 from werkzeug.exceptions import Conflict, NotFound
 
 from exporter import FlaskExporter
@@ -299,6 +303,140 @@ def clean_up() -> None:
 def test_a_place_is_that_of_the_cause_and_not_of_what_was_being_handled() -> None:
     assert fingerprint(error_of(wrap)) == ("RuntimeError", "fail")
     assert fingerprint(error_of(clean_up)) == ("KeyError", "clean_up")
+
+
+def shielded(view: Callable[[], Any]) -> Callable[[], Any]:
+    @wraps(view)
+    def shield() -> Any:
+        return view()
+
+    return shield
+
+
+class Base(MethodView):
+    def dispatch_request(self, **values: Any) -> Any:
+        return super().dispatch_request(**values)
+
+
+class First(Base):
+    def get(self) -> str:
+        return fail()
+
+
+class Second(Base):
+    def get(self) -> str:
+        return fail()
+
+
+class Page(MethodView):
+    def get(self) -> str:
+        return self.text()
+
+    def text(self) -> str:
+        raise NotImplementedError
+
+
+class FirstPage(Page):
+    def text(self) -> str:
+        return fail()
+
+
+class SecondPage(Page):
+    def text(self) -> str:
+        return fail()
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        [shielded(lambda: fail()), shielded(lambda: fail())],
+        [First.as_view("first"), Second.as_view("second")],
+        [FirstPage.as_view("first"), SecondPage.as_view("second")],
+        [lambda: None, lambda: None],
+    ],
+    ids=["a decorator and a helper", "a base class and a helper", "an inherited method", "no answer"],
+)
+def test_views_are_told_apart_whatever_they_share(views: list[Callable[[], Any]]) -> None:
+    app, exporter = application()
+    for name, view in zip("ab", views, strict=True):
+        app.add_url_rule(f"/{name}", name, view)
+    for path in ("/a", "/b", "/a", "/b"):
+        call(app, path)
+
+    assert list(counted(exporter, FAMILY).values()) == [2, 2]
+
+
+def test_an_error_before_the_view_is_one_for_all_views() -> None:
+    app, exporter = application()
+    app.before_request(lambda: fail())
+    app.add_url_rule("/view", "view", lambda: "")
+    call(app, "/view")
+    call(app, "/orders/1")
+
+    assert groups(exporter) == {("ValueError", "fail"): 2}
+
+
+def attempt(left: int) -> None:
+    try:
+        fail()
+    except ValueError:
+        if left:
+            attempt(left - 1)
+        raise
+
+
+def last_attempt(attempts: int) -> None:
+    last = None
+    for _ in range(attempts):
+        error = error_of(fail)
+        error.__cause__ = last
+        last = error
+    raise RuntimeError("gave up") from last
+
+
+@pytest.mark.parametrize("attempts", [attempt, last_attempt])
+def test_the_number_of_attempts_does_not_matter(attempts: Callable[[int], None]) -> None:
+    fingerprints = Fingerprints(Places(), ErrorGroups())
+
+    assert len({fingerprints.of(error_of(partial(attempts, number))) for number in range(1, 6)}) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no groups of exceptions")
+def test_the_order_in_which_tasks_fail_does_not_matter() -> None:
+    errors = [error_of(partial(fail, kind)) for kind in (KeyError, OSError, ValueError)]
+    group: Any = vars(builtins)["ExceptionGroup"]
+    fingerprints = Fingerprints(Places(), ErrorGroups())
+
+    assert len({fingerprints.of(group("", order)) for order in permutations(errors)}) == 1
+
+
+def test_an_error_in_a_block_is_that_of_its_own_template(tmp_path: Path) -> None:
+    """And not of the one that it extends."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/base.html").write_text("{% block body %}{% endblock %}")
+    (tmp_path / "templates/child.html").write_text(
+        "{% extends 'base.html' %}{% block body %}{{ missing.name }}{% endblock %}"
+    )
+    app, exporter = application(flask={"root_path": str(tmp_path)})
+    app.add_url_rule("/view", "view", lambda: render_template("child.html"))
+    call(app, "/view")
+
+    assert [where for _, _, where in counted(exporter, FAMILY)] == ["templates/child.html"]
+
+
+class UnspeakableError(Exception):
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class OddError(Exception):
+    exceptions = (ValueError(),)
+
+
+@pytest.mark.parametrize("kind", [UnspeakableError, OddError])
+def test_an_error_is_not_asked_for_attributes_of_its_own(kind: type[Exception]) -> None:
+    assert fingerprint(error_of(partial(fail, kind))) == (kind.__name__, "fail")
+    assert kind.__name__ in traceback_of(error_of(partial(fail, kind)))
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:

@@ -93,7 +93,7 @@ def test_errors_without_end_stay_within_the_files_and_the_cap(
         try:
             fail[number % kinds](number)
         except ZeroDivisionError as error:
-            request = exchange()
+            request = exchange(recorded=True)
             fingerprints[number % 4].note(request, error)
         assert request.fingerprint is not None
         workers[number % 4].count(request, request.fingerprint)
