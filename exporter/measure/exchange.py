@@ -130,7 +130,7 @@ class Exchange(Fallible):
         finally:
             if not self.recorded:
                 self.abandon()
-            elif self.slot:
+            else:
                 self.outcomes.flight.leave(self)
 
     def abandon(self) -> None:

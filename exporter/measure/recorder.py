@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import cache
+from math import inf
 
 from exporter.buckets import BOUNDS
-from exporter.measure.cells import Cell, Distribution
+from exporter.measure.cells import Cell, Distribution, Doubles
 from exporter.measure.metrics import SIZE_BUCKETS
 from exporter.measure.native import NativeBuckets
 from exporter.observation import Observation, Recorder
+from exporter.worker.requests import COUNTED
 from exporter.worker.slots import SLOT, WINDOW, Slots
 
 
@@ -53,7 +56,8 @@ def extended_recorder(  # noqa: C901  two functions
     The first observation of a second calls `tick` with that second.
     """
     acquire, release = lock.acquire, lock.release
-    durations, sum_at, buckets_at, bounds = duration
+    durations, sum_at = duration.doubles, duration.sum_at
+    places, edges = _Places(duration, native), _edges(duration.bounds)
     totals, total_at = total.doubles, total.index
     requests, request_at, request_buckets_at, _ = request_size
     responses, response_at, response_buckets_at, _ = response_size
@@ -86,20 +90,23 @@ def extended_recorder(  # noqa: C901  two functions
         fresh = now >= until
         acquire()
         try:
-            durations[sum_at] += amount
-            durations[buckets_at[bisect_left(bounds, amount)]] += 1.0
-            totals[total_at] += 1.0
-            if native is not None:
-                counts, count = native[bisect_left(BOUNDS, amount)]
-                counts[count] += 1.0
-            responses[response_at] += size
-            responses[response_buckets_at[bisect_left(SIZE_BUCKETS, size)]] += 1.0
+            # The calls come first: at each of them another thread may take over, and end the process. The
+            # request is then in all of these counters and marked, or in none.
+            bucket, natives, native_at = places[bisect_left(edges, amount)]
+            responses_at = response_buckets_at[bisect_left(SIZE_BUCKETS, size)]
             if observation.request_size:
-                size = observation.request_size
-                requests[request_at] += size
-                requests[request_buckets_at[bisect_left(SIZE_BUCKETS, size)]] += 1.0
+                requests_at = request_buckets_at[bisect_left(SIZE_BUCKETS, observation.request_size)]
+                requests[request_at] += observation.request_size
             else:
-                requests[empty_at] += 1.0
+                requests_at = empty_at
+            requests[requests_at] += 1.0
+            responses[response_at] += size
+            responses[responses_at] += 1.0
+            totals[total_at] += 1.0
+            natives[native_at] += 1.0
+            durations[sum_at] += amount
+            durations[bucket] += 1.0
+            observation.durations[observation.slot] = COUNTED
             if fresh:
                 begin_second(now, amount)
             doubles = slots.view
@@ -116,6 +123,36 @@ def extended_recorder(  # noqa: C901  two functions
             tick(int(now))
 
     return record
+
+
+@cache
+def _edges(bounds: tuple[float, ...]) -> tuple[float, ...]:
+    """These bounds and the native ones: what lies between two of them is in one bucket of each kind."""
+    return tuple(sorted({*bounds, *BOUNDS}))
+
+
+class _Places(dict[int, tuple[int, Doubles, int]]):
+    """The places of the classic and of the native count of a duration, by its position among the edges.
+
+    One search finds both.
+    """
+
+    def __init__(self, duration: Distribution, native: NativeBuckets | None) -> None:
+        self._duration = duration
+        self._native = native
+
+    def __missing__(self, position: int) -> tuple[int, Doubles, int]:
+        duration, native = self._duration, self._native
+        edge = (*_edges(duration.bounds), inf)[position]
+        bucket = duration.buckets_at[bisect_left(duration.bounds, edge)]
+        if native is None:
+            self[position] = place = bucket, [0.0], 0
+            return place
+        native_position = bisect_left(BOUNDS, edge)
+        place = bucket, *native[native_position]
+        if native_position in native:  # otherwise there is no room for it now
+            self[position] = place
+        return place
 
 
 def announced_size(length: str) -> int:

@@ -20,6 +20,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 from typing import NamedTuple
 
 from exporter import guard
@@ -44,6 +45,8 @@ on the monotonic clock in seconds, and the start in monotonic seconds."""
 
 OPEN_STREAM = -1.0
 """Stands for the duration of an open stream or websocket: its answer has begun, and may last."""
+COUNTED = -2.0
+"""Stands for the duration of a request that is in the counters, and whose record is not complete yet."""
 DELAY = "\0\0"
 """Stands between the rule of a slow request, the last of its names, and those of its delay."""
 NAMES_AT = 32
@@ -123,7 +126,7 @@ class InFlight:
             path=_text(path),
             thread=thread,
             is_sending=duration != 0.0,
-            is_answered=duration > 0.0,
+            is_answered=duration > 0.0 or duration == COUNTED,
         )
 
     @property
@@ -197,6 +200,11 @@ class Content(NamedTuple):
     def last_starts(self) -> list[float]:
         """The start of the latest request in each slot, even if that has ended."""
         return [head.unpack_from(self.data, at + HEAD_AT)[-1] for at in self.header.offsets()]
+
+
+def durations(memory: mmap, header: Header) -> memoryview[float]:
+    """The duration of the request in each slot, to be written."""
+    return memoryview(memory)[header.first + HEAD_AT :].cast("d")[:: RECORD // 8]
 
 
 def history(first: Content, second: Content) -> Iterator[Request]:

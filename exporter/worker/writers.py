@@ -6,7 +6,6 @@ the fields.
 
 from __future__ import annotations
 
-import struct
 import sys
 import threading
 from _thread import get_ident
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _NO_TIME = 1e-9  # stands for a duration of 0.0, which means "no answer yet"
-_duration = struct.Struct("<d")
 
 
 class CrowdedError(Exception):
@@ -64,14 +62,10 @@ def writers(  # noqa: C901  five functions
     none while its request is in progress. The reuse of the latest slot would save 0.5 µs.
     """
     take, give = free_slots.popleft, free_slots.append
-    pack_head, pack_tail, pack_duration = (
-        requests.head.pack_into,
-        requests.tail.pack_into,
-        _duration.pack_into,
-    )
+    pack_head, pack_tail = requests.head.pack_into, requests.tail.pack_into
     records_at, heads_at = header.first, header.first + HEAD_AT
     current, has_greenlets = _current()
-    starts = _starts(memory, header)
+    starts, durations = _starts(memory, header), requests.durations(memory, header)
     lead = time() - perf_counter()
     crowd = threading.Lock()
 
@@ -79,13 +73,13 @@ def writers(  # noqa: C901  five functions
         try:
             slot = take()
         except IndexError:
-            exchange.slot = -1
             exchange.thread = current()
             with crowd:
                 surplus.add(exchange)
                 starts[0] = len(surplus)
             return
         exchange.slot = slot
+        exchange.durations = durations
         exchange.thread = thread = current()
         live[slot] = exchange
         environ, path, script = exchange.environ, exchange.path_info, exchange.script_name
@@ -108,7 +102,7 @@ def writers(  # noqa: C901  five functions
     def stream(exchange: Observation) -> None:
         slot = exchange.slot
         if live[slot] is exchange and not exchange.recorded:
-            pack_duration(memory, slot * RECORD + heads_at, OPEN_STREAM)
+            durations[slot] = OPEN_STREAM
 
     def record(exchange: Observation) -> None:
         slot = exchange.slot
@@ -155,16 +149,18 @@ def writers(  # noqa: C901  five functions
 
     def switch(other: mmap) -> None:
         """Write into this memory, a copy of the former one, and read the wall clock again."""
-        nonlocal memory, starts, lead
+        nonlocal memory, starts, durations, lead
         lead = time() - perf_counter()
         if other is memory:
             return
-        former, memory, starts = memory, other, _starts(other, header)
+        former, memory = memory, other
+        starts, durations = _starts(other, header), requests.durations(other, header)
         for slot, exchange in enumerate(live):  # requests that came or went during the copy
             if exchange is not None:
                 at = records_at + slot * RECORD
                 other[at : at + RECORD] = former[at : at + RECORD]
                 starts[slot] = exchange.started
+                exchange.durations = durations
             elif slot:
                 starts[slot] = 0.0
 

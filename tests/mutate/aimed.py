@@ -897,16 +897,9 @@ AIMED = (
         "measure/recorder.py",
         (
             "    acquire, release = lock.acquire, lock.release\n"
-            "    durations, sum_at, buckets_at, bounds = duration\n"
-            "    totals, total_at = total.doubles, total.index\n"
-            "    requests, request_at"
+            "    durations, sum_at = duration.doubles, duration.sum_at\n"
         ),
-        (
-            "    acquire, release = int, int\n"
-            "    durations, sum_at, buckets_at, bounds = duration\n"
-            "    totals, total_at = total.doubles, total.index\n"
-            "    requests, request_at"
-        ),
+        ("    acquire, release = int, int\n    durations, sum_at = duration.doubles, duration.sum_at\n"),
         (
             "measure/test_recorder.py",
             "measure/test_instruments.py",

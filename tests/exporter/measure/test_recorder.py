@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dis
+import sys
 import threading
 import time
+from types import FrameType
+from typing import Any
 
 import pytest
 from flask import Response
@@ -13,6 +17,7 @@ from exporter.measure import outcomes
 from exporter.measure.instruments import ExtendedInstruments as Extended
 from exporter.measure.recorder import announced_size
 from exporter.observation import Recorder
+from exporter.worker.requests import COUNTED
 from tests.rig.exchanges import exchange
 from tests.rig.switches import quick_switches
 from tests.rig.wsgi import RULE, application, call, counted
@@ -153,3 +158,34 @@ def test_status_lines_that_an_application_invents_fill_no_memory(monkeypatch: py
     assert counted(exporter, "flask_http_request_duration_seconds_count") == {
         ("GET", "/invent/<reason>", "299"): 40
     }
+
+
+def test_no_thread_takes_over_between_the_counters_and_the_mark(instruments: Extended) -> None:
+    """It could end the process, whose death would find the request both counted and lost."""
+    record, request = recorder(instruments, "200"), exchange(request_size=7)
+    request.durations = marks = dict[int, float]()
+    states, last = [], ""
+
+    def count() -> float:
+        (family,) = instruments.metrics.duration.collect()
+        return sum(sample.value for sample in family.samples if sample.name.endswith("_count"))
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG001  a trace function
+        nonlocal last
+        if frame.f_code is not record.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            if "CALL" in last:  # here threads take turns
+                states.append((count(), dict(marks)))
+            last = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        return trace
+
+    sys.settrace(trace)
+    try:
+        record(request, 1000.0)
+    finally:
+        sys.settrace(None)
+
+    assert [state for state in states if state not in ((0.0, {}), (1.0, {0: COUNTED}))] == []
+    assert (states[0], states[-1]) == ((0.0, {}), (1.0, {0: COUNTED}))

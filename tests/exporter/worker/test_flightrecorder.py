@@ -22,7 +22,7 @@ import pytest
 from exporter.worker import requests, writers
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.inflight import tallies
-from exporter.worker.requests import HEAD_AT, RECORD, Header, Request
+from exporter.worker.requests import COUNTED, HEAD_AT, RECORD, Header, Request
 from exporter.worker.writers import CrowdedError
 from tests.rig.deadline import eventually
 from tests.rig.exchanges import exchange, keep, opened
@@ -270,6 +270,18 @@ class TestInProgress:
             keep(recorder, **_numbered(number))
         assert sorted(_paths(recorder)) == ["/orders/0", "/orders/100", "/orders/101"]
 
+    def test_what_is_counted_is_answered(self, directory: str | None) -> None:
+        """So it is not lost if its worker dies before the record is complete."""
+        recorder, request = opened(2, directory), exchange()
+        recorder.enter(request)
+        request.durations[request.slot] = COUNTED
+
+        assert [entry.request.is_answered for entry in recorder.in_flight()] == [True]
+        assert recorder.read() == []
+
+        recorder.record(request)
+        assert _paths(recorder) == ["/orders/7"]
+
     def test_more_than_there_are_places_for_are_counted(self, directory: str | None, tmp_path: Path) -> None:
         """They are in progress, have no record, and say so; the next ones have places again."""
         recorder = opened(2, directory, threads=2)
@@ -281,7 +293,7 @@ class TestInProgress:
             tally = recorder.tally()
             return tally.requests if tally else tallies(str(tmp_path))[0].requests
 
-        assert (in_progress(), [request.slot for request in crowd]) == (5, [1, 2, -1, -1, -1])
+        assert (in_progress(), [request.slot for request in crowd]) == (5, [1, 2, 0, 0, 0])
         for request in crowd[2:]:
             with pytest.raises(
                 CrowdedError, match=r"more than 2 requests are in progress: set EXPORTER_RECENT"
