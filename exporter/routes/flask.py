@@ -56,8 +56,7 @@ class FlaskGrouping:
             rule: Route | None = request.url_rule
         except AttributeError:  # there is none, or it is Werkzeug's and not Flask's
             return None
-        marks = request.__dict__
-        return None if "prom_do_not_track" in marks or "prom_exclude_all" in marks else rule
+        return None if hasattr(request, "prom_do_not_track") or hasattr(request, "prom_exclude_all") else rule
 
     def resolve(self, observation: Observation, environ: WSGIEnvironment) -> None:
         """Fill in what the application tells of the request, whose context may be gone."""
