@@ -88,7 +88,7 @@ def shows(actual: str, output: str) -> bool:
     rest = iter(actual.splitlines())
     for line in output.splitlines():
         words = re.sub(r"(\\ )+", r"\\s+", re.escape(line.strip()))
-        pattern = re.compile(re.sub(r"\d+", r"\\d+", words).replace("…", ".*"))
+        pattern = re.compile(re.sub(r"\d+(\\\.\d+)*", r"\\d[\\d.e+-]*", words).replace("…", ".*"))
         if not any(pattern.fullmatch(said.strip()) for said in rest):
             return False
     return True
