@@ -1,5 +1,6 @@
 """The tutorial works as it is written: from a clone to an alert, the repair, and the news that it is over."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def fresh_clone(path: Path) -> Path:
         target = path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target)
+    os.utime(path / "pyproject.toml", (0, 0))  # so that `make` does not install the copy into the environment
     (path / ".venv").symlink_to(sys.prefix)
     (path / ".tools").symlink_to((ROOT / ".tools").resolve())
     return path
