@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders import table
 
 from grafana.fields import States
-from grafana.links import runbook, to
+from grafana.links import alert_page, runbook
 from grafana.promql import SERVICE, firing
 from grafana.tables import Column, Key, rows
 from grafana.thresholds import BAD, FINE, WARNING
@@ -15,52 +15,51 @@ STATES: States = {
     3: ("Check fails", WARNING),
     4: ("Warning", WARNING),
     5: ("OK", FINE),
+    6: ("Not scraped", WARNING),
 }
 """The state of a service, the worst first."""
 SEVERITIES = {"critical": BAD, "warning": WARNING}
-_ROW = (
-    "var-service=${__data.fields.service_link:percentencode}",
-    "var-url_rule=${__data.fields.rule_link:percentencode}",
-)
-_PAGES = ("flask-service", "flask-endpoints", "flask-errors", "flask-slo")
+PAGES = {
+    "flask-workers": "Host.+|Flask(MemoryGrowth|QueueSlow|RequestStuck|ThreadsSaturated|WorkerRestartLoop)",
+    "monitoring-pipeline": "(Monitoring|Probe).+|Flask(ExporterFailures|SeriesCapReached)",
+    "flask-errors": "Flask(ErrorRatio|LogError).+",
+    "flask-endpoints": "FlaskLatency(High|Unusual)",
+    "flask-slo": "Flask(Error|Latency)(BudgetBurn|Burst)",
+    "flask-service": "",
+}
+"""The page that shows what an alert is about, by the alert's name; the last one shows all others."""
 
 
-def firing_alerts(instances: str = "", width: int = 12, height: int = 7) -> table.Panel:
+def firing_alerts(*, of_instance: bool = False, width: int = 12, height: int = 7) -> table.Panel:
     """List the alerts that fire now, critical ones first and then the newest, one row for each service,
     instance and endpoint.
 
-    Links choose the service and the endpoint of the alert, or all where it is about no single one: hidden
-    columns have the values, because a link sees a cell's text and not its value. The matcher `instances`
-    leaves out those of other instances.
+    A link leads to the page that shows the alert, and chooses its service and endpoint there, or all where it
+    is about no single one: hidden columns have the values, because a link sees a cell's text and not its
+    value.
     """
-    selection = firing(*_of_instances(instances))
     alerts = (
         "min by (severity, alertname, service, instance, url_rule)"
-        f" (ALERTS_FOR_STATE and ignoring (alertstate) {selection}) * 1000"
+        f" (ALERTS_FOR_STATE and ignoring (alertstate) {firing(of_instance=of_instance)}) * 1000"
     )
-    for label, hidden in {"service": "service_link", "url_rule": "rule_link"}.items():
-        alerts = (
-            f'label_replace(label_replace({alerts}, "{hidden}", "$$__all", "", ""),'
-            f' "{hidden}", "$1", "{label}", "(.+)")'
-        )
+    *pages, other = PAGES
+    hidden = {"service_link": ("$$__all", "service"), "rule_link": ("$$__all", "url_rule")}
+    for name, (default, label) in hidden.items():
+        alerts = _labelled(_labelled(alerts, name, default, "", ""), name, "$1", label, "(.+)")
+    alerts = _labelled(alerts, "page", other, "", "")
+    for page in pages:
+        alerts = _labelled(alerts, "page", page, "alertname", PAGES[page])
     return rows(
         "Firing alerts",
         "Every alert of severity critical or warning that fires for the chosen services, and those of hosts "
-        "and of the monitoring. Click one for its runbook.",
+        "and of the monitoring. Click one for its runbook, or for the page that shows it.",
         keys=[
             Key("severity", "Severity", width=90, colors=SEVERITIES),
-            Key(
-                "alertname",
-                "Alert",
-                [
-                    runbook(),
-                    *(to(uid, *_ROW) for uid in _PAGES),
-                ],
-            ),
-            Key("service", "Service", width=90, hidden=bool(instances)),
+            Key("alertname", "Alert", [runbook(), alert_page()]),
+            Key("service", "Service", width=90, hidden=of_instance),
             Key("instance", "Instance", width=120),
             Key("url_rule", "Endpoint", width=110),
-            *(Key(name, name, hidden=True) for name in ("service_link", "rule_link")),
+            *(Key(name, name, hidden=True) for name in ("page", "service_link", "rule_link")),
         ],
         columns=[Column("Since", alerts, "dateTimeFromNow", width=120)],
         sort=("Severity", "Since"),
@@ -71,24 +70,36 @@ def firing_alerts(instances: str = "", width: int = 12, height: int = 7) -> tabl
     )
 
 
+def _labelled(expression: str, label: str, value: str, source: str, pattern: str) -> str:
+    return f'label_replace({expression}, "{label}", "{value}", "{source}", "{pattern}")'
+
+
 def state(instances: str = "") -> str:
-    """A number of STATES for each service, and why: labels `instances` ("1 of 2") and `alert`."""
+    """A number of STATES for each service, and why: labels `instances` ("1 of 2") and `alert`.
+
+    The matcher `instances` chooses some of each. A service is known for six hours after its last target, as
+    FlaskTargetVanished has it.
+    """
     matchers = ",".join((SERVICE, instances)) if instances else SERVICE
     up, checks = f"up{{{matchers}}}", f"flask_health_check_up{{{matchers}}}"
-    scope = ('service!=""', *_of_instances(instances))
-    alerts = {severity: firing(*scope, severity=severity) for severity in SEVERITIES}
+    alerts = {
+        severity: firing('service!=""', severity=severity, of_instance=bool(instances))
+        for severity in SEVERITIES
+    }
+    known = f"count by (service) (last_over_time({up}[6h]))"
     troubles = (
         f"(max by (service) ({up}) == 0)",
         f"count by (service) ({alerts['critical']})",
         f"(min by (service) ({up}) == 0)",
         f"(min by (service) ({checks}) == 0)",
-        f"count by (service) ({alerts['warning']})",
+        f"count by (service) ({alerts['warning']}) and on (service) count by (service) ({up})",
         f"count by (service) ({up})",
+        known,
     )
-    worst = " or ".join(f"0 * {trouble} + {number}" for number, trouble in enumerate(troubles))
+    worst = " or ".join(f"0 * ({trouble}) + {number}" for number, trouble in enumerate(troubles))
     names = [f"group by (service, severity, alertname) ({selected})" for selected in alerts.values()]
-    reasons = f"0 * topk by (service) (1, 2 * {names[0]} or {names[1]} or 0 * count by (service) ({up}))"
-    reasons = f'label_replace({reasons}, "alert", "$1", "alertname", "(.+)")'
+    reasons = f"0 * topk by (service) (1, 2 * {names[0]} or {names[1]} or 0 * {known})"
+    reasons = _labelled(reasons, "alert", "$1", "alertname", "(.+)")
     numbers = (
         f'count_values by (service) ("number", sum by (service) ({up})) * on (service) group_left (all)'
         f' count_values by (service) ("all", count by (service) ({up}))'
@@ -98,8 +109,3 @@ def state(instances: str = "") -> str:
         f"({worst}) + on (service) group_left (instances) (0 * {instances} or on (service) {reasons})"
         f" + on (service) group_left (alert) {reasons}"
     )
-
-
-def _of_instances(matcher: str) -> list[str]:
-    """The matcher, for alerts: one about a whole service has no instance."""
-    return [f'{matcher[:-1]}|"'] if matcher else []

@@ -81,10 +81,14 @@ EVENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A row that is closed at first, and whose queries are asked only when it is opened."""
+    """A row that is closed at first, and whose queries are asked only when it is opened.
+
+    There is one for each value of the variable `repeat`.
+    """
 
     title: str
     panels: Sequence[Panel]
+    repeat: str = ""
 
 
 def board(
@@ -128,6 +132,8 @@ def board(
 
 def _row(fold: Fold) -> build.Row:
     row = build.Row(fold.title).collapsed(True)
+    if fold.repeat:
+        row = row.repeat(fold.repeat)
     for panel in fold.panels:
         row = row.with_panel(panel)
     return row

@@ -35,6 +35,17 @@ def runbook() -> dict[str, object]:
     return link("Runbook: what to do", f"{_RUNBOOKS}/${{__data.fields.Alert:percentencode}}.md", new_tab=True)
 
 
+def alert_page() -> dict[str, object]:
+    """The page that shows the alert of a row, with its service and its endpoint."""
+    row = {name: f"${{__data.fields.{name}:percentencode}}" for name in ("page", "service_link", "rule_link")}
+    kept = "${datasource:queryparam}&${job:queryparam}"
+    return link(
+        "Dashboard: what it is about",
+        f"/d/{row['page']}?{kept}&var-service={row['service_link']}&var-url_rule={row['rule_link']}"
+        "&${__url_time_range}",
+    )
+
+
 def service_of_row() -> list[dict[str, object]]:
     """Links from a service in a table to its dashboards."""
     return [to(uid, SERVICE_OF_ROW) for uid in NAVIGATION if uid != "monitoring-pipeline"]

@@ -92,7 +92,9 @@ def number(
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
     )
     if states:
-        panel = panel.mappings([texts(states)]).color_mode(look.BigValueColorMode("background_solid"))
+        panel = panel.mappings([texts(states)])
+    if states and not steps[1:]:
+        panel = panel.color_mode(look.BigValueColorMode("background_solid"))
     return panel if decimals is None else panel.decimals(decimals)
 
 
@@ -151,7 +153,7 @@ def timeline(
         .thresholds(color_steps([(None, "text")]))
         .merge_values(True)
         .line_width(0)
-        .show_value(look.VisibilityMode("never"))
+        .show_value(look.VisibilityMode("auto"))
         .row_height(0.8)
         .fill_opacity(80)
         .legend(

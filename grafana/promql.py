@@ -7,7 +7,8 @@ Grafana fills in `$job`, `$service`, `$instance` and `$url_rule` as regular expr
 DURATION = "flask_http_request_duration_seconds"
 WINDOW = "$window"
 INTERVAL = "$__interval"
-SERVICE = 'job=~"$job",service=~"$service"'
+SERVICE = 'job=~"$job",service=~`${service:regex}`'
+"""Between backquotes, so that a single service's name is escaped too: Grafana does it only for lists."""
 INSTANCE = 'instance=~"$instance"'
 URL_RULE = 'url_rule=~"$url_rule"'
 ENDPOINT = "service, url_rule"
@@ -15,13 +16,15 @@ ENDPOINT = "service, url_rule"
 ERROR = 'status=~"5.."'
 
 
-def firing(*matchers: str, severity: str = "critical|warning") -> str:
+def firing(*matchers: str, severity: str = "critical|warning", of_instance: bool = False) -> str:
     """Select the alerts that fire for the chosen services, and those that have no service, as a host's.
 
-    Not by job: an alert of a probe or of a host has that one's.
+    Not by job: an alert of a probe or of a host has that one's. `of_instance` leaves out those of instances
+    of the services that are not chosen; an alert about a whole service has none.
     """
-    labels = ('alertstate="firing"', f'severity=~"{severity}"', 'service=~"$service|"', *matchers)
-    return f"ALERTS{{{','.join(labels)}}}"
+    labels = ('alertstate="firing"', f'severity=~"{severity}"', "service=~`${service:regex}|`", *matchers)
+    alerts = f"ALERTS{{{','.join(labels)}}}"
+    return f'({alerts} unless ALERTS{{job=~"$job",instance!~"$instance|"}})' if of_instance else alerts
 
 
 def of(metric: str, *matchers: str) -> str:

@@ -51,6 +51,9 @@ FULL = 0.9
 APDEX_TOLERABLE = 2.5
 """Seconds: the bucket next to four times LATENCY_HIGH."""
 
+CERTIFICATE_DAYS = 14
+"""Days before a certificate runs out at which ProbeCertificateExpiring fires."""
+
 BUDGET_DAYS = 30
 """The error budget is what the objectives leave for failure over this time."""
 
@@ -81,6 +84,7 @@ BUDGET_STEPS: Steps = ((None, IDLE), (0, BAD), (0.001, WARNING), (0.25, FINE))
 _FAST, _STEADY, _, _LASTING = (alert.rate for alert in BURN_ALERTS)
 BURN_STEPS: Steps = ((None, IDLE), (_LASTING, NOTICE), (_STEADY, WARNING), (_FAST, BAD))
 """How bad a ratio of errors is, in multiples of what the service's own objective allows."""
+CERTIFICATE_STEPS: Steps = ((None, BAD), (86_400, WARNING), (CERTIFICATE_DAYS * 86_400, IDLE))
 TIME_LEFT_STEPS: Steps = ((None, IDLE), (0, BAD), (86_400, WARNING), (4 * 86_400, IDLE))
 """Seconds until something is used up: red within a day."""
 

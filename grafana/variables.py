@@ -15,7 +15,7 @@ from grafana.promql import SERVICE
 from grafana.queries import METRICS
 
 HIDDEN = VariableHide(2)
-_SERVICES = 'label_values(flask_exporter_info{job=~"$job"}, service)'
+_SERVICES = 'label_values(up{job=~"$job"}, service)'  # also of one that Prometheus never reached
 
 
 def label(name: str, title: str, query: str, *, all_value: str = ".*") -> build.QueryVariable:
@@ -85,7 +85,7 @@ def instances() -> build.QueryVariable:
     return label(
         "instance",
         "Instance",
-        f"label_values(flask_exporter_info{{{SERVICE}}}, instance)",
+        f"label_values(up{{{SERVICE}}}, instance)",
         all_value=".+",
     )
 
@@ -100,12 +100,6 @@ def error_types() -> build.QueryVariable:
     """Error types of the selected services."""
     query = f"label_values(flask_http_request_errors_total{{{SERVICE}}}, error_type)"
     return label("error_type", "Error type", query)
-
-
-def error_groups() -> build.QueryVariable:
-    """Bugs of the selected services, by the group that their log lines carry."""
-    query = f"label_values(flask_http_request_error_group_total{{{SERVICE}}}, error_group)"
-    return label("error_group", "Error group", query)
 
 
 def compared_with() -> build.CustomVariable:

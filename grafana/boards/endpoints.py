@@ -179,7 +179,7 @@ def _worst_five() -> list[Panel]:
 def _slow() -> list[Panel]:
     slow, by = "flask_http_request_slow_seconds_total", "service, url_rule, where"
     seconds = growth(slow, URL_RULE, by=by)
-    place = "var-where=${__data.fields.Place:percentencode}"
+    place = "var-find=${__data.fields.Place:percentencode}"
     most = f"topk(5, sum by (service, where) (increase({of(slow, URL_RULE)}[{RANGE}] @ end())))"
     return [
         rows(

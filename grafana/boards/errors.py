@@ -67,39 +67,42 @@ def dashboard() -> model.Dashboard:
 
 
 def _summary() -> list[Panel]:
-    failures = count(ERRORS, SELECTION, FAILURE)
+    failures = count(ERRORS, SELECTION, FAILURE, by="service")
+    requests = increase(REQUESTS, URL_RULE, by="service")
+    # No more than all: errors count from their first one on, requests sometimes from the first scrape on.
+    share = f"clamp_max(({failures} or 0 * {requests}) / {requests}, 1) >= 0"
     return [
-        _number("Failures", "Answers of 500 and more, and exceptions.", failures, ANY_IS_BAD),
+        _number("Failures", "Answers of 500 and more, and exceptions.", FAILURE, ANY_IS_BAD),
         number(
-            "Share of requests that failed",
+            "Share of requests that failed, of the worst service",
             "The failures among all requests to the chosen endpoints, in the whole time range.",
-            now(f"({failures} or vector(0)) / ({increase(REQUESTS, URL_RULE)} > 0)"),
+            now(f"topk(1, {share})", "{{service}}"),
             unit="percentunit",
             decimals=2,
             width=8,
             height=3,
             trend=False,
+            show_names=True,
             no_data=NO_TRAFFIC,
         ),
         _number(
-            "Client errors (4xx)",
-            "Answers of 400 to 499: the client was told that it was wrong.",
-            count(ERRORS, SELECTION, REFUSAL),
+            "Client errors (4xx)", "Answers of 400 to 499: the client was told that it was wrong.", REFUSAL
         ),
     ]
 
 
-def _number(title: str, description: str, expression: str, steps: Steps = ((None, IDLE),)) -> Panel:
+def _number(title: str, description: str, statuses: str, steps: Steps = ((None, IDLE),)) -> Panel:
     return number(
         title,
         f"{description} In the whole time range.",
-        now(f"{expression} or vector(0)"),
+        now(f"{count(ERRORS, SELECTION, statuses)} or 0 * {increase(REQUESTS, URL_RULE)}"),
         unit="locale",
         steps=steps,
         decimals=0,
         width=8,
         height=3,
         trend=False,
+        no_data=NO_TRAFFIC,
     )
 
 
@@ -191,7 +194,7 @@ def _groups() -> table.Panel:
     groups = "flask_http_request_error_group_total"
     by = "error_group, error_type, where, service"
     moments = f"timestamp({count_per_bar(groups, OF_TYPE, by=by)} > 0)"
-    group = "var-error_group=${__data.fields.Group:percentencode}"
+    group = "var-find=${__data.fields.Group:percentencode}"
     panel = rows(
         "Bugs in this time range, by error group",
         "Exceptions of one type that came the same way through the application's own code are one group, "
@@ -239,11 +242,11 @@ def _by_type() -> graphs.Panel:
     types = _bars(
         "Failures by error type",
         "Classes of the exceptions, or names of the HTTP errors. A dot leads to the log lines of one.",
-        _failures("error_type"),
-        "{{error_type}}",
+        _failures("service, error_type"),
+        "{{service}} {{error_type}}",
         width=8,
     )
-    return with_links(types, [links.to("flask-requests", TYPE_OF_LINE)])
+    return with_links(types, [links.to("flask-requests", links.SERVICE_OF_LINE, TYPE_OF_LINE)])
 
 
 def _more() -> list[Panel]:

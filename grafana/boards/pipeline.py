@@ -2,15 +2,18 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from grafana import board, variables
+from grafana import board, links, variables
 from grafana.board import Fold
 from grafana.graphs import LOGARITHMIC, Axis, event_bars, lines
 from grafana.panels import Panel, number, timeline
 from grafana.promql import WINDOW
 from grafana.queries import now, query
+from grafana.tables import Column, Key, rows
 from grafana.thresholds import (
     ANY_IS_BAD,
     BAD,
+    CERTIFICATE_DAYS,
+    CERTIFICATE_STEPS,
     FINE,
     PROBE_SLOW,
     REMOTE_WRITE_BEHIND,
@@ -23,6 +26,8 @@ from grafana.thresholds import (
 UP = {0: ("down", BAD), 1: ("up", FINE)}
 ALIVE = {0: ("Silent", BAD), 1: ("To nobody", WARNING), 2: ("Alive", FINE)}
 NOTHING = "Nothing of this kind is scraped"
+TIMES = "Counted in this time range."
+SERVERS, EXPORTER = '{__name__=~"prometheus_build_info|vm_app_version"}', "flask_exporter_info"
 
 
 def dashboard() -> model.Dashboard:
@@ -42,7 +47,7 @@ def dashboard() -> model.Dashboard:
         contents=[
             *_summary(),
             *_scrapes(),
-            Fold("Rules, notifications and storage", [*_alerting(), *_storage()]),
+            Fold("Rules, notifications and log lines", [*_alerting(), _logs()]),
             Fold("Probes from outside, and what the exporter could not record", [*_probes(), *_exporter()]),
         ],
         tags=["flask", "monitoring"],
@@ -53,19 +58,31 @@ def _increase(metric: str) -> str:
     return f"sum(increase({metric}[$__range]))"
 
 
+def _sum(*counts: str) -> str:
+    """All of them together, where there is a server that could have counted; each may be absent."""
+    return " + ".join(f"({count} or 0 * count({SERVERS}))" for count in counts)
+
+
 def _summary() -> list[Panel]:
     failures = _increase("flask_exporter_failures_total")
     folds = _increase("flask_exporter_series_dropped_total")
     corrupt = 'flask_exporter_worker_files{state="corrupt"}'
-    storage = (
-        "(sum(increase(prometheus_tsdb_compactions_failed_total[$__range])"
-        " + increase(prometheus_tsdb_wal_corruptions_total[$__range])"
-        " + increase(prometheus_tsdb_wal_writes_failed_total[$__range])) or vector(0))"
-        f" + ({_increase('prometheus_remote_storage_samples_failed_total')} or vector(0))"
+    storage = _sum(
+        _increase("prometheus_tsdb_compactions_failed_total"),
+        _increase("prometheus_tsdb_wal_corruptions_total"),
+        _increase("prometheus_tsdb_wal_writes_failed_total"),
+        _increase("prometheus_remote_storage_samples_failed_total"),
     )
-    losses = (
-        f"({_increase('alertmanager_notifications_failed_total')} or vector(0))"
-        f" + ({_increase('prometheus_notifications_dropped_total')} or vector(0))"
+    rules = _sum(
+        _increase("prometheus_rule_evaluation_failures_total"),
+        _increase("prometheus_rule_group_iterations_missed_total"),
+        _increase("vmalert_execution_errors_total"),
+        "count(prometheus_config_last_reload_successful == 0)",
+        "count(alertmanager_config_last_reload_successful == 0)",
+    )
+    losses = _sum(
+        _increase("alertmanager_notifications_failed_total"),
+        _increase("prometheus_notifications_dropped_total"),
     )
     return [
         number(
@@ -83,37 +100,51 @@ def _summary() -> list[Panel]:
             width=6,
             height=3,
         ),
-        _number("Targets down", "Targets that Prometheus could not scrape, now.", "count(up == 0)", "now"),
-        _number("Exporter failures", "What the exporter could not record.", failures),
-        _number("Series capped", "Observations that the series cap folded into `_other`.", folds),
-        _number("Corrupt files", "Worker files that were set aside, now.", f"sum({corrupt})", "now"),
+        _number("Targets down", "Targets that Prometheus could not scrape, now.", "count(up == 0)", "up"),
+        _number("Exporter failures", f"What the exporter could not record. {TIMES}", failures, EXPORTER),
         _number(
-            "Rule failures",
-            "Rules that could not be evaluated, and groups that were skipped.",
-            f"({_increase('prometheus_rule_evaluation_failures_total')}"
-            f" + {_increase('prometheus_rule_group_iterations_missed_total')} or vector(0))"
-            f" + ({_increase('vmalert_execution_errors_total')} or vector(0))",
+            "Series capped",
+            f"Observations that the series cap folded into `_other`. {TIMES}",
+            folds,
+            EXPORTER,
         ),
-        _number("Undelivered alerts", "Notifications that failed or were dropped on their way.", losses),
+        _number("Corrupt files", "Worker files that were set aside, now.", f"sum({corrupt})", EXPORTER),
+        _number(
+            "Rule and configuration failures",
+            "Rules that could not be evaluated, groups that were skipped, and configurations that are not in "
+            f"force. {TIMES}",
+            rules,
+            SERVERS,
+        ),
+        _number(
+            "Undelivered alerts",
+            f"Notifications that failed or were dropped on their way. {TIMES}",
+            losses,
+            SERVERS,
+        ),
         _number(
             "Storage failures",
-            "Failed compactions and writes of Prometheus, corruptions, and samples that a receiver refused.",
+            "Failed compactions and writes of Prometheus, corruptions, and samples that a receiver refused. "
+            f"{TIMES}",
             storage,
+            SERVERS,
         ),
     ]
 
 
-def _number(title: str, description: str, expression: str, when: str = "in this time range") -> Panel:
+def _number(title: str, description: str, expression: str, witness: str) -> Panel:
+    """A number that is 0 only where there is a `witness`: else nothing is known."""
     return number(
         title,
-        f"{description} Counted {when}; 0 is good." if when != "now" else f"{description} 0 is good.",
-        now(f"{expression} or vector(0)"),
+        f"{description} 0 is good.",
+        now(f"{expression} or 0 * count({witness})"),
         unit="locale",
         steps=ANY_IS_BAD,
         decimals=0,
         trend=False,
         width=6,
         height=3,
+        no_data=NOTHING,
     )
 
 
@@ -122,7 +153,7 @@ def _scrapes() -> list[Panel]:
     late = (
         "time() - min without (remote_name) (prometheus_remote_storage_queue_highest_sent_timestamp_seconds)"
     )
-    share = f'scrape_samples_scraped{{job="app"}} / {SAMPLE_LIMIT}'
+    samples = "scrape_samples_post_metric_relabeling and on (job, instance) flask_exporter_info"
     return [
         timeline(
             "Targets that were down in this time range",
@@ -152,7 +183,7 @@ def _scrapes() -> list[Panel]:
             "Samples of a scrape, share of the limit",
             f"What an instance of a service exposes, of the {SAMPLE_LIMIT:,} above which the whole scrape "
             "is refused.",
-            [query(f"max by (service, instance) ({share})", "{{service}} {{instance}}")],
+            [query(f"max by (service, instance) ({samples}) / {SAMPLE_LIMIT}", "{{service}} {{instance}}")],
             unit="percentunit",
             axis=Axis(highest=1),
             width=7,
@@ -176,6 +207,8 @@ def _exporter() -> list[Panel]:
                 query(folds, "{{service}} folded", interval="1m"),
             ],
             shades=BAD,
+            width=12,
+            height=10,
             no_data="The exporter recorded everything",
         ),
     ]
@@ -199,7 +232,7 @@ def _alerting() -> list[Panel]:
                 )
             ],
             unit="s",
-            width=12,
+            width=8,
             no_data=NOTHING,
         ),
         lines(
@@ -216,6 +249,7 @@ def _alerting() -> list[Panel]:
             axis=Axis(highest=1),
             colors={"failed to Alertmanager": BAD},
             decimals=2,
+            width=8,
             no_data=NOTHING,
         ),
     ]
@@ -223,14 +257,15 @@ def _alerting() -> list[Panel]:
 
 def _probes() -> list[Panel]:
     no_probe = "No URL is probed"
+    left = "last_over_time(probe_ssl_earliest_cert_expiry[1d]) - time()"
     return [
         timeline(
             "Probes",
             "Whether a URL answered as it should, asked as a user would.",
             [query("probe_success", "{{service}} {{instance}}")],
             states=UP,
-            width=8,
-            height=9,
+            width=12,
+            height=8,
             no_data=no_probe,
         ),
         lines(
@@ -239,24 +274,42 @@ def _probes() -> list[Panel]:
             [query("max by (service, instance) (probe_duration_seconds)", "{{service}} {{instance}}")],
             unit="s",
             marks=[(PROBE_SLOW, WARNING)],
-            width=8,
+            width=12,
+            height=8,
             no_data=no_probe,
         ),
-    ]
-
-
-def _storage() -> list[Panel]:
-    return [
-        lines(
-            "Disk used",
-            "Blocks, the write-ahead log and what is in memory, by Prometheus.",
-            [
-                query("prometheus_tsdb_storage_blocks_bytes", "blocks {{instance}}"),
-                query("prometheus_tsdb_wal_storage_size_bytes", "log {{instance}}"),
+        rows(
+            "Certificates",
+            "When those of the probed URLs run out, the first one first. ProbeCertificateExpiring fires "
+            f"{CERTIFICATE_DAYS} days before.",
+            keys=[Key("service", "Service", links.service_of_row(), width=150), Key("instance", "URL")],
+            columns=[
+                Column(
+                    "Left",
+                    f"min by (service, instance) ({left})",
+                    "s",
+                    decimals=1,
+                    steps=CERTIFICATE_STEPS,
+                    cell="colour",
+                    width=150,
+                )
             ],
-            unit="bytes",
-            width=24,
-            height=6,
-            no_data=NOTHING,
+            sort="Left",
+            ascending=["Left"],
+            width=12,
+            no_data="No URL with a certificate is probed",
         ),
     ]
+
+
+def _logs() -> Panel:
+    sent, dropped = (
+        f"sum(increase(loki_write_{kind}_entries_total[$__interval]))" for kind in ("sent", "dropped")
+    )
+    return event_bars(
+        "Log lines to Loki",
+        "What Alloy sent, and what it gave up. Each bar is as many as there were within it.",
+        [query(sent, "sent", interval="1m"), query(f"round({dropped}) > 0", "lost", interval="1m")],
+        colors={"sent": FINE, "lost": BAD},
+        no_data=NOTHING,
+    )

@@ -17,11 +17,9 @@ from grafana.tracebacks import NO_LOG, SCOPE, tracebacks
 # The values are patterns that match both 404 and 4xx, so they must reach the query unescaped.
 STATUS = "${status_class:pipe}"
 STREAMS = f'{SCOPE},status_class=~"{STATUS}"'
-# An id selects exactly its lines; without one, the second half matches every line. `|=` finds an id fast.
-SELECTION = (
-    '|= "$request_id" | request_id="$request_id" or job=~"($job)$request_id" | error_type=~"$error_type"'
-    ' | error_group=~"$error_group" | where=~"$where" | instance=~"$replica"'
-)
+# What is to be found selects exactly its lines; without it, the job matches every line. `|=` finds it fast.
+FOUND = " or ".join(f'{name}="$find"' for name in ("request_id", "error_group", "where", "instance"))
+SELECTION = f'|= "$find" | {FOUND} or job=~"($job)$find" | error_type=~"$error_type"'
 REQUESTS = f'{{{STREAMS}}} | logger="exporter.request" {SELECTION} | duration_seconds >= $slower'
 COLUMNS = {
     "Time": "Time",
@@ -37,7 +35,16 @@ COLUMNS = {
     "request_id": "Request id",
 }
 """The columns of the table and their titles, by the name of the field in the log."""
-WIDTHS = {"Time": 180, "Method": 80, "Status": 70, "Type": 150, "Group": 120, "Place": 150, "Instance": 130}
+WIDTHS = {
+    "Time": 180,
+    "Method": 80,
+    "Status": 70,
+    "Type": 150,
+    "Group": 120,
+    "Place": 150,
+    "Instance": 130,
+    "Request id": 230,
+}
 ENDPOINT_PAGES = ("flask-endpoints", "flask-errors")
 
 
@@ -54,10 +61,6 @@ def dashboard() -> model.Dashboard:
             variables.instances().hide(variables.HIDDEN),
             variables.url_rules(),
             variables.error_types().label("Type"),
-            variables.error_groups().label("Group"),
-            TextBoxVariable("where").label("Place").default_value(".*"),
-            # Not $instance: a service may call itself something else than Prometheus does.
-            TextBoxVariable("replica").label("Instance").default_value(".*"),
             CustomVariable("status_class")
             .label("Status")
             .values("2xx : 2..,3xx : 3..,4xx : 4..,5xx : 5..")
@@ -69,7 +72,9 @@ def dashboard() -> model.Dashboard:
             .label("Slower than")
             .values("any : 0,0.1 s : 0.1,0.5 s : 0.5,1 s : 1,2.5 s : 2.5")
             .current(VariableOption(selected=True, text="any", value="0")),
-            TextBoxVariable("request_id").label("Request id"),
+            TextBoxVariable("find")
+            .label("Find")
+            .description("A request's id, an error group, a place, or an instance as it names itself"),
         ],
         contents=[
             _requests(),
@@ -106,7 +111,8 @@ def _requests() -> table.Panel:
             table.Panel(),
             "Requests",
             description="The newest 500 that fit the selection. Click an id for all that was logged "
-            "about its request, or an endpoint for its figures.",
+            "about its request, a group, a place or an instance for its other requests, or an endpoint for "
+            "its figures. Find takes any of the former.",
             queries=[log_query(REQUESTS).max_lines(500)],
             width=24,
             height=12,
@@ -137,9 +143,6 @@ def _requests() -> table.Panel:
         panel = set_for(panel, column, custom__width=width)
     panel = set_for(panel, "Endpoint", links=[links.to(uid, links.URL_RULE_OF_ROW) for uid in ENDPOINT_PAGES])
     panel = set_for(panel, "Duration", unit="s", custom__width=100)
-    return set_for(
-        panel,
-        "Request id",
-        custom__width=230,
-        links=[links.to("flask-requests", "var-request_id=${__value.raw}")],
-    )
+    for column in ("Group", "Place", "Instance", "Request id"):
+        panel = set_for(panel, column, links=[links.to("flask-requests", "var-find=${__value.raw}")])
+    return panel

@@ -7,13 +7,12 @@ from grafana.alerts import STATES, firing_alerts, state
 from grafana.board import Fold
 from grafana.fields import LEVEL_COLORS, STATUS_COLORS, with_links
 from grafana.graphs import LOGARITHMIC, Axis, event_bars, lines
-from grafana.panels import NO_TRAFFIC, Panel, heat_map, number, timeline
+from grafana.panels import NO_TRAFFIC, Panel, number, timeline
 from grafana.promql import (
     ENDPOINT,
     ERROR,
     INSTANCE,
     SERVICE,
-    count_per_bar,
     error_ratio,
     increase,
     of,
@@ -21,7 +20,6 @@ from grafana.promql import (
     quantile_by_endpoint,
     rate,
     slowest,
-    spread,
     times_allowed,
     total,
 )
@@ -65,12 +63,12 @@ def dashboard() -> model.Dashboard:
         ],
         contents=[
             *_summary(),
-            firing_alerts(INSTANCE, width=13),
+            firing_alerts(of_instance=True, width=13),
             _endpoints(),
             *_over_time(),
             Fold("By instance and version: is it one machine, did the deploy do it?", _instances()),
             Fold("Compared with ${compare:text}", _comparison()),
-            Fold("Durations, error types, checks and log", _details()),
+            Fold("Health checks and log", _details()),
         ],
     )
 
@@ -136,12 +134,13 @@ def _summary() -> list[Panel]:
             "Share of its worker threads that answer a request, of the instance with the largest share; "
             "the highest of the last 5 minutes. FlaskThreadsSaturated fires at "
             f"{percent(THREADS_SATURATED)}.",
-            query(f"max({_busy('instance')})"),
+            now(f"topk(1, {_busy('instance')})", "{{instance}}"),
             unit="percentunit",
             steps=SATURATION_STEPS,
             decimals=0,
             width=4,
             trend=False,
+            show_names=True,
         ),
     ]
 
@@ -337,32 +336,10 @@ def _usual(metric: str) -> str:
 
 
 def _details() -> list[Panel]:
-    failures = count_per_bar("flask_http_request_errors_total", 'status!~"4.."', by="error_type")
     messages = increase(
         "flask_log_messages_total", 'level!~"(?i)debug|info"', by="level", window="$__interval"
     )
     return [
-        heat_map(
-            "Durations, 5m",
-            "Requests a second that took as long as the left scale says. Two bands: two kinds of requests.",
-            spread("instance"),
-            width=8,
-            height=9,
-        ),
-        event_bars(
-            "Failures by error type",
-            "Answers of 500 and more and exceptions, each bar as many as there were within it.",
-            [query(failures, "{{error_type}}", interval="1m")],
-            shades=BAD,
-            no_data="No errors",
-        ),
-        event_bars(
-            "Log messages by level",
-            "Warnings and worse that the service logged, each bar as many as there were within it.",
-            [query(f"round({messages})", "{{level}}", interval="1m")],
-            colors=LEVEL_COLORS,
-            no_data="No warning was logged",
-        ),
         timeline(
             "Instances and health checks",
             "Whether Prometheus could scrape each instance, and the checks registered with "
@@ -372,8 +349,17 @@ def _details() -> list[Panel]:
                 query(f"min by (check) ({of('flask_health_check_up')})", "check {{check}}"),
             ],
             states=UP,
-            width=24,
-            height=6,
+            width=12,
+            height=8,
             no_data="No instance",
+        ),
+        event_bars(
+            "Log messages by level",
+            "Warnings and worse that the service logged, each bar as many as there were within it.",
+            [query(f"round({messages})", "{{level}}", interval="1m")],
+            colors=LEVEL_COLORS,
+            width=12,
+            height=8,
+            no_data="No warning was logged",
         ),
     ]

@@ -59,39 +59,45 @@ def dashboard() -> model.Dashboard:
             *_workers(),
             Fold("Dead and replaced workers, and the requests that they lost", _deaths()),
             Fold("Garbage collection and queue", _more()),
-            Fold("Host: $host", _host()),
+            Fold("Host: $host", _host(), repeat="host"),
         ],
     )
 
 
-def _saturation(title: str, description: str, share: str) -> Panel:
+def _saturation(title: str, description: str, share: str, name: str) -> Panel:
     return number(
         title,
         f"{description} Orange from {percent(NEARLY_FULL)}, red from {percent(FULL)}.",
-        query(share),
+        now(f"topk(1, {share})", name),
         unit="percentunit",
         steps=SATURATION_STEPS,
         decimals=0,
         width=5,
         trend=False,
+        show_names=True,
         no_data="Nothing scraped",
     )
 
 
-def _full_in(title: str, available: str, window: str, horizon: str, width: int) -> Panel:
+def _full_in(title: str, available: str, name: str, *, window: str, hours: int, width: int) -> Panel:
     """The time until `available` is 0 at the pace of the last `window`; no value in the first half hour."""
-    pace = f"-deriv({available}[{window}]) > 0"
+    pace, enough = f"-deriv({available}[{window}]) > 0", f"{available} offset 30m and {available} offset 15m"
+    horizon = hours * 3600
     return number(
         title,
-        f"If it goes on as in the last {window}. Told only if it is within {horizon}, and from half an hour "
-        "of data on.",
-        now(f"min({available} / ({pace}) and {available} offset 30m) < {horizon}"),
+        f"If it goes on as in the last {window}. Told from half an hour of data on.",
+        now(
+            f"bottomk(1, ({available} / ({pace}) < {horizon} or 0 * {available} + {horizon}) and {enough})",
+            name,
+        ),
         unit="s",
         steps=TIME_LEFT_STEPS,
+        states={horizon: (f"Not within {hours} h", IDLE)},
         decimals=1,
         width=width,
         trend=False,
-        no_data=f"Not within {horizon}",
+        show_names=True,
+        no_data="Too early to tell",
     )
 
 
@@ -99,21 +105,29 @@ def _summary() -> list[Panel]:
     busy, threads = of("flask_worker_threads_busy"), of("flask_worker_threads")
     available, memory = f"node_memory_MemAvailable_bytes{{{HOST}}}", f"node_memory_MemTotal_bytes{{{HOST}}}"
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
+    host, disk = "{{instance}}", "{{instance}} {{mountpoint}}"
     return [
         _saturation(
             "Busiest instance",
             "Worker threads that answer a request, of the instance with the largest share; the highest of "
             "5 minutes.",
-            f"max(max_over_time({busy}[5m]) / {threads})",
+            f"max by (service, instance) (max_over_time({busy}[5m]) / {threads})",
+            "{{service}} {{instance}}",
         ),
         _saturation(
             "Memory of the fullest host",
             "What is not available to new processes.",
-            f"max(1 - {available} / {memory})",
+            f"1 - {available} / {memory}",
+            host,
         ),
-        _full_in("Memory full in", available, "1h", "4h", width=5),
-        _saturation("Fullest disk", "Of the chosen hosts.", f"max(1 - {free} / {size})"),
-        _full_in("Disk full in", free, "6h", "1d", width=4),
+        _full_in("Memory full in", available, host, window="1h", hours=4, width=5),
+        _saturation(
+            "Fullest disk",
+            "Of the chosen hosts.",
+            f"max by (instance, mountpoint) (1 - {free} / {size})",
+            disk,
+        ),
+        _full_in("Disk full in", free, disk, window="6h", hours=24, width=4),
     ]
 
 
@@ -242,8 +256,7 @@ def _host() -> list[Panel]:
     idle = f'node_cpu_seconds_total{{{HOST},mode="idle"}}'
     free, size = f"node_filesystem_avail_bytes{{{DISKS}}}", f"node_filesystem_size_bytes{{{DISKS}}}"
     memory = f"1 - node_memory_MemAvailable_bytes{{{HOST}}} / node_memory_MemTotal_bytes{{{HOST}}}"
-    modes = total(f"rate({cpu}[{WINDOW}])", "mode")
-    every = f"scalar(count({idle}))"
+    modes = total(f"rate({cpu}[{WINDOW}])", "instance, mode")
     cores = f"count by (instance) ({idle})"
 
     return [
@@ -251,7 +264,7 @@ def _host() -> list[Panel]:
             "Processor time by mode, ${window:raw}",
             "Share of all processors, by what they do. iowait is waiting for a disk, steal for the "
             "hypervisor.",
-            [query(f"{modes} / {every}", "{{mode}}")],
+            [query(f"{modes} / on (instance) group_left () {cores}", "{{mode}}")],
             unit="percentunit",
             stacked=True,
             colors=MODES,

@@ -91,7 +91,7 @@ def service() -> Iterator[Series]:
     for name, labels, value in (
         ("up", "", 1),
         ("scrape_duration_seconds", "", 0.02),
-        ("scrape_samples_scraped", "", 4000),
+        ("scrape_samples_post_metric_relabeling", "", 4000),
         ("flask_http_requests_in_progress", "", 3),
         ("flask_worker_threads", "", 32),
         ("flask_worker_threads_busy", "", 4),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +99,7 @@ def _raw(elapsed: float) -> Samples:
         probe = {"job": "probe", "instance": url, "service": service}
         yield "probe_success", probe, float(not (service == "shop" and elapsed >= DOWN))
         yield "probe_duration_seconds", probe, 0.02
+        yield "probe_ssl_earliest_cert_expiry", probe, 4e9
         yield "probe_http_duration_seconds", probe | {"phase": "processing"}, 0.01
 
 
@@ -165,7 +166,7 @@ def _instance(service: str, target: dict[str, str], number: int, elapsed: float)
     yield "flask_exporter_series_dropped_total", target, 0
     yield "flask_exporter_worker_files", target | {"state": "live"}, 2
     yield "scrape_duration_seconds", target, 0.01
-    yield "scrape_samples_scraped", target, 400
+    yield "scrape_samples_post_metric_relabeling", target, 400
 
 
 def _recorded(elapsed: float) -> Samples:
@@ -226,15 +227,23 @@ def _alerts(elapsed: float, begin: float) -> Samples:
 def write(directory: Path, end: int, *, recorded: bool = True) -> None:
     """Write blocks whose last samples are of the moment `end`, with or without those of recording rules."""
     begin = end - SECONDS
+
+    def samples(elapsed: float) -> Samples:
+        yield from _raw(elapsed)
+        yield from _alerts(elapsed, begin)
+        if recorded and elapsed >= RATE and elapsed % 60 == 0:
+            yield from _recorded(elapsed)
+
+    write_samples(directory, begin, samples)
+
+
+def write_samples(directory: Path, begin: int, samples: Callable[[float], Samples]) -> None:
+    """Write blocks with the samples of each scrape, by the seconds since `begin`."""
     with (directory / "history.om").open("w") as file:
         for elapsed in range(0, SECONDS + 1, SCRAPE):
-            moment = begin + elapsed
-            samples = [*_raw(elapsed), *_alerts(elapsed, begin)]
-            if recorded and elapsed >= RATE and elapsed % 60 == 0:
-                samples += _recorded(elapsed)
-            for name, labels, value in samples:
+            for name, labels, value in samples(elapsed):
                 text = ",".join(f'{key}="{label}"' for key, label in labels.items())
-                file.write(f"{name}{{{text}}} {value} {moment}\n")
+                file.write(f"{name}{{{text}}} {value} {begin + elapsed}\n")
         file.write("# EOF\n")
     subprocess.run(
         [

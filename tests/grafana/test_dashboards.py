@@ -19,6 +19,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
+from grafana.alerts import PAGES
 from grafana.build import DASHBOARDS, documents
 from grafana.links import NAVIGATION
 from tests.rig.deadline import eventually
@@ -236,6 +237,21 @@ def test_queries_take_several_values(board: dict[str, Any]) -> None:
 
 
 @every_board
+def test_the_name_of_a_single_service_is_no_pattern(board: dict[str, Any]) -> None:
+    """Grafana escapes the values of a variable that can have several; another one's it leaves as they are."""
+    single = {
+        variable["name"]
+        for variable in board["templating"]["list"]
+        if variable["type"] == "query" and not variable["multi"] and not variable["includeAll"]
+    }
+
+    assert single == ({"service"} if board["uid"] == "flask-service" else set())
+    for query in queries_of(board):
+        uses = re.findall(r"(.)(\$\{?service\b(?::\w+)?)", query.expression)
+        assert {use for use in uses if use != ("`", "${service:regex")} == set(), query
+
+
+@every_board
 def test_endpoints_lead_to_their_dashboard(board: dict[str, Any]) -> None:
     """A column or a legend that names an endpoint links to it, with the selection and the time range."""
     for panel in panels(board):
@@ -429,6 +445,30 @@ def test_every_query_has_an_answer(stack: Run, board: dict[str, Any]) -> None:
     with contextlib.suppress(AssertionError):
         eventually(complete, "every query has an answer", 60)
     assert missing == []
+
+
+RULES = [
+    rule
+    for path in sorted((DASHBOARDS.parents[1] / "prometheus/rules").glob("*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+    if rule.get("labels", {}).get("severity") in {"critical", "warning"}
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
+def test_an_alert_in_the_list_leads_to_its_page(rule: dict[str, Any]) -> None:
+    """That which its message leads to, and which has the measurements that it looks at."""
+    *_, other = PAGES
+    page = next((uid for uid, names in PAGES.items() if re.fullmatch(names, rule["alert"])), other)
+    (board,) = (board for board in BOARDS.values() if board["uid"] == page)
+    queries = " ".join(query.expression for query in queries_of(board) if "annotation" not in query.title)
+    measurements = re.findall(
+        r"\b(?:up\b|(?:flask|node|probe|prometheus|alertmanager|loki|scrape)_\w+|slo:\w+)", rule["expr"]
+    )
+
+    assert f"/d/{page}" in rule["annotations"]["dashboard_url"]
+    assert [name for name in measurements if name in queries]
 
 
 def test_what_is_rightly_empty_exists() -> None:

@@ -145,11 +145,9 @@ def answer(url: str, panel: str, **chosen: str) -> list[dict[str, Any]]:
         "service": ".*",
         "url_rule": ".*",
         "error_type": ".*",
-        "error_group": ".*",
-        "where": ".*",
         "status_class": ".*",
         "slower": "0",
-        "request_id": "",
+        "find": "",
         "__auto": "1m",
     } | chosen
     expression = re.sub(r"\$\{?(\w+)(?::pipe)?\}?", lambda match: values[match[1]], QUERIES[panel][0])
@@ -202,9 +200,10 @@ def test_times_are_in_the_order_that_loki_takes(tmp_path: Path) -> None:
     ("chosen", "found"),
     [
         ({}, sorted(REQUESTS)),
-        ({"request_id": "known-1"}, ["known-1"]),
-        ({"request_id": "known-1", "job": "app|other"}, ["known-1"]),
-        ({"request_id": "nothing"}, []),
+        ({"find": "known-1"}, ["known-1"]),
+        ({"find": "known-1", "job": "app|other"}, ["known-1"]),
+        ({"find": "nothing"}, []),
+        ({"find": "app.demo:error"}, ["known-1", "known-12"]),
         ({"service": "orders"}, sorted(REQUESTS)),
         ({"service": "shop"}, []),
         ({"status_class": "5.."}, ["known-1", "known-12"]),
@@ -216,13 +215,13 @@ def test_times_are_in_the_order_that_loki_takes(tmp_path: Path) -> None:
     ids=str,
 )
 def test_the_table_has_the_chosen_requests(loki: str, chosen: dict[str, str], found: list[str]) -> None:
-    """Each variable by itself; an id is that request's alone, also where another begins like it."""
+    """Each variable by itself; an id finds that request alone, also where another begins like it."""
     assert ids(answer(loki, "Requests", **chosen)) == found
 
 
 def test_an_error_has_its_traceback(loki: str) -> None:
     """As lines, not as one long string."""
-    (stream,) = answer(loki, "Errors logged while a request was answered", request_id="known-1")
+    (stream,) = answer(loki, "Errors logged while a request was answered", find="known-1")
     ((_, text),) = stream["values"]
 
     assert text.startswith("Exception on /test/error [GET] known-1\nTraceback (most recent call last):\n")

@@ -95,6 +95,23 @@ def test_every_firing_alert_is_listed(pages: Pages, uid: str, service: str, expe
     }
 
 
+@pytest.mark.parametrize(
+    ("service", "instance", "expected"),
+    [
+        ("orders", "o1:80", {"FlaskErrorRatioCritical", "HostMemoryLow"}),
+        ("orders", "o2:80", {"FlaskErrorRatioCritical", "FlaskTargetDown", "HostMemoryLow"}),
+        ("shop", "s1:80", {"FlaskLatencyHigh", "ProbeFailed", "HostMemoryLow"}),
+    ],
+)
+def test_a_chosen_instance_hides_the_alerts_of_the_others(
+    pages: Pages, service: str, instance: str, expected: set[str]
+) -> None:
+    """Probes and hosts have instances of other kinds, which nobody can choose: their alerts stay."""
+    rows = pages.table("flask-service", "Firing alerts", "alertname", service=service, instance=instance)
+
+    assert {name for (name,) in rows} == expected
+
+
 def test_the_newest_critical_alert_stands_first(pages: Pages) -> None:
     """Ten that fire longer do not hide it below the table's edge."""
     rows = [(cells["Severity"], -cells["Since"]) for cells in pages.cells("home", "Firing alerts")]
@@ -318,7 +335,8 @@ def test_a_link_from_a_row_opens_what_the_row_is_about(pages: Pages, uid: str, t
         rule = chosen.get("url_rule", "$__all")
 
         assert answers, (target, chosen)
-        assert services <= {chosen["service"], "", *(INSTANCES if chosen["service"] == "$__all" else ())}
+        everything = chosen["service"] == "$__all" or target == "monitoring-pipeline"
+        assert services <= {chosen["service"], "", *(INSTANCES if everything else ())}
         assert rule in {"$__all", *rules} or (target == "flask-errors" and rule not in FAILING)
 
 
@@ -338,9 +356,9 @@ def follow(url: str, panel: dict[str, Any], labels: dict[str, str]) -> tuple[str
     """The dashboard that a link opens, and what it chooses there: the texts of the row's cells."""
     names = panel["transformations"][1]["options"]["renameByName"]
     cells = {title: labels.get(label, "") for label, title in names.items()}
-    target, _, parameters = url.removeprefix("/d/").partition("?")
-    fields = re.findall(r"var-(\w+)=\$\{__data\.fields\.(\w+):percentencode\}", parameters)
-    return target, {name: cells[field] for name, field in fields}
+    filled = re.sub(r"\$\{__data\.fields\.(\w+):percentencode\}", lambda field: cells[field[1]], url)
+    target, _, parameters = filled.removeprefix("/d/").partition("?")
+    return target, dict(re.findall(r"var-(\w+)=([^&]+)", parameters))
 
 
 def pattern(value: str) -> str:

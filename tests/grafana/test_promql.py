@@ -1,6 +1,7 @@
 """The dashboards' expressions have exact values, as promtool evaluates them."""
 
 import json
+import math
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ TARGET = 'job="app",service="orders",instance="a:1"'
 ERRORS = "flask_http_request_errors_total"
 COUNT = "flask_http_request_duration_seconds_count"
 BUCKET = "flask_http_request_duration_seconds_bucket"
-CHOSEN = {"$job": "app", "$service": ".*", "$instance": ".*"}
+CHOSEN = {"$job": "app", "${service:regex}": ".*", "$instance": ".*"}
 WINDOWS = {"$__range": "30m", "$__interval": "5m", "$__rate_interval": "4m", "$window": "5m"}
 ENDPOINT = '{service="orders", url_rule="/"}'
 
@@ -217,21 +218,37 @@ def test_time_in_the_queue(tmp_path: Path) -> None:
     check(tmp_path, expression, classic | native, {"{}": round(1e6 * P95)})
 
 
-@pytest.mark.parametrize(("minutes", "speaks"), [(5, False), (29, False), (30, True), (40, True)])
-def test_forecasts_are_silent_for_half_an_hour(tmp_path: Path, minutes: int, speaks: bool) -> None:
-    """A disk that fills while the host starts is not told to be full soon."""
-    series = {
-        'node_memory_MemAvailable_bytes{instance="h:9100"}': "900-10x60",
-        'node_filesystem_avail_bytes{instance="h:9100",fstype="ext4"}': "900-10x60",
-    }
+@pytest.mark.parametrize(
+    ("values", "minutes", "left"),
+    [
+        ("900-10x60", 5, None),
+        ("900-10x60", 29, None),
+        ("900-10x60", 30, 3600),
+        ("900-10x60", 40, 3000),
+        ("900x60", 29, None),
+        ("900x60", 40, math.inf),
+        ("900-10x5 _x30 900-10x30", 40, None),  # the half hour has a gap
+    ],
+)
+def test_forecasts_are_silent_for_half_an_hour(
+    tmp_path: Path, values: str, minutes: int, left: float | None
+) -> None:
+    """A disk that fills while the host starts is not told to be full soon, nor to be fine."""
     (board,) = (json.loads(text) for path, text in documents().items() if path.endswith("workers.json"))
-    forecasts = [panel for panel in board["panels"] if panel["title"] in {"Memory full in", "Disk full in"}]
-    expected = {"{}": (90 - minutes) * 60.0} if speaks else {}
+    forecasts = {panel["title"]: panel for panel in board["panels"] if panel["title"].endswith("full in")}
 
-    assert len(forecasts) == 2
-    for panel in forecasts:
+    for title, (series, labels) in {
+        "Memory full in": ("node_memory_MemAvailable_bytes", '{instance="h:9100"}'),
+        "Disk full in": ("node_filesystem_avail_bytes", '{instance="h:9100", fstype="ext4"}'),
+    }.items():
+        panel = forecasts.pop(title)
         expression = panel["targets"][0]["expr"].replace("$host", ".*")
-        check(tmp_path, f"round({expression})", series, expected, f"{minutes}m")
+        ((horizon, text),) = panel["fieldConfig"]["defaults"]["mappings"][0]["options"].items()
+        told = {} if left is None else {labels: min(left, float(horizon))}
+
+        assert text["text"] == f"Not within {int(horizon) // 3600} h"
+        check(tmp_path, f"round({expression})", {series + labels: values}, told, f"{minutes}m")
+    assert not forecasts
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def hours(duration: str) -> float:
         ("MonitoringScrapeSlow", r"> ([\d.]+)s", thresholds.SCRAPE_SLOW),
         ("MonitoringRemoteWriteBehind", r"> (\d+)m", thresholds.REMOTE_WRITE_BEHIND / 60),
         ("ProbeSlow", r"> ([\d.]+)", thresholds.PROBE_SLOW),
+        ("ProbeCertificateExpiring", r"< (\d+)d", thresholds.CERTIFICATE_DAYS),
     ],
 )
 def test_panels_and_alerts_agree(alert: str, comparison: str, threshold: float) -> None:

@@ -13,7 +13,7 @@ PIXELS = 1600
 BAR_SCRAPES = 4
 """Scrapes in the shortest bar: the minute that panels set as `interval`."""
 
-_VARIABLE = re.compile(r"\$\{([a-z_]\w*)(?::\w+)?\}|\$([a-z_]\w*)")
+_VARIABLE = re.compile(r"\$\{([a-z_]\w*)(?::(\w+))?\}|\$([a-z_]\w*)")
 _LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 
@@ -86,4 +86,9 @@ def fill(query: Query, values: Mapping[str, str], seconds: float, scrape: float 
         "window": f"{max(20 * scrape, seconds // 360):.0f}s",
         **values,
     }
-    return _VARIABLE.sub(lambda match: variables[match[1] or match[2]], query.expression)
+
+    def value(match: re.Match[str]) -> str:
+        text = variables[match[1] or match[3]]
+        return text.replace(r"\\", "\\") if match[2] == "regex" else text  # it stands in no quotes
+
+    return _VARIABLE.sub(value, query.expression)
