@@ -74,6 +74,12 @@ def _labelled(expression: str, label: str, value: str, source: str, pattern: str
     return f'label_replace({expression}, "{label}", "{value}", "{source}", "{pattern}")'
 
 
+def alert_count() -> str:
+    """How many alerts fire for each service."""
+    alerts = firing('service!=""')
+    return f"count by (service) (group by (service, severity, alertname) ({alerts}))"
+
+
 def state(instances: str = "") -> str:
     """A number of STATES for each service, and why: labels `instances` ("1 of 2") and `alert`.
 

@@ -13,12 +13,18 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana.fields import States, set_for, texts
 from grafana.panels import NO_DATA, frame
 from grafana.queries import now
-from grafana.thresholds import Steps
+from grafana.thresholds import IDLE, Steps
+
+NEVER = 1e9
+"""A past value that stands for none: Grafana takes a missing one for 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of numbers: its query, asked for one moment, and how the table shows them."""
+    """A column of numbers: its query, asked for one moment, and how the table shows them.
+
+    With `change_of`, the query has the past of that column, or NEVER, and the table shows the difference.
+    """
 
     title: str
     expression: str
@@ -32,6 +38,7 @@ class Column:
     width: int = 84
     interval: str = ""
     no_value: str = "-"
+    change_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,9 @@ def rows(
     states = {value: c.title for value, c in zip(values, columns, strict=True) if c.states}
     titles = {keys[0].label: keys[0].title} | states
     titles |= {key.label: key.title for key in keys}
-    titles |= dict(zip(values, (c.title for c in columns), strict=True))
+    fields = dict(zip((c.title for c in columns), values, strict=True))
+    changes = {c.title: (fields[c.change_of], fields[c.title]) for c in columns if c.change_of}
+    titles |= {title if title in changes else field: title for title, field in fields.items()}
     panel = (
         frame(table.Panel(), title, description=description, queries=queries, width=width, height=height)
         .unit("short")
@@ -83,15 +92,19 @@ def rows(
         .cell_height(TableCellHeight("sm"))
         .sort_by(order)
         .with_transformation(DataTransformerConfig(id_val="merge", options={}))
-        .with_transformation(
-            DataTransformerConfig(
-                id_val="organize",
-                options={
-                    "excludeByName": dict.fromkeys(("Time", *hidden), True),
-                    "indexByName": {name: index for index, name in enumerate(titles)},
-                    "renameByName": titles,
-                },
-            )
+    )
+    for title, (now_field, past_field) in changes.items():
+        panel = panel.with_transformation(_difference(title, now_field, past_field))
+    panel = panel.with_transformation(
+        DataTransformerConfig(
+            id_val="organize",
+            options={
+                "excludeByName": dict.fromkeys(
+                    ("Time", *hidden, *(past for _, past in changes.values())), True
+                ),
+                "indexByName": {name: index for index, name in enumerate(titles)},
+                "renameByName": titles,
+            },
         )
     )
     for key in keys:
@@ -99,6 +112,17 @@ def rows(
     for column in columns:
         panel = set_for(panel, column.title, **_column_look(column))
     return panel
+
+
+def _difference(title: str, now_field: str, past_field: str) -> DataTransformerConfig:
+    operands = {
+        side: {"matcher": {"id": "byName", "options": field}}
+        for side, field in {"left": now_field, "right": past_field}.items()
+    }
+    return DataTransformerConfig(
+        id_val="calculateField",
+        options={"alias": title, "mode": "binary", "binary": {"operator": "-", **operands}},
+    )
 
 
 def _key_look(key: Key) -> dict[str, object]:
@@ -132,6 +156,9 @@ def _column_look(column: Column) -> dict[str, object]:
         look["color"] = {"mode": "thresholds"}
     elif column.cell == "bar":
         look["color"] = {"mode": "fixed", "fixedColor": "blue"}
+    if column.change_of:
+        result = {"text": column.no_value, "color": IDLE, "index": 0}
+        look["mappings"] = [{"type": "range", "options": {"to": -NEVER / 2, "result": result}}]
     if column.states:
         look["mappings"] = [texts(column.states)]
         look["custom__cellOptions"] = {"type": "color-background", "mode": "basic"}

@@ -23,9 +23,10 @@ from grafana.promql import (
     slowest,
     spread,
     times_allowed,
+    total,
 )
 from grafana.queries import Query, exemplars, query
-from grafana.tables import Column, Key, rows
+from grafana.tables import NEVER, Column, Key, rows
 from grafana.thresholds import (
     APDEX_MARKS,
     APDEX_TOLERABLE,
@@ -41,6 +42,7 @@ from grafana.thresholds import (
 
 COUNT = "flask_http_request_duration_seconds_count"
 SUM = "flask_http_request_duration_seconds_sum"
+RECORDED = "instance_url_rule:flask_http_request_duration_seconds:rate_5m"
 RANGE = "$__range"
 MORE_ERRORS: Steps = ((None, IDLE), (0.001, WARNING), (0.01, BAD))
 SLOWER: Steps = ((None, IDLE), (0.1, WARNING), (LATENCY_HIGH, BAD))
@@ -104,17 +106,25 @@ def _table() -> Panel:
             ),
             Column(
                 "Δ errors",
-                f"({ratio}) - ({past_ratio})",
+                _past(past_ratio),
                 "percentunit",
                 decimals=2,
                 steps=MORE_ERRORS,
                 cell="colour",
                 width=74,
+                change_of="Error ratio",
             ),
             Column("p50", quantile_by_endpoint(0.5, URL_RULE, window=RANGE), "s", decimals=1, width=76),
             Column("p95", p95, "s", decimals=1, steps=LATENCY_STEPS, cell="colour", width=76),
             Column(
-                "Δ p95", f"({p95}) - ({past_p95})", "s", decimals=1, steps=SLOWER, cell="colour", width=76
+                "Δ p95",
+                _past(past_p95),
+                "s",
+                decimals=1,
+                steps=SLOWER,
+                cell="colour",
+                width=76,
+                change_of="p95",
             ),
             Column("p99", quantile_by_endpoint(0.99, URL_RULE, window=RANGE), "s", decimals=1, width=76),
             Column("Max", slowest(URL_RULE, by=ENDPOINT, window=RANGE), "s", decimals=1, width=76),
@@ -134,6 +144,12 @@ def _table() -> Panel:
         height=11,
         no_data=NO_TRAFFIC,
     )
+
+
+def _past(expression: str) -> str:
+    """The past of each endpoint that has requests now; NEVER where it had none."""
+    now = total(f"sum_over_time({of(RECORDED, URL_RULE)}[{RANGE}])", ENDPOINT)
+    return f"({expression} or 0 * {now} + {NEVER:.0f}) and {now} > 0"
 
 
 def _of_worst_five(expression: str) -> list[Query]:

@@ -42,7 +42,7 @@ def dashboard() -> model.Dashboard:
         ],
         contents=[
             *_summary(),
-            _kinds("Failures", FAILURE, 16, NO_FAILURES, "Answers of 500 and more, and exceptions."),
+            _kinds("Failures", FAILURE, 15, NO_FAILURES, "Answers of 500 and more, and exceptions."),
             _new_types(),
             _groups(),
             _by_type(),
@@ -72,10 +72,12 @@ def _summary() -> list[Panel]:
     # No more than all: errors count from their first one on, requests sometimes from the first scrape on.
     share = f"clamp_max(({failures} or 0 * {requests}) / {requests}, 1) >= 0"
     return [
-        _number("Failures", "Answers of 500 and more, and exceptions.", FAILURE, ANY_IS_BAD),
+        _number(
+            "Failures in this time range", "Answers of 500 and more, and exceptions.", FAILURE, ANY_IS_BAD
+        ),
         number(
-            "Share of requests that failed, of the worst service",
-            "The failures among all requests to the chosen endpoints, in the whole time range.",
+            "Share that failed in this time range, worst service",
+            "The failures among all requests to the chosen endpoints.",
             now(f"topk(1, {share})", "{{service}}"),
             unit="percentunit",
             decimals=2,
@@ -86,7 +88,9 @@ def _summary() -> list[Panel]:
             no_data=NO_TRAFFIC,
         ),
         _number(
-            "Client errors (4xx)", "Answers of 400 to 499: the client was told that it was wrong.", REFUSAL
+            "Client errors (4xx) in this time range",
+            "Answers of 400 to 499: the client was told that it was wrong.",
+            REFUSAL,
         ),
     ]
 
@@ -94,7 +98,7 @@ def _summary() -> list[Panel]:
 def _number(title: str, description: str, statuses: str, steps: Steps = ((None, IDLE),)) -> Panel:
     return number(
         title,
-        f"{description} In the whole time range.",
+        description,
         now(f"{count(ERRORS, SELECTION, statuses)} or 0 * {increase(REQUESTS, URL_RULE)}"),
         unit="locale",
         steps=steps,
@@ -119,8 +123,8 @@ def _kinds(title: str, statuses: str, width: int, no_data: str, description: str
                 "Type",
                 [links.to("flask-requests", links.SERVICE_OF_ROW, links.URL_RULE_OF_ROW, TYPE_OF_ROW)],
             ),
-            Key("status", "Status", width=60),
-            Key("service", "Service", links.service_of_row(), width=90),
+            Key("status", "Status", width=58),
+            Key("service", "Service", links.service_of_row(), width=76),
             Key("url_rule", "Endpoint", links.endpoint_of_row(TYPE_OF_ROW)),
         ],
         columns=[
@@ -129,10 +133,9 @@ def _kinds(title: str, statuses: str, width: int, no_data: str, description: str
                 f"{count(ERRORS, SELECTION, statuses, by=by)} > 0",
                 "locale",
                 decimals=0,
-                cell="bar",
-                width=90,
+                width=62,
             ),
-            *_moments(moments, 110, 130),
+            *_moments(moments),
         ],
         sort="Times",
         width=width,
@@ -153,10 +156,10 @@ def _new_types() -> table.Panel:
         "deploy or a dependency went wrong.",
         keys=[
             Key("error_type", "Type", [links.to("flask-requests", links.SERVICE_OF_ROW, TYPE_OF_ROW)]),
-            Key("service", "Service", links.service_of_row(), width=66),
+            Key("service", "Service", links.service_of_row(), width=76),
         ],
         columns=[
-            Column("Times", f"{counts} > 0 unless on ({by}) {yesterday}", "locale", decimals=0, width=72),
+            Column("Times", f"{counts} > 0 unless on ({by}) {yesterday}", "locale", decimals=0, width=66),
             Column(
                 "First",
                 f"min_over_time(timestamp({bars} > 0)[$__range:$__interval]) * 1000 unless on ({by}) "
@@ -167,7 +170,7 @@ def _new_types() -> table.Panel:
             ),
         ],
         sort="Times",
-        width=8,
+        width=9,
         height=7,
         no_data="No error type is new in this time range",
     )
@@ -202,13 +205,13 @@ def _groups() -> table.Panel:
         "its log lines with their tracebacks; /monitoring/errors of the service has one without Loki.",
         keys=[
             Key("error_group", "Group", [links.to("flask-requests", links.SERVICE_OF_ROW, group)], width=115),
-            Key("error_type", "Type", width=150),
+            Key("error_type", "Type", width=165),
             Key("where", "Place"),
-            Key("service", "Service", links.service_of_row(), width=80),
+            Key("service", "Service", links.service_of_row(), width=76),
         ],
         columns=[
-            Column("Times", f"{count(groups, OF_TYPE, by=by)} > 0", "locale", decimals=0, width=70),
-            *_moments(moments, 105, 125),
+            Column("Times", f"{count(groups, OF_TYPE, by=by)} > 0", "locale", decimals=0, width=62),
+            *_moments(moments),
         ],
         sort="Times",
         width=16,
@@ -218,7 +221,7 @@ def _groups() -> table.Panel:
     return panel.max_data_points(288)
 
 
-def _moments(moments: str, *widths: int) -> list[Column]:
+def _moments(moments: str) -> list[Column]:
     """Columns of the first moment, as a time to compare with a deploy, and of the age of the last one."""
     return [
         Column(
@@ -232,7 +235,7 @@ def _moments(moments: str, *widths: int) -> list[Column]:
             ("First", "Last"),
             ("min", "max"),
             ("dateTimeAsLocalNoDateIfToday", "dateTimeFromNow"),
-            widths,
+            (102, 140),
             strict=True,
         )
     ]

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board, links, variables
-from grafana.alerts import STATES, firing_alerts, state
+from grafana.alerts import STATES, alert_count, firing_alerts, state
 from grafana.fields import with_links
 from grafana.graphs import Axis, lines
 from grafana.panels import NO_TRAFFIC, Panel
@@ -20,7 +20,7 @@ def dashboard() -> model.Dashboard:
         "Home",
         "Which service has trouble, and where do I go? The last 5 minutes of every service.",
         variables=[variables.jobs(), variables.services(), variables.instances().hide(variables.HIDDEN)],
-        contents=[firing_alerts(width=24, height=7), _services(), *_graphs()],
+        contents=[firing_alerts(width=24, height=8), _services(), *_graphs()],
     )
 
 
@@ -48,6 +48,7 @@ def _services() -> Panel:
         ],
         columns=[
             Column("State", state(), "none", states=STATES, width=90),
+            Column("Alerts", alert_count(), "none", decimals=0, width=66),
             Column(
                 "Request rate",
                 _of("job:flask_http_request_duration_seconds:rate_5m"),
@@ -74,7 +75,6 @@ def _services() -> Panel:
                 cell="colour",
                 width=84,
             ),
-            Column("p99", _of("job:flask_http_request_duration_seconds:p99_5m"), "s", decimals=1, width=84),
             *(
                 Column(
                     f"{title} budget",
@@ -90,7 +90,7 @@ def _services() -> Panel:
             ),
         ],
         sort="Of allowed",
-        height=6,
+        height=5,
         no_data="No service is scraped: add it to prometheus/targets/app.yml",
     )
 

@@ -25,7 +25,7 @@ def test_a_sight_names_a_panel_and_its_columns(sight: Sight) -> None:
     assert sight.panel in titles
     assert place(sight)
     if sight.column:
-        columns = panel(sight.page, sight.panel)["transformations"][1]["options"]["renameByName"].values()
+        columns = panel(sight.page, sight.panel)["transformations"][-1]["options"]["renameByName"].values()
         assert {sight.column, *sight.where} <= set(columns)
 
 

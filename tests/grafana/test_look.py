@@ -146,7 +146,7 @@ def test_tables_fit_1280_pixels() -> None:
 
 def widths(panel: dict[str, Any]) -> dict[str, int]:
     """The pixels of each column that is to be seen."""
-    columns = dict.fromkeys(panel["transformations"][1]["options"]["renameByName"].values(), 150)
+    columns = dict.fromkeys(panel["transformations"][-1]["options"]["renameByName"].values(), 150)
     for override in panel["fieldConfig"]["overrides"]:
         for entry in override["properties"]:
             if entry["id"] == "custom.width":

@@ -65,7 +65,7 @@ def test_no_more_requests_fail_than_there_are(pages: Pages) -> None:
     """Though rates do not see what was there at the first scrape."""
     (share,), (failures,) = (
         pages.lines("flask-errors", title)[0]
-        for title in ("Share of requests that failed, of the worst service", "Failures")
+        for title in ("Share that failed in this time range, worst service", "Failures in this time range")
     )
 
     assert (share.labels, share.values) == ({"service": "new"}, [1])
@@ -80,4 +80,4 @@ def test_nothing_known_is_not_nothing_wrong(pages: Pages) -> None:
     }
 
     assert {title for title, rows in tiles.items() if rows} == {"Series capped", "Targets down"}
-    assert pages.lines("flask-errors", "Failures", service="refused") == [[]]
+    assert pages.lines("flask-errors", "Failures in this time range", service="refused") == [[]]

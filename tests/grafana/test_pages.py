@@ -228,6 +228,24 @@ def test_endpoints_of_the_same_name_are_told_apart(pages: Pages) -> None:
     assert (rows["orders", "/"]["Δ errors"], rows["orders", "/"]["Δ p95"]) == (0, 0)
 
 
+def test_without_a_past_there_is_no_change(pages: Pages) -> None:
+    """Not one from nothing: the cells say so."""
+    rows = pages.table("flask-endpoints", EVERY_ENDPOINT, "service", "url_rule", compare="1d")
+    looks = {
+        override["matcher"]["options"]: entry["value"][0]["options"]
+        for override in next(p for p in panels("flask-endpoints") if p["title"] == EVERY_ENDPOINT)[
+            "fieldConfig"
+        ]["overrides"]
+        for entry in override["properties"]
+        if entry["id"] == "mappings"
+    }
+
+    assert looks.keys() == {"Δ errors", "Δ p95"}
+    for column, look in looks.items():
+        assert look["result"]["text"] == "-"
+        assert all(row[column] < look["to"] for row in rows.values())
+
+
 def test_the_fullest_instance_counts(pages: Pages) -> None:
     """7 of 8 threads of one instance, though the other one is idle."""
     ((row,),) = pages.lines("flask-service", "Busiest instance", service="shop")
@@ -354,7 +372,7 @@ def links_of(panel: dict[str, Any]) -> list[str]:
 
 def follow(url: str, panel: dict[str, Any], labels: dict[str, str]) -> tuple[str, dict[str, str]]:
     """The dashboard that a link opens, and what it chooses there: the texts of the row's cells."""
-    names = panel["transformations"][1]["options"]["renameByName"]
+    names = panel["transformations"][-1]["options"]["renameByName"]
     cells = {title: labels.get(label, "") for label, title in names.items()}
     filled = re.sub(r"\$\{__data\.fields\.(\w+):percentencode\}", lambda field: cells[field[1]], url)
     target, _, parameters = filled.removeprefix("/d/").partition("?")

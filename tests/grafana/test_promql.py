@@ -309,7 +309,7 @@ def test_a_budget_is_told_from_the_third_day_on(
     """What is left of it, no less than none, and how long that lasts at the pace of the last hour."""
     (board,) = (json.loads(text) for path, text in documents().items() if path.endswith("slo.json"))
     (panel,) = (panel for panel in board["panels"] if panel["title"] == "Objectives, over 30 days")
-    columns = panel["transformations"][1]["options"]["renameByName"]
+    columns = panel["transformations"][-1]["options"]["renameByName"]
     names = {"Budget left": "left", "Exhausted in": "lasts"}
     labels = 'job="app",service="orders",slo="errors"'
     series = {

@@ -30,7 +30,6 @@ EXTRAPOLATED = 0.025
 FEW = 0.35
 """The same where a bar of a minute or an hour has a handful of events: 3 in place of 2.67."""
 WITH_FEW_EVENTS = {
-    "flask-service: Failures by error type (A)",
     "flask-service: Log messages by level (A)",
     "flask-endpoints: Where slow requests wait, the worst five places (A)",
     "flask-endpoints: Client disconnects (A)",

@@ -67,6 +67,8 @@ class Pages:
         for column, answer in self._columns(uid, title, chosen):
             for labels, values in answer:
                 rows[tuple(labels.get(key, "") for key in keys)][column] = values[-1]
+        for cells in rows.values():
+            cells |= dict(_differences(panel(uid, title), cells))
         return rows
 
     def cells(self, uid: str, title: str, **chosen: str) -> list[dict[str, Any]]:
@@ -81,6 +83,8 @@ class Pages:
                 cells = rows[tuple(each.labels[name] for name in common)]
                 cells |= {titles[name]: text for name, text in each.labels.items() if name in titles}
                 cells[column] = each.values[-1]
+        for cells in rows.values():
+            cells |= dict(_differences(panel(uid, title), cells))
         result = list(rows.values())
         for order in reversed(panel(uid, title)["options"]["sortBy"]):
             name = order["displayName"]
@@ -92,7 +96,8 @@ class Pages:
         several = len(panel(uid, title)["targets"]) > 1
         for query in queries_of(BOARDS[uid]):
             if query.title == title:
-                yield names[f"Value #{query.ref}" if several else "Value"], self.ask(query, **chosen)
+                field = f"Value #{query.ref}" if several else "Value"
+                yield names.get(field, field), self.ask(query, **chosen)
 
     def page(self, uid: str, **chosen: str) -> list[Row]:
         """The answers to every query of a page's panels."""
@@ -124,5 +129,14 @@ def _rank(title: str, cells: dict[str, Any]) -> tuple[bool, Any]:
 
 def _titles(table: dict[str, Any]) -> dict[str, str]:
     """The title of each column of a table, by its field."""
-    titles: dict[str, str] = table["transformations"][1]["options"]["renameByName"]
+    titles: dict[str, str] = table["transformations"][-1]["options"]["renameByName"]
     return titles
+
+
+def _differences(table: dict[str, Any], cells: dict[str, float]) -> Iterator[tuple[str, float]]:
+    """The columns that Grafana calculates from two others, where a missing cell is 0."""
+    for each in table["transformations"]:
+        if each["id"] == "calculateField":
+            fields = (each["options"]["binary"][side]["matcher"]["options"] for side in ("left", "right"))
+            now, past = (cells.get(_titles(table).get(field, field), 0) for field in fields)
+            yield each["options"]["alias"], now - past
