@@ -13,17 +13,14 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana.fields import States, set_for, texts
 from grafana.panels import NO_DATA, frame
 from grafana.queries import now
-from grafana.thresholds import IDLE, Steps
-
-NEVER = 1e9
-"""A past value that stands for none: Grafana takes a missing one for 0."""
+from grafana.thresholds import Steps
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of numbers: its query, asked for one moment, and how the table shows them.
 
-    With `change_of`, the query has the past of that column, or NEVER, and the table shows the difference.
+    With `change_of`, the query has the past of that column, and the table shows the difference.
     """
 
     title: str
@@ -38,6 +35,7 @@ class Column:
     width: int = 84
     interval: str = ""
     no_value: str = "-"
+    no_zero: bool = False
     change_of: str = ""
 
 
@@ -157,8 +155,10 @@ def _column_look(column: Column) -> dict[str, object]:
     elif column.cell == "bar":
         look["color"] = {"mode": "fixed", "fixedColor": "blue"}
     if column.change_of:
-        result = {"text": column.no_value, "color": IDLE, "index": 0}
-        look["mappings"] = [{"type": "range", "options": {"to": -NEVER / 2, "result": result}}]
+        nothing = {"match": "null+nan", "result": {"text": column.no_value, "index": 0}}
+        look["mappings"] = [{"type": "special", "options": nothing}]
+    if column.no_zero:
+        look["mappings"] = [{"type": "value", "options": {"0": {"text": column.no_value, "index": 0}}}]
     if column.states:
         look["mappings"] = [texts(column.states)]
         look["custom__cellOptions"] = {"type": "color-background", "mode": "basic"}

@@ -26,7 +26,7 @@ from grafana.promql import (
     total,
 )
 from grafana.queries import Query, exemplars, query
-from grafana.tables import NEVER, Column, Key, rows
+from grafana.tables import Column, Key, rows
 from grafana.thresholds import (
     APDEX_MARKS,
     APDEX_TOLERABLE,
@@ -94,7 +94,7 @@ def _table() -> Panel:
         ],
         columns=[
             Column("Errors", f"round({errors}) > 0", "locale", decimals=0, width=70),
-            Column("Error ratio", f"{ratio} > 0", "percentunit", decimals=2, width=84),
+            Column("Error ratio", ratio, "percentunit", decimals=2, width=84, no_zero=True),
             Column(
                 "Of allowed",
                 f"{times_allowed(ratio)} > 0",
@@ -147,9 +147,8 @@ def _table() -> Panel:
 
 
 def _past(expression: str) -> str:
-    """The past of each endpoint that has requests now; NEVER where it had none."""
-    now = total(f"sum_over_time({of(RECORDED, URL_RULE)}[{RANGE}])", ENDPOINT)
-    return f"({expression} or 0 * {now} + {NEVER:.0f}) and {now} > 0"
+    """The past of each endpoint that has requests now."""
+    return f"({expression}) and {total(f'sum_over_time({of(RECORDED, URL_RULE)}[{RANGE}])', ENDPOINT)} > 0"
 
 
 def _of_worst_five(expression: str) -> list[Query]:

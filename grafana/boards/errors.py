@@ -133,7 +133,7 @@ def _kinds(title: str, statuses: str, width: int, no_data: str, description: str
                 f"{count(ERRORS, SELECTION, statuses, by=by)} > 0",
                 "locale",
                 decimals=0,
-                width=62,
+                width=66,
             ),
             *_moments(moments),
         ],
@@ -210,7 +210,7 @@ def _groups() -> table.Panel:
             Key("service", "Service", links.service_of_row(), width=76),
         ],
         columns=[
-            Column("Times", f"{count(groups, OF_TYPE, by=by)} > 0", "locale", decimals=0, width=62),
+            Column("Times", f"{count(groups, OF_TYPE, by=by)} > 0", "locale", decimals=0, width=66),
             *_moments(moments),
         ],
         sort="Times",
@@ -235,7 +235,7 @@ def _moments(moments: str) -> list[Column]:
             ("First", "Last"),
             ("min", "max"),
             ("dateTimeAsLocalNoDateIfToday", "dateTimeFromNow"),
-            (102, 140),
+            (102, 136),
             strict=True,
         )
     ]

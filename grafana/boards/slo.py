@@ -23,7 +23,6 @@ PAIRS = [window for alert in BURN_ALERTS[:2] for window in (alert.long, alert.sh
 """The windows of the critical alerts."""
 COUNT = "flask_http_request_duration_seconds_count"
 RECORDED = "instance_url_rule:flask_http_request_duration_seconds_bucket:promised_rate_5m"
-BUCKET = "flask_http_request_duration_seconds_bucket"
 WITHIN = {"latency": LATENCY_HIGH, "tail": TAIL_HIGH}
 """Seconds that an objective promises."""
 NO_SLO = "No objective is recorded yet"
@@ -132,14 +131,14 @@ def _objectives() -> Panel:
     )
 
 
-def _bad(function: str, buckets: str) -> str:
+def _bad() -> str:
     """Bad requests of each endpoint in the time range, for each objective that its service has.
 
-    Slow ones are all requests but the quick ones, as the `function` of the series `buckets` has both.
+    Slow ones are all requests but the quick ones, from a sample a minute, as those of the objectives are.
     """
 
     def requests(by: str, bounds: str) -> str:
-        return f"sum by ({by}) ({function}({buckets}{{{SERVICE},le=~'{bounds}'}}[$__range]))"
+        return f"sum by ({by}) (60 * sum_over_time({RECORDED}{{{SERVICE},le=~'{bounds}'}}[$__range]))"
 
     errors = f"sum by (service, url_rule) (increase({COUNT}{{{SERVICE},{ERROR}}}[$__range]))"
     every = requests("service, url_rule", "[+]Inf")
@@ -155,12 +154,12 @@ def _bad(function: str, buckets: str) -> str:
 
 
 def _spenders() -> Panel:
-    # Shares of a day's slow requests cost a tenth from a recorded series, which lags by up to five minutes.
-    bad, parts = _bad("increase", BUCKET), _bad("sum_over_time", RECORDED)
+    bad = _bad()
     return rows(
         "Who spent it in this time range",
         "Bad requests of each endpoint, and their share of all that the objective's budget lost in this "
-        "time range: the shares of an objective add up to 100 %. Fix the top one first.",
+        "time range: the shares of an objective add up to 100 %. Fix the top one first. "
+        "Slow ones count within five minutes.",
         keys=[
             Key("service", "Service", links.service_of_row()),
             Key("slo", "Objective", width=110),
@@ -170,7 +169,7 @@ def _spenders() -> Panel:
             Column("Bad requests", f"round({bad}) > 0", "locale", decimals=0, width=120),
             Column(
                 "Share",
-                f"({parts} > 0) / on (service, slo) group_left () sum by (service, slo) ({parts} > 0)",
+                f"({bad} > 0) / on (service, slo) group_left () sum by (service, slo) ({bad} > 0)",
                 "percentunit",
                 decimals=1,
                 cell="bar",

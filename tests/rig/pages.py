@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterator
@@ -134,9 +135,9 @@ def _titles(table: dict[str, Any]) -> dict[str, str]:
 
 
 def _differences(table: dict[str, Any], cells: dict[str, float]) -> Iterator[tuple[str, float]]:
-    """The columns that Grafana calculates from two others, where a missing cell is 0."""
+    """The columns that Grafana calculates from two others, where a missing cell makes none."""
     for each in table["transformations"]:
         if each["id"] == "calculateField":
             fields = (each["options"]["binary"][side]["matcher"]["options"] for side in ("left", "right"))
-            now, past = (cells.get(_titles(table).get(field, field), 0) for field in fields)
+            now, past = (cells.get(_titles(table).get(field, field), math.nan) for field in fields)
             yield each["options"]["alias"], now - past
