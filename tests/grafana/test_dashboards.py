@@ -466,9 +466,8 @@ def test_an_alert_in_the_list_leads_to_its_page(rule: dict[str, Any]) -> None:
     page = next((uid for uid, names in PAGES.items() if re.fullmatch(names, rule["alert"])), other)
     (board,) = (board for board in BOARDS.values() if board["uid"] == page)
     queries = " ".join(query.expression for query in queries_of(board) if "annotation" not in query.title)
-    measurements = re.findall(
-        r"\b(?:up\b|(?:flask|node|probe|prometheus|alertmanager|loki|scrape)_\w+|slo:\w+)", rule["expr"]
-    )
+    sources = "flask|node|probe|prometheus|alertmanager|vmalert|loki|scrape"
+    measurements = re.findall(rf"\b(?:up\b|(?:{sources})_\w+|slo:\w+)", rule["expr"])
 
     assert f"/d/{page}" in rule["annotations"]["dashboard_url"]
     assert [name for name in measurements if name in queries]
