@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, current_app, render_template
+from flask import Blueprint, current_app, make_response, render_template, request
 from werkzeug.wrappers import Response
+
+from app.languages import LANGUAGES, preferred, script_texts, texts
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -73,8 +75,20 @@ def blueprint(settings: Mapping[str, Any]) -> Blueprint:
     parts = _parts(settings)
 
     @routes.get("/")
-    def start() -> str:
-        return render_template("start.html", parts=parts, faults=_faults())
+    def start() -> Response:
+        language = preferred(request)
+        page = render_template(
+            "start.html",
+            parts=parts,
+            faults=_faults(),
+            language=language,
+            languages=LANGUAGES,
+            texts=texts(language),
+            script_texts=script_texts(language),
+        )
+        response = make_response(page)
+        response.vary.add("Accept-Language")
+        return response
 
     @routes.after_app_request
     def secure(response: Response) -> Response:

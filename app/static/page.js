@@ -2,6 +2,11 @@
 "use strict";
 
 const INTERVAL = 5000; // ms
+const TEXTS = JSON.parse(document.querySelector("[data-texts]").dataset.texts);
+
+function translate(text, values = {}) {
+  return (TEXTS[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
 
 async function send(path) {
   const started = performance.now();
@@ -13,7 +18,7 @@ async function send(path) {
     status = response.status;
     failed = !response.ok;
   } catch {
-    status = "no answer";
+    status = translate("no answer");
     failed = true;
   }
   return { status, failed, milliseconds: Math.round(performance.now() - started) };
@@ -21,7 +26,7 @@ async function send(path) {
 
 async function sendOnce(path) {
   const { status, failed, milliseconds } = await send(path);
-  return { text: `${status} after ${milliseconds} ms`, failed };
+  return { text: translate("{status} after {milliseconds} ms", { status, milliseconds }), failed };
 }
 
 async function sendOften(path, times, report) {
@@ -34,7 +39,7 @@ async function sendOften(path, times, report) {
       counts.set(answer.status, (counts.get(answer.status) ?? 0) + 1);
       failed ||= answer.failed;
       answers += 1;
-      report(`${answers} of ${times}…`);
+      report(translate("{answers} of {times}…", { answers, times }));
     }),
   );
   return { text: [...counts].map(([status, count]) => `${count} × ${status}`).join(", "), failed };
@@ -49,7 +54,7 @@ for (const button of document.querySelectorAll("button[data-path]")) {
     };
     button.disabled = true;
     output.className = "";
-    report("waiting…");
+    report(translate("waiting…"));
     const answer = times ? await sendOften(path, Number(times), report) : await sendOnce(path);
     output.className = answer.failed ? "bad" : "good";
     report(answer.text);
@@ -80,7 +85,7 @@ async function load() {
   try {
     const health = await json("/health");
     const stats = await json("/monitoring/stats");
-    show("state", health.status, health.status === "healthy" ? "good" : "bad");
+    show("state", translate(health.status), health.status === "healthy" ? "good" : "bad");
     if ("total_requests" in stats) { // outsiders may not read them
       const percentiles = stats.response_time_percentiles;
       show("rate", stats.requests_per_second.toFixed(1));
@@ -90,7 +95,7 @@ async function load() {
       show("requests", stats.total_requests.toLocaleString("en"));
     }
   } catch {
-    show("state", "no answer", "bad");
+    show("state", translate("no answer"), "bad");
   }
 }
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from werkzeug.serving import make_server
 
 from app import create_app
+from app.languages import KOREAN, KOREAN_SCRIPT
 from app.pages import ONCE, SEQUELS
 from tests.rig.browser import chromium, complaints_of, contrasts
 from tests.rig.places import ROOT
@@ -218,6 +219,45 @@ def test_nothing_is_cut_off(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
 
     assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_the_page_is_in_korean_for_who_asks_for_it(browser: Browser, address: str) -> None:
+    """The language is that of the browser, or of a link on the page; buttons and figures follow."""
+    page = browser.new_page(locale="ko-KR")
+    page.set_viewport_size({"width": 320, "height": 800})
+    page.goto(address)
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("지금")
+    expect(page.locator("[data-figure=state]")).to_have_text("정상")
+    page.get_by_role("button", name="/test/normal", exact=True).click()
+    expect(page.get_by_role("status", name="/test/normal의 응답")).to_have_text(
+        re.compile(r"^200, \d+ ms 뒤$")
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+    page.get_by_role("link", name="English").click()
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("Now")
+    page.get_by_role("link", name="한국어").click()
+    expect(page.locator("html")).to_have_attribute("lang", "ko")
+    page.close()
+
+
+def test_each_text_has_a_translation(page: Page) -> None:
+    """No text of the page is missing in the tables of translations, and none is left over."""
+    template = (ROOT / "app/templates/start.html").read_text(encoding="utf-8")
+    script = (ROOT / "app/static/page.js").read_text(encoding="utf-8")
+    spoken = set(re.findall(r'_\("([^"]+)"', template))
+    lines = page.locator(".faults li > span:not(.buttons), .parts li small").all()
+    for line in lines:
+        sequel = line.locator("small")
+        text = line.inner_text()
+        if sequel.count():
+            spoken.add(sequel.inner_text())
+            text = text.removesuffix(sequel.inner_text()).strip()
+        spoken.add(text)
+
+    assert spoken == set(KOREAN)
+    states = {"healthy", "warning", "degraded", "unhealthy"}  # of /health
+    assert set(re.findall(r'translate\("([^"]+)"', script)) | states == set(KOREAN_SCRIPT)
 
 
 def test_error_page_is_shown_to_a_browser(page: Page, address: str) -> None:
