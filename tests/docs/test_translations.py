@@ -1,5 +1,6 @@
 """A translation that is older than its source is told, with what has changed."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,18 @@ def test_every_translation_is_current() -> None:
     old = [str(path) for path in translations.translations() if not translations.is_current(path)]
 
     assert not old, f"python -m docs.translations {' '.join(old)} shows what has changed"
+
+
+@pytest.mark.parametrize("translation", translations.translations(), ids=lambda path: path.name)
+def test_a_translation_has_the_blocks_of_its_source(translation: Path) -> None:
+    """Tests run the blocks of the source, so the translation must have the same."""
+    source, translated = (
+        re.findall(r"^```.*?^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        for path in (translations.source_of(translation), translation)
+    )
+
+    assert len(source) > 10
+    assert translated == source
 
 
 @pytest.fixture
