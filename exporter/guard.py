@@ -33,12 +33,13 @@ def trust(uid: int) -> None:
 
 
 def directory(path: str, *, make: bool = False) -> int:
-    """A descriptor of the private directory at `path`; `make` creates a missing one.
+    """A descriptor of the private directory at `path`, which is no link; `make` creates a missing one.
 
     Raises:
         UntrustedError: it belongs to somebody else, or others may replace files in it.
         OSError: it is no directory, or cannot be made or opened.
     """
+    path = os.path.normpath(path)  # the system follows a link with a slash behind its name
     try:
         descriptor = _open(path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

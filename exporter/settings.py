@@ -45,8 +45,9 @@ class SettingsError(ClickException, ValueError):
 
 
 def worker_directory() -> str | None:
-    """The path of the worker directory; prometheus_client accepts the name in lower case too."""
-    return os.environ.get(DIRECTORY) or os.environ.get(_OLD_DIRECTORY) or None
+    """The absolute path of the worker directory; prometheus_client accepts the name in lower case too."""
+    path = os.environ.get(DIRECTORY) or os.environ.get(_OLD_DIRECTORY)
+    return os.path.abspath(path) if path else None
 
 
 def forget_empty_directory() -> bool:

@@ -23,7 +23,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from exporter import client, forks, guard, posix
 from exporter.merge.format import HEADER, LENGTH, LOCK_MARK, CorruptFileError, head, padding
 from exporter.posix import fcntl
-from exporter.settings import DIRECTORY, SettingsError, forget_empty_directory
+from exporter.settings import DIRECTORY, SettingsError, forget_empty_directory, worker_directory
 
 NAME = re.compile(
     r"((?:counter|histogram|summary|gauge_(?:live)?(?:all|min|max|sum|mostrecent))(?=_\d+\.db)|"
@@ -237,6 +237,8 @@ def install() -> None:
         values.ValueClass = values.MutexValue
     if values.ValueClass._multiprocess:
         posix.require(DIRECTORY)
+        # prometheus_client reads it for each file, and the application may change its working directory.
+        os.environ[DIRECTORY] = worker_directory() or ""
 
 
 def ready(path: str) -> None:

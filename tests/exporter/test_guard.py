@@ -41,11 +41,13 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_a_link_to_a_directory_is_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["", "/", "//", "/."])
+def test_a_link_to_a_directory_is_not_followed(end: str, tmp_path: Path) -> None:
+    """Nor with a slash behind its name, where the system would follow it."""
     (tmp_path / "link").symlink_to(tmp_path)
 
     with pytest.raises(OSError, match="Not a directory"):
-        opened(tmp_path / "link")
+        os.close(guard.directory(f"{tmp_path}/link{end}"))
 
 
 def test_a_new_tmpfs_is_taken_over(tmp_path: Path) -> None:

@@ -63,6 +63,15 @@ def test_a_directory_that_is_not_there_is_made_for_this_user_alone(tmp_path: Pat
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
+def test_a_directory_is_the_same_after_the_application_has_gone_elsewhere(tmp_path: Path) -> None:
+    """A relative path is that of the start."""
+    code = ASK.replace("client.get('/');", "import os; os.chdir('/'); client.get('/');")
+    done = run(tmp_path, code, PROMETHEUS_MULTIPROC_DIR="workers")
+
+    assert f"{REQUESTS} 1.0" in done.stdout, done.stderr
+    assert list((tmp_path / "workers").glob("counter_*.db"))
+
+
 def test_a_server_takes_the_directory_that_a_migration_has_made(tmp_path: Path) -> None:
     run(tmp_path, ASK, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
     with serving(tmp_path, source=SERVICE, workers=2) as server:
