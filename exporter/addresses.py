@@ -28,19 +28,11 @@ _ADDRESS_HEADERS = (
     "HTTP_FASTLY_CLIENT_IP",
     "HTTP_FLY_CLIENT_IP",
 )
-# Headers that show a proxy, but not its client.
-_PROXY_HEADERS = (
-    "HTTP_VIA",
-    "HTTP_X_FORWARDED",
-    "HTTP_X_FORWARDED_BY",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PORT",
-    "HTTP_X_FORWARDED_PREFIX",
-    "HTTP_X_FORWARDED_PROTO",
-    "HTTP_X_FORWARDED_SCHEME",
-    "HTTP_X_FORWARDED_SERVER",
-    "HTTP_X_FORWARDED_SSL",
-)
+# Every header that shows a proxy, those above among them, as no list of them would ever be complete.
+_SHOWS_PROXY = re.compile(
+    r"HTTP_(?:.*FORWARDED.*|.*(?:_|CLIENT|SOCKET)(?:IP(?:V[46])?|ADDR(?:ESS)?)|X_ORIGINAL_.+|CDN_LOOP|CF_RAY"
+    r"|FRONT_END_HTTPS|VIA|X_AMZ_CF_ID|X_NGINX_PROXY|X_SCHEME|X_VARNISH)"
+).fullmatch
 # RFC 7239, section 4: `for=1.2.3.4;host="a,b", for=…`. A match includes the separator after the pair.
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = r"""[!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]*|"(?:[^"\\]|\\.)*\""""
@@ -55,9 +47,9 @@ def client_address(environ: Environ, proxies: Iterable[Network]) -> Address | No
     strangers make the client uncertain. So does a declared proxy that names nobody.
     """
     sender = sender_of(environ)
-    headers = [header for header in _ADDRESS_HEADERS if header in environ]
     if not within(sender, proxies):
-        return None if headers or any(header in environ for header in _PROXY_HEADERS) else sender
+        return None if any(map(_SHOWS_PROXY, environ)) else sender
+    headers = [header for header in _ADDRESS_HEADERS if header in environ]
     if not headers:  # the proxy names no client, or uses a header that is not listed above
         return None
     clients = {_rightmost_stranger(header, environ[header], proxies) for header in headers}

@@ -130,6 +130,13 @@ class TestSockets:
             ("Via", "1.1 proxy"),
             ("X-Forwarded-Proto", "https"),
             ("X-Forwarded-Host", "example.org"),
+            ("X-Azure-SocketIP", "10.0.0.1"),
+            ("CF-Connecting-IPv6", "fc00::1"),
+            ("CloudFront-Viewer-Address", "10.0.0.1:80"),
+            ("X-Remote-Addr", "10.0.0.1"),
+            ("X-Vercel-Forwarded-For", "10.0.0.1"),
+            ("X-Original-URL", "/"),
+            ("CDN-Loop", "cdn"),
         ],
     )
     def test_a_forwarding_header_from_no_declared_proxy_is_from_outside(
@@ -137,6 +144,14 @@ class TestSockets:
     ) -> None:
         with _served(_access()) as port:
             assert _get(port, dict([header])).status == 403
+
+    @pytest.mark.parametrize(
+        "header",
+        ["X-Request-ID", "Traceparent", "X-Prometheus-Scrape-Timeout-Seconds", "Zip", "X-Description"],
+    )
+    def test_any_other_header_is_no_proxys(self, header: str) -> None:
+        with _served(_access()) as port:
+            assert _get(port, {header: "10"}).status == 200
 
     @pytest.mark.parametrize(
         ("headers", "status"),
