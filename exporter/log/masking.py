@@ -1,4 +1,4 @@
-"""Masking: no log line shows a secret of a URL, wherever in the line the URL stands."""
+"""Masking: no log line shows a secret of a URL, a header or a document, wherever in the line it stands."""
 
 from __future__ import annotations
 
@@ -12,11 +12,27 @@ _HARMLESS = re.compile(
     r"keyboard|keyword|monkey|turkey|passenger|passage|compass|authors?(?![a-z])|design|signal|assign|insight"
     r"|(?:country|currency|language|postal|post|zip|bar|uni|en|de|status|error)[-_ ]?code"
 ).sub
-_NAME = re.compile(r"""(?<![^\s"'<>?&;=])([^\s"'<>?&;=]+)=([^\s"'<>?&;]*)""")
+_NAME = re.compile(r"""(?<![^\s"'<>?#&;=])([^\s"'<>?#&;=]+)=([^\s"'<>?&;]*)""")
 # Up to the end of what may be the value: a quote too many is better than half a password.
 _VALUE = re.compile(r"""[^\s"<>&]*""")
-_BEFORE = tuple("?&;'\"")
+_BEFORE = tuple("?#&;'\"")
 _USER_INFO = re.compile(r"""(?<=://)([^\s/?#@:"']*:)[^\s/?#"']+@""")
+_USER = re.compile(r"""(?<=://)[^\s/?#@:"']{16,}@""")  # a token, and hardly a name
+# JSON and the forms of Python: "name": "value", ('name', 'value') and name='value'.
+_QUOTED = re.compile(
+    r"""(?:(\\?["'])([\w.\[\]-]+)\1\s*:|\((["'])([\w.\[\]-]+)\3\s*,|(?<![\w.\[\]-])([\w.\[\]-]+)\s*=)"""
+    r"""\s*b?(\\?["'])((?:(?!\6)(?:\\.|.))*)""",
+    re.DOTALL,
+)
+# The words of a connection string; the code in a traceback has commas, brackets or spaces there.
+_WORD = re.compile(
+    r"""(?<!\S)([\w.-]+)=(?!(?:None|True|False|\d{1,3})(?:[\s;]|\Z))[^\s,;()"'&]+(?=[\s;]|\Z)"""
+)
+_HEADER = re.compile(r"(?<![\w-])(authorization|cookie|[a-z0-9]+(?:-[a-z0-9]+)+): *", re.I)
+_LINE = re.compile(r"""[^\r\n"']*""")
+_SCHEME = re.compile(r"(?<!\w)(bearer|basic) +(?=[A-Za-z.~+/-]*[0-9=_])[\w.~+/-]{8,}=*", re.I | re.A)
+# Outside of URLs these are no secrets: the key of a dictionary, the code of an error.
+_WEAK = frozenset(["key", "code"])
 # ECMA-48: colours and other control sequences, and the titles and links that terminals know.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 
@@ -32,12 +48,47 @@ class Mask:
         return "".join(self._pair(pair) for pair in re.split("([&;])", text))
 
     def text(self, text: str) -> str:
-        """A text with the secrets of its URLs and query strings masked, and without colours."""
+        """A text with the secrets of its URLs, headers and documents masked, and without colours."""
         if "\x1b" in text:
             text = _ANSI.sub("", text)
         if "://" in text:
-            text = _USER_INFO.sub(rf"\1{_MASK}@", text)
-        return self._queries(text) if "=" in text else text
+            text = _USER.sub(f"{_MASK}@", _USER_INFO.sub(rf"\1{_MASK}@", text))
+        if "=" in text:
+            text = _WORD.sub(self._word, self._queries(text))
+        if ": " in text:
+            text = self._headers(text)
+        if '"' in text or "'" in text:
+            text = _QUOTED.sub(self._quoted, text)
+        if any(scheme in text.lower() for scheme in ("bearer ", "basic ")):
+            text = _SCHEME.sub(rf"\1 {_MASK}", text)
+        return text
+
+    def field(self, name: str, text: str) -> str:
+        """The text of a field with this name, masked as `text` or as a whole."""
+        return _MASK if self._names_secret(name) else self.text(text)
+
+    def _word(self, match: re.Match[str]) -> str:
+        return f"{match[1]}={_MASK}" if self._names_secret(match[1]) else match[0]
+
+    def _quoted(self, match: re.Match[str]) -> str:
+        _, key, _, first, keyword, _, value = match.groups()
+        is_secret = self._names_secret(key or first or keyword)
+        return match[0].removesuffix(value) + _MASK if is_secret else match[0]
+
+    def _headers(self, text: str) -> str:
+        parts: list[str] = []
+        at = 0
+        for match in _HEADER.finditer(text):
+            name = match[1].lower()
+            if match.start() >= at and (name.endswith("cookie") or self._names_secret(name)):
+                parts += text[at : match.end()], _MASK
+                at = _LINE.match(text, match.end()).end()  # type: ignore[union-attr]
+        return "".join([*parts, text[at:]])
+
+    def _names_secret(self, name: str) -> bool:
+        """Whether a name outside of a URL is that of a secret."""
+        name = name.lower().rpartition(".")[2]
+        return name not in _WEAK and self._is_secret(name)
 
     def _queries(self, text: str) -> str:
         """The text with the secrets of its query strings masked, in linear time: no two matches overlap."""

@@ -84,7 +84,7 @@ class JsonHandler(logging.Handler):
             if name in _RECORD_ATTRIBUTES:
                 continue
             value = plain(attribute)
-            value = self._mask.text(value)[:TEXT_LIMIT] if isinstance(value, str) else value
+            value = self._mask.field(name, value)[:TEXT_LIMIT] if isinstance(value, str) else value
             if fields.get(name, value) == value:
                 fields[name] = value
                 continue

@@ -1,4 +1,4 @@
-"""Secrets in URLs: hidden wherever they stand, and what merely looks like them stays."""
+"""Secrets in URLs, headers and documents: hidden wherever they stand; what looks like them stays."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ MASK = Mask(DEFAULT_MASK)
         ("/login?next=https%3A%2F%2Fshop%3AS%40db%2F", "/login?next=***"),
         ("cannot reach postgresql://shop:S@db:5432/x", "cannot reach postgresql://shop:***@db:5432/x"),
         ("redis://:p@ss@cache/0", "redis://:***@cache/0"),
+        ("https://h/cb#access_token=S", "https://h/cb#access_token=***"),
+        ("https://ghp_0123456789abcdef@h/x.git", "https://***@h/x.git"),
         ("\x1b[33mGET /x?to\x1b[0mken=S\x1b[0m 404", "GET /x?token=*** 404"),
         ("\x1b]8;;https://h/?token=S\x07link\x1b]8;;\x07", "link"),
     ],
@@ -37,9 +39,39 @@ def test_a_secret_in_a_url_is_hidden(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Authorization: Digest S\nHost: h", "Authorization: ***\nHost: h"),
+        ("curl -H 'X-Api-Key: S' https://h", "curl -H 'X-Api-Key: ***' https://h"),
+        ("Set-Cookie: id=S; Path=/", "Set-Cookie: ***"),
+        ("the header was Bearer 0123456789abcdef, twice", "the header was Bearer ***, twice"),
+        ("{'Authorization': 'Basic S'}", "{'Authorization': '***'}"),
+        ('{"a":1,"refresh_token":"S\\"S","b":"c"}', '{"a":1,"refresh_token":"***","b":"c"}'),
+        (r'"{\"password\": \"S\"}"', r'"{\"password\": \"***\"}"'),
+        ('b\'{"token": "S"}\'', 'b\'{"token": "***"}\''),
+        ("ImmutableMultiDict([('password', 'S')])", "ImmutableMultiDict([('password', '***')])"),
+        ("User(name='x', password='S')", "User(name='x', password='***')"),
+        ("host=db password=S dbname=x", "host=db password=*** dbname=x"),
+        ("AccountKey=S;EndpointSuffix=x", "AccountKey=***;EndpointSuffix=x"),
+    ],
+)
+def test_a_secret_in_a_header_or_a_document_is_hidden(text: str, shown: str) -> None:
+    assert MASK.text(text) == shown
+
+
+def test_a_field_with_the_name_of_a_secret_is_hidden() -> None:
+    assert [MASK.field(name, "S") for name in ("api_key", "key", "error_code")] == ["***", "S", "S"]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
+        '{"code": "E11", "key": "orders:1", "errorcode": "x"}',
+        "login(user, password=password)\n    token=token,\n    session = self.sessions['a']",
+        "basic authentication failed: the Bearer token is old, status-code: 500",
+        "missing: ['password', 'name'], session_count=3",
+        "git+ssh://git@h/x",
         "max(orders, key=len) of token=None",
         "/x?keyboard=1&monkey=2&page=%C3%A9",
         "/x?token&next=%2Fx%3Fpage%3D2",
