@@ -40,12 +40,13 @@ class Format:
     @staticmethod
     def negotiate(accept: str | None) -> Format:
         """The format for an Accept header; between texts as prometheus_client negotiates it."""
-        escaping = _protobuf_escaping(accept or "")
+        offers = _offers(accept or "")
+        escaping = _protobuf_escaping(offers)
         if escaping is not None:
             content_type = f"{_PROTOBUF}; escaping={escaping}"
             return Format(content_type, False, escaping, choose_encoder("")[0], protobuf=True)
         try:
-            encode, content_type = choose_encoder(accept or "")
+            encode, content_type = choose_encoder(_texts(offers))
         except TypeError:  # the version in the header is no number
             encode, content_type = choose_encoder("")
         # Since prometheus_client 0.22 the encoder is a partial with the escaping of names.
@@ -71,12 +72,21 @@ class Format:
         return "" if metric is None else "".join(line + "\n" for line in self.lines(metric))
 
 
-def _protobuf_escaping(accept: str) -> str | None:
-    """The escaping of names that a scraper wants with protobuf; None if it wants another format.
+class _Offer(NamedTuple):
+    """One format in an Accept header."""
 
-    RFC 9110, section 12.5.1; the first of several equal offers wins.
+    media: str
+    parameters: dict[str, str]
+    quality: float
+    text: str
+
+
+def _offers(accept: str) -> list[_Offer]:
+    """The formats that a scraper can read, the preferred one first.
+
+    RFC 9110, section 12.5.1; of several equal ones the first is preferred.
     """
-    offers: list[tuple[float, dict[str, str], str]] = []
+    offers: list[_Offer] = []
     for item in accept.split(","):
         media, *rest = (part.strip() for part in item.split(";"))
         parameters = {
@@ -86,17 +96,34 @@ def _protobuf_escaping(accept: str) -> str | None:
             quality = float(parameters.get("q", "1"))
         except ValueError:
             quality = 0.0
-        offers.append((quality, parameters, media.lower()))
-    _, parameters, media = max(offers, key=lambda offer: offer[0])
+        if quality > 0.0:
+            offers.append(_Offer(media.lower(), parameters, quality, item))
+    return sorted(offers, key=lambda offer: -offer.quality)
+
+
+def _protobuf_escaping(offers: Sequence[_Offer]) -> str | None:
+    """The escaping of names that a scraper wants with protobuf; None if it prefers another format."""
+    if not offers:
+        return None
+    media, parameters, *_ = offers[0]
     if (
-        max(offer[0] for offer in offers) <= 0.0
-        or media != "application/vnd.google.protobuf"
+        media != "application/vnd.google.protobuf"
         or parameters.get("proto") != "io.prometheus.client.MetricFamily"
         or parameters.get("encoding") != "delimited"
     ):
         return None
     escaping = parameters.get("escaping", "underscores")
     return escaping if escaping in ("allow-utf-8", "underscores", "dots", "values") else "underscores"
+
+
+def _texts(offers: Iterable[_Offer]) -> str:
+    """The offers as prometheus_client, which knows no preference, must see them: none after plain text."""
+    texts = []
+    for offer in offers:
+        texts.append(offer.text)
+        if offer.media in ("text/plain", "text/*", "*/*"):
+            break
+    return ",".join(texts)
 
 
 class _MetricList(NamedTuple):

@@ -123,6 +123,22 @@ def test_it_is_given_to_those_who_prefer_it(accept: str | None, protobuf: bool) 
     assert Format.negotiate(accept).protobuf is protobuf
 
 
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        ("text/plain;q=0.1,application/openmetrics-text", True),
+        ("application/openmetrics-text;q=0.1,text/plain;q=0.9", False),
+        ("application/openmetrics-text;q=0.1,*/*", False),
+        ("application/openmetrics-text;q=0,text/plain", False),
+        ("application/openmetrics-text;q=nan", False),
+        (f"{PROTOBUF};q=0,application/openmetrics-text;q=0.5", True),
+        ("application/openmetrics-text,text/plain", True),
+    ],
+)
+def test_of_the_texts_the_preferred_one_is_given(accept: str, openmetrics: bool) -> None:
+    assert Format.negotiate(accept).openmetrics is openmetrics
+
+
 @of_today
 @pytest.mark.parametrize(
     ("escaping", "name", "label"),
