@@ -160,6 +160,7 @@ class Core:
 
     def begin(self, environ: WSGIEnvironment, application: str) -> None:
         """Work postponed until this process serves the first request of an application."""
+        self.request_log.attach()  # the host may have configured its logging anew
         if not self.directory:
             try:
                 self._peers.join(environ, application)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import http.client
 import json
 import logging
@@ -333,6 +334,15 @@ class TestRotation:
 
         assert open_below(path.parent) == [str(path)]
         to.close()
+        assert open_below(path.parent) == []
+
+    def test_its_descriptor_goes_with_the_last_who_knows_it(self, path: Path) -> None:
+        """As a suite of tests that makes an application for each test."""
+        applications = [RequestLog(Settings.load({}, request_log=str(path))) for _ in range(3)]
+        assert open_below(path.parent) == [str(path)] * 3
+        applications.clear()
+        gc.collect()
+
         assert open_below(path.parent) == []
 
     def test_an_idle_worker_s_line_is_kept_though_its_file_was_rotated_out_of_existence(
@@ -1027,6 +1037,23 @@ for level in ("debug", "info", "warning"):
         subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
 
         assert [record["message"] for record in _lines(path)] == messages
+
+    def test_records_are_there_though_the_host_configures_logging_after_the_exporter(
+        self, path: Path
+    ) -> None:
+        program = f"""
+import logging.config
+from flask import Flask
+from exporter import FlaskExporter
+app = Flask("orders")
+FlaskExporter(app, request_log={str(path)!r})
+logging.config.dictConfig({{"version": 1, "root": {{"level": "INFO"}}, "disable_existing_loggers": False}})
+app.get("/")(lambda: logging.getLogger("stock").info("here") or "x")
+app.test_client().get("/")
+"""
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+
+        assert [record["message"] for record in _lines(path)] == ["here", "GET / 200"]
 
 
 class TestFailures:
