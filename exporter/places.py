@@ -169,11 +169,15 @@ def _package(import_name: str) -> Iterator[str]:
 
 
 def _spellings(path: str) -> set[str]:
-    return {_normal(path), _normal(os.path.realpath(path))}
+    path = _normal(path)
+    return {path, _normal(os.path.realpath(os.path.join(os.sep, path)))}
 
 
 def _normal(path: str) -> str:
-    return os.path.normcase(os.path.abspath(path))
+    try:
+        return os.path.normcase(os.path.abspath(path))
+    except FileNotFoundError:  # a deploy has removed the working directory
+        return os.path.normcase(path)
 
 
 def _relative(path: str, root: str) -> str:
@@ -181,5 +185,5 @@ def _relative(path: str, root: str) -> str:
         return path
     try:
         return os.path.relpath(_normal(path), root or None).replace(os.sep, "/")
-    except ValueError:  # another drive
+    except (ValueError, FileNotFoundError):  # another drive, or no working directory
         return os.path.basename(path)

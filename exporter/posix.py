@@ -1,10 +1,12 @@
 """POSIX: the system calls that processes need to share files.
 
-A single process needs none of them and runs on Windows too. macOS cannot reserve space: zeros are written.
+A single process needs none of them and runs on Windows too. Where space cannot be reserved, as on macOS,
+zeros are written.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -29,8 +31,12 @@ def require(purpose: str) -> None:
 def reserve(descriptor: int, size: int) -> None:
     """Give the file `size` bytes on the disk; raises OSError if the disk is full."""
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-        return
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:  # musl, unlike glibc, leaves it to the file system; NFS and ZFS refuse
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
     end = os.fstat(descriptor).st_size
     while end < size:
         end += os.pwrite(descriptor, bytes(min(size - end, _CHUNK)), end)

@@ -87,7 +87,7 @@ class WSGIExporter:
             self.core.routes.add(find)
         if route is None:
             self.core.routes.add(lambda _, path: likely(path).rule)
-        self.core.places.add(_module(application), os.getcwd())
+        self.core.places.add(_module(application), os.curdir)
         self.core.request_log.attach()
         self._measured = self._middleware(settings)
 

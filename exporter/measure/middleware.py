@@ -62,7 +62,11 @@ class Middleware:
 
     def measure(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Call the wrapped application and measure the request; itself a WSGI application."""
-        exchange = self.enter(environ)
+        try:
+            exchange = self.enter(environ)
+        except Exception as error:  # an environ that breaks the rules of WSGI
+            self.outcomes.failures.count("middleware", error)
+            exchange = None
         if exchange is None:
             return self._wsgi_app(environ, start_response)
         exchange.start_response = start_response
@@ -154,7 +158,7 @@ class Middleware:
     def _excludes(self, path: str) -> bool:
         """Whether one of the exclusions matches this path, which is Latin-1 in WSGI."""
         if not path.isascii():
-            path = path.encode("latin-1").decode("utf-8", "replace")
+            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
         return any(pattern.match(path) for pattern in self._exclusions)
 
     def _observe_queue(self, environ: WSGIEnvironment) -> None:

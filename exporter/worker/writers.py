@@ -90,7 +90,7 @@ def writers(  # noqa: C901  five functions
             slot * RECORD + heads_at,
             OPEN_STREAM if "HTTP_UPGRADE" in environ and _is_websocket(environ) else 0.0,
             exchange.request_id.encode(),
-            environ["REQUEST_METHOD"].encode(),
+            environ["REQUEST_METHOD"].encode("utf-8", "replace"),
             len(script),
             path.encode("latin-1", "replace"),
             id(thread) if has_greenlets else thread,

@@ -132,6 +132,18 @@ def test_a_link_to_a_library_is_the_library(tmp_path: Path, monkeypatch: pytest.
     ] * 2
 
 
+def test_a_working_directory_that_a_deploy_has_removed_is_needed_for_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old").mkdir()
+    monkeypatch.chdir(tmp_path / "old")
+    (tmp_path / "old").rmdir()
+    places = Places()
+    places.add("shop", ".")
+
+    assert place_in(places, "shop.py").kind is Kind.OWN
+
+
 @pytest.mark.parametrize(
     ("source", "qualified", "plain"),
     [

@@ -22,6 +22,13 @@ def without_proc(file, *arguments, **options):
 builtins.open = without_proc
 """
 MACOS = f"{WITHOUT_PROC}\nimport os\ndel os.posix_fallocate\n"
+# Unlike glibc, it hands on the refusal of a file system, such as NFS and ZFS.
+MUSL = """
+import errno, os
+def refuse(*_):
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+os.posix_fallocate = refuse
+"""
 # asyncio has modules of its own for Windows; those that it imports here need what is taken away.
 WINDOWS = f"""{WITHOUT_PROC}
 import asyncio, os, signal, socket, sys
@@ -154,9 +161,10 @@ def test_a_worker_directory_is_refused_in_one_sentence(tmp_path: Path, system: s
     )
 
 
-def test_workers_share_a_directory_without_posix_fallocate(tmp_path: Path) -> None:
-    """macOS: files are filled with zeros, and counts of another process are there."""
-    service = f"{MACOS}\noptions = {{}}\n{SERVICE}"
+@pytest.mark.parametrize("system", [MACOS, MUSL], ids=["macos", "musl"])
+def test_workers_share_a_directory_without_posix_fallocate(tmp_path: Path, system: str) -> None:
+    """Files are filled with zeros, and counts of another process are there."""
+    service = f"{system}\noptions = {{}}\n{SERVICE}"
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     first = run(service, **environ)
     # The second one also logs a warning: these are counts of a service that has ended.

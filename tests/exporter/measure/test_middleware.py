@@ -130,6 +130,23 @@ def test_a_middleware_that_answers_itself_is_counted_with_the_rule_it_stands_bef
     Counts(exporter).are("GET", RULE, "403", "Forbidden")
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [{"PATH_INFO": "/€"}, {"PATH_INFO": "/\ud800"}, {"PATH_INFO": None}, {"REQUEST_METHOD": "\ud800"}],
+)
+def test_an_environ_against_the_rules_of_wsgi_changes_no_answer(variables: dict[str, Any]) -> None:
+    """Some bridges decode the path, which is Latin-1 in WSGI."""
+
+    def closed(_: Any, start_response: Any) -> list[bytes]:
+        start_response("403 Forbidden", [])
+        return [b"closed"]
+
+    app, exporter = application(wrap=lambda _: closed, excluded_paths="/excluded")
+
+    assert call(app, "/", variables=variables).body == b"closed"
+    assert ("recent",) not in Counts(exporter).failures
+
+
 def answering(body: bytes) -> Any:
     """A middleware that looks at the request in Werkzeug's way, and answers some itself."""
 
