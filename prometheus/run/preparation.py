@@ -27,10 +27,11 @@ PATIENCE = 60.0
 
 SHM = Path("/dev/shm")  # noqa: S108
 
-# The entries of prometheus/ that the programs of the stack read. Only the token may be absent, because users
-# make it. Target files are missing, because a run writes its own (see `targets.localize`). The rules are
-# missing, because start.sh writes a copy with the links of this run.
-CONFIGURATION = ("prometheus.yml", "blackbox.yml", "runbooks", "alertmanager", "token")
+# The entries of prometheus/ that the programs of the stack read, and the tokens that users put there. Target
+# files are missing, because a run writes its own (see `targets.localize`). The rules are missing, because
+# start.sh writes a copy with the links of this run.
+CONFIGURATION = ("prometheus.yml", "blackbox.yml", "runbooks", "alertmanager")
+TOKENS = "token*"
 
 
 def check_settings() -> None:
@@ -120,11 +121,11 @@ def copy_configuration(plan: Plan) -> None:
     """Copy `CONFIGURATION` into the run directory, with this run's intervals and dialect."""
     shutil.rmtree(plan.configuration, ignore_errors=True)
     (plan.configuration / "targets").mkdir(parents=True)
-    for name in CONFIGURATION:
-        entry = TOP / "prometheus" / name
+    directory = TOP / "prometheus"
+    for entry in (*(directory / name for name in CONFIGURATION), *directory.glob(TOKENS)):
         if entry.is_dir():
-            shutil.copytree(entry, plan.configuration / name)
-        elif name != "token" or entry.exists():
+            shutil.copytree(entry, plan.configuration / entry.name)
+        else:
             shutil.copy(entry, plan.configuration)
     subprocess.run(
         ["sh", TOP / "prometheus/start.sh", f"--rules={plan.configuration}/rules"],

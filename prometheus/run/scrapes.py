@@ -30,14 +30,17 @@ REMEDIES = (
 
 
 class Scrapes:
-    """The targets of a run. `own` are the stack's, which must be up; `others` are the user's."""
+    """The targets of a run. `own` are the stack's, which must be up; `others` are the user's.
+
+    To those come targets of the user's that no file names, such as those of `static_configs`.
+    """
 
     def __init__(self, plan: Plan, own: Collection[Address], others: Collection[Address]) -> None:
         self._api = f"{plan.url('prometheus')}/api/v1"
         rules = (plan.configuration / "rules/service.yml").read_text(encoding="utf-8")
         self._info = re.findall(r"\b(\w+_exporter)_failures_total", rules)[0] + "_info"
         self._own = own
-        self._others = others
+        self._others = set(others)
         self.down: dict[Address, str] = {}
         """The user's targets that are not up, each as `name (address): reason, and remedy`."""
 
@@ -58,7 +61,10 @@ class Scrapes:
         self.down.clear()
         for target in targets:
             labels = target["discoveredLabels"]
-            address = Path(labels["__meta_filepath"]).name, labels["__address__"]
+            address = Path(labels.get("__meta_filepath", target["scrapePool"])).name, labels["__address__"]
+            if address not in self._own and address not in self._others:
+                self._others.add(address)
+                complaints[address] = f"{address[1]} of {address[0]}: not scraped yet"
             if target["health"] == "down" and address in self._others:
                 self.down[address] = reason(target)
             elif target["health"] == "down" and address in complaints:

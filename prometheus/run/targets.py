@@ -114,7 +114,7 @@ def check_jobs(plan: Plan) -> list[str]:
         )
     warnings = [
         f"job {job}: no rule and no dashboard sees it; a service belongs to the job app"
-        for job in jobs.keys() - JOBS
+        for job in jobs.keys() - JOBS - _renamed(document)
     ]
     patterns = list(chain.from_iterable(jobs.values()))
     for file in _files(plan.targets):
@@ -128,6 +128,16 @@ def check_jobs(plan: Plan) -> list[str]:
                     "`labels: {service: name}`"
                 )
     return sorted(warnings)
+
+
+def _renamed(document: dict[str, Any]) -> set[str]:
+    """The jobs whose targets get the name of one that rules and dashboards select."""
+    return {
+        job["job_name"]
+        for job in document["scrape_configs"]
+        for step in job.get("relabel_configs", ())
+        if step.get("target_label") == "job" and step.get("replacement") in JOBS
+    }
 
 
 def _patterns(job: dict[str, Any]) -> list[str]:

@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from exporter import Settings
-from prometheus.run import dialect, targets
-from prometheus.run.plan import PORTS
+from prometheus.run import dialect, preparation, targets
+from prometheus.run.plan import PORTS, Plan
 from prometheus.tools.packages import NGINX
 from prometheus.tools.toolbox import executable, gave_up
 from tests.rig.deadline import eventually
@@ -346,6 +346,21 @@ def test_prometheus_takes_the_token(tmp_path: Path) -> None:
     assert "token" in dialect.check(file.parent).stderr
     (file.parent / "token").write_text("a-token\n", encoding="utf-8")
     assert dialect.check(file.parent).returncode == 0
+
+
+def test_prometheus_takes_the_job_of_a_service_with_another_token(tmp_path: Path) -> None:
+    """As the page has it; `make run` knows that rules and dashboards see its targets."""
+    (block,) = (block for block in BLOCKS if block.section == "Services with different tokens")
+    plan = Plan.load({"RUN_DIR": str(tmp_path), "TARGETS_DIR": str(tmp_path / "targets")})
+    preparation.copy_configuration(plan)
+    file = plan.configuration / "prometheus.yml"
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    document["scrape_configs"] += dialect.translate(yaml.safe_load(block.text))["scrape_configs"]
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    (file.parent / "token-payments").write_text("a-token\n", encoding="utf-8")
+
+    assert dialect.check(file.parent).returncode == 0
+    assert targets.check_jobs(plan) == []
 
 
 def test_nginx(tmp_path: Path) -> None:

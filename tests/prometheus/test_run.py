@@ -8,7 +8,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -20,7 +22,7 @@ import yaml
 from prometheus.run import ports, preparation
 from prometheus.run.plan import TOP, Plan, PlanError
 from prometheus.run.record import Record
-from prometheus.run.scrapes import reason
+from prometheus.run.scrapes import Scrapes, reason
 from prometheus.run.targets import check_jobs, localize
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports, get_json
@@ -185,6 +187,39 @@ def test_a_target_of_the_users_that_is_down(tmp_path: Path) -> None:
         remedy = "connection refused: start it, or mend its address"
         assert f"  DOWN: shop (127.0.0.1:{dead}): {remedy}\n" in run.output
         assert f"  DOWN: app (127.0.0.1:{dead + 1}): {remedy}\n" in run.output
+
+
+def test_a_target_that_no_file_names(tmp_path: Path) -> None:
+    """One of `static_configs`, which Prometheus alone knows, is waited for, counted and named as well."""
+    target = {
+        "scrapePool": "shop",
+        "discoveredLabels": {"__address__": "127.0.0.1:1"},
+        "labels": {"job": "shop"},
+        "scrapeUrl": "http://127.0.0.1:1/metrics",
+        "lastError": "",
+        "health": "unknown",
+    }
+
+    class Prometheus(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"data": {"activeTargets": [target]}}).encode())
+
+    with HTTPServer(("127.0.0.1", 0), Prometheus) as server:
+        threading.Thread(target=server.serve_forever).start()
+        plan = Plan.load({"RUN_DIR": str(tmp_path), "PROMETHEUS_PORT": str(server.server_port)})
+        preparation.copy_configuration(plan)
+        scrapes = Scrapes(plan, [], [])
+        first = scrapes.complaint()
+        target |= {"health": "down", "lastError": "connect: connection refused"}
+        second = scrapes.complaint()
+        server.shutdown()
+
+    assert (first, second, scrapes.count) == ("target 127.0.0.1:1 of shop: not scraped yet", None, 1)
+    assert list(scrapes.down.values()) == [
+        "shop (127.0.0.1:1): connection refused: start it, or mend its address"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -403,10 +438,11 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def test_configuration_holds_what_the_programs_read(plan: Plan) -> None:
-    """The copy has the shipped files and no code; only a user's token may join them."""
+    """The copy has the shipped files and no code; only a user's tokens may join them."""
     shipped = {"prometheus.yml", "blackbox.yml", "rules", "runbooks", "alertmanager", "targets"}
 
-    assert {entry.name for entry in plan.configuration.iterdir()} - {"token"} == shipped
+    names = {entry.name for entry in plan.configuration.iterdir()}
+    assert {name for name in names if not name.startswith("token")} == shipped
     assert {file.suffix for file in plan.configuration.rglob("*.*")} == {".yml", ".md", ".sh", ".tmpl"}
 
 
