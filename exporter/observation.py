@@ -152,6 +152,9 @@ class Observation:
         """The route as far as it is known before the answer."""
         return self.route
 
+    def abandon(self) -> None:
+        """Record that nobody reads the rest of the answer."""
+
 
 CURRENT: ContextVar[Observation | None] = ContextVar("exporter.current", default=None)
 """The request that is answered here, for log records where no framework's own context tells it."""

@@ -17,7 +17,7 @@ from operator import attrgetter
 from time import monotonic, perf_counter
 
 from exporter import forks, posix
-from exporter.observation import Observation
+from exporter.observation import EXCHANGE, Observation
 from exporter.worker import crash, inflight, requests, ring
 from exporter.worker.inflight import Tally, WorkerRequest
 from exporter.worker.requests import HEADER, KIND, Content, Header, Request
@@ -31,7 +31,7 @@ _READ_LIMIT = 10_001
 _CLOSE_SECONDS = 3600.0
 
 _start = attrgetter("start_time")
-_holders = getattr(sys, "getrefcount", lambda _: 4)  # PyPy counts no references
+_holders = getattr(sys, "getrefcount", lambda _: 5)  # PyPy counts no references
 
 
 class FlightRecorder:
@@ -216,21 +216,25 @@ class FlightRecorder:
         crash.watch(directory, number)
 
     def _tidy(self, memory: mmap.mmap) -> None:
-        """Free the slots of answered requests that no server will ever close.
-
-        `live` has the only reference to such a request, or the request is older than an hour.
-        """
+        """Free the slots of requests that no server closes: nobody else knows them, or an hour is over."""
         if not memory[HEADER : self._header.first].strip(b"\0"):
             return
         live, oldest = self.live, perf_counter() - _CLOSE_SECONDS
         for slot in range(1, len(live)):
-            exchange = live[slot]
-            if exchange is None or not exchange.recorded:
+            if (exchange := live[slot]) is None:
                 continue
-            # Three references: `live`, `exchange` and the argument.
-            if _holders(live[slot]) <= 3 or exchange.started < oldest:
+            # Three references, `live`, `exchange` and the argument; its environ has one until it is recorded.
+            if not exchange.recorded:
+                if _holders(live[slot]) <= 3 + _is_in_environ(exchange):
+                    exchange.abandon()  # a middleware has answered in its place, and has closed nothing
+            elif _holders(live[slot]) <= 3 or exchange.started < oldest:
                 exchange.slot = slot
                 self.leave(exchange)
         for exchange in list(self._surplus):
             if exchange.recorded and exchange.started < oldest:
                 self.leave(exchange)
+
+
+def _is_in_environ(exchange: Observation) -> bool:
+    # Another thread may record it at this moment, which takes the environ away.
+    return getattr(exchange, "environ", {}).get(EXCHANGE) is exchange

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -475,6 +476,28 @@ def test_a_server_that_never_closes_leaves_nothing_behind() -> None:
 
     assert counted(exporter, "flask_http_requests_in_progress") == {}
     assert set(exporter.core.flight_recorder.live) == {None}
+
+
+def test_an_answer_that_a_middleware_throws_away_is_counted_and_no_longer_in_progress() -> None:
+    """It answers in the place of the application, and closes nothing."""
+    app, exporter = application()
+    for path in ("/orders/7", "/nowhere", "/nowhere"):
+        app(environ(path), ignore)
+    gc.collect()  # the traceback of a 404 has Flask's frame, and that the `start_response`
+
+    assert counted(exporter, "flask_http_requests_in_progress") == {}
+    counts = Counts(exporter)
+    assert counts.total == {("GET", "200"): 1, ("GET", "404"): 2}
+    assert counts.disconnects == {(RULE,): 1, ("_unmatched",): 2}
+
+
+def test_an_answer_that_nobody_has_read_yet_is_in_progress() -> None:
+    app, exporter = application()
+    body = app(environ("/orders/7"), ignore)
+
+    assert counted(exporter, "flask_http_requests_in_progress") == {(): 1}
+    assert list(body) == [b"xxxxxxx"]
+    assert Counts(exporter).total == {("GET", "200"): 1}
 
 
 def test_two_exporters_of_one_application_count_a_request_once() -> None:
