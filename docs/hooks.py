@@ -117,14 +117,32 @@ def on_page_read_source(page: Page, config: MkDocsConfig) -> str | None:  # noqa
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Lead links to files and folders to their pages; the name of a block's file is its title."""
+    """Lead links to files and folders to their pages; the name of a block's file becomes its title."""
+    if page.file.src_uri == "reference/metrics.md":
+        # Before the series that are recorded of a metric, which have its name in theirs.
+        page.meta["search"] = {"boost": 4}
     folder = _normal(DOCS / page.file.src_uri).parent
 
     def follow(path: Path) -> str:
         inside = path.is_relative_to(DOCS) and path.suffix in (".md", *COPIES)
         return f"/{path.relative_to(DOCS)}" if inside else os.path.relpath(_page(path), folder)
 
-    return _NAMED.sub(r'```\1 title="\2"', _follow(markdown, folder, follow))
+    markdown = _follow(_between_languages(markdown, page), folder, follow)
+    return _NAMED.sub(r'```\1 title="\2"', markdown)
+
+
+def _between_languages(markdown: str, page: Page) -> str:
+    """Lead a page's link to its translation, and back, to the same page in the other language.
+
+    It is written as HTML, because a language is built without the pages of the other.
+    """
+    source = Path(page.file.src_uri)
+    if source.name.endswith(".ko.md"):
+        other, url = source.name.replace(".ko.md", ".md"), page.url.removeprefix("ko/")
+    else:
+        other, url = f"{source.stem}.ko.md", f"ko/{page.url}"
+    href = os.path.relpath(f"/{url}", f"/{page.url}")
+    return re.sub(rf"\[([^\]]+)\]\({re.escape(other)}\)", rf'<a href="{href}/">\1</a>', markdown)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
