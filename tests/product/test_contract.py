@@ -90,7 +90,7 @@ REQUESTS = (
 
 def bare(promql: str) -> str:
     """An expression without comments and the contents of its strings."""
-    return re.sub(r'"(\\.|[^"\\])*"|#[^\n]*', '""', promql)
+    return re.sub(r'"(\\.|[^"\\])*"|`[^`]*`|#[^\n]*', '""', promql)
 
 
 def series(promql: str) -> set[str]:
