@@ -2,8 +2,8 @@
 
 The second stack has ports and a directory of its own, and the shipped rules and configurations with every
 duration divided by 60. An alert passes when it reaches the drill's receiver with its labels and with links
-that lead somewhere, and when its end arrives too. The silence of the dead-man's switch shows the absence of
-Alertmanager.
+that lead somewhere, and when its end arrives too. The dead-man's switch has to come once a minute, a second
+here; its silence shows the absence of Alertmanager.
 
 `--live` sends one test alert through the receiver of the deployment that is running.
 """
@@ -11,15 +11,17 @@ Alertmanager.
 import argparse
 import os
 import signal
+import statistics
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from prometheus.drill.faults import Alert, faults
 from prometheus.drill.live import LiveError, live
 from prometheus.drill.stack import Stack
-from prometheus.drill.watch import Course, Drill, Watch
+from prometheus.drill.watch import SWITCH, Course, Drill, Watch
 from prometheus.run.children import ChildError
 from prometheus.run.plan import Plan, PlanError
 from prometheus.tools.packages import REQUIRED
@@ -28,7 +30,8 @@ from prometheus.tools.toolbox import fill
 ABSENCE = "MonitoringAlertmanagerGone"
 
 SETTLING_TIME = 15.0  # seconds before the first fault, in which the traces of the start disappear
-SILENCE = 5.0  # seconds without the dead-man's switch, which comes every second here
+BEAT = 1.0  # seconds between two of the dead-man's switch: a minute
+SILENCE = 5.0  # seconds without the switch
 PATIENCE = 60.0  # seconds for Alertmanager's absence to be noticed, and for its return
 
 
@@ -58,6 +61,7 @@ def run(stack: Stack, names: list[str]) -> list[tuple[str, Course]]:
         watch.look([course for drill in drills.values() if drill.cause for course in drill.courses])
         time.sleep(0.2)
     rows = [(drill.fault.name, course) for drill in drills.values() for course in drill.courses]
+    check_switch(stack, [course for _, course in rows if course.alert.name == SWITCH])
     if watch.strays:
         print(
             f"These alerts came too, though no fault was to raise them: {', '.join(sorted(watch.strays))}\n"
@@ -67,20 +71,30 @@ def run(stack: Stack, names: list[str]) -> list[tuple[str, Course]]:
     return rows
 
 
+def check_switch(stack: Stack, courses: list[Course]) -> None:
+    """Print how often the dead-man's switch came; complain in its courses if that is not once a minute."""
+    every = statistics.median(later - earlier for earlier, later in pairwise(beats(stack)))
+    print(f"The dead-man's switch came every {every:.2f} s (a minute is a second here).\n")
+    if not 0.5 * BEAT < every < 1.5 * BEAT:
+        for course in courses:
+            course.complaints.append(f"comes every {every:.1f} s")
+
+
+def beats(stack: Stack) -> list[float]:
+    """Return the times at which the dead-man's switch arrived."""
+    return [post.time for post in stack.receiver.posts if post.path == "/heartbeat"]
+
+
 def stop_alertmanager(stack: Stack, watch: Watch) -> Course:
     """Stop Alertmanager, start it again, and return the course of the alert about it.
 
     Nobody can deliver that alert: it arrives as the silence of the switch and ends with the next beat.
     """
     course = Course(Alert(ABSENCE, {"severity": "critical"}), cause=time.time())
-
-    def beats() -> list[float]:
-        return [post.time for post in stack.receiver.posts if post.path == "/heartbeat"]
-
     stack.children.end("alertmanager")
     while time.time() - course.cause < PATIENCE and not (course.firing and course.arrival):
         watch.look([course])
-        if course.arrival is None and time.time() - beats()[-1] > SILENCE:
+        if course.arrival is None and time.time() - beats(stack)[-1] > SILENCE:
             course.arrival = time.time()
         time.sleep(0.2)
     if course.firing is None:
@@ -88,7 +102,7 @@ def stop_alertmanager(stack: Stack, watch: Watch) -> Course:
     course.repair = time.time()
     stack.children.start(stack.parts["alertmanager"])
     while time.time() - course.repair < PATIENCE and course.resolution is None:
-        course.resolution = next((beat for beat in beats() if beat > course.repair), None)
+        course.resolution = next((beat for beat in beats(stack) if beat > course.repair), None)
         time.sleep(0.2)
     return course
 

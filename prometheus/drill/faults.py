@@ -32,7 +32,8 @@ class Alert:
 class Fault:
     """A fault that `cause` begins and `mend` ends.
 
-    `before` prepares the fault when the drill starts. The fault waits until the one named `after` is over.
+    `before` prepares the fault when the drill starts. The fault waits until the one named `after` is over,
+    and until there were series of `old` an hour ago: an alert about what is new asks for that.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Fault:
     mend: Callable[[Stack], None]
     after: str = ""
     before: Callable[[Stack], None] | None = None
+    old: str = ""
 
 
 def _service(name: str, service: str, severity: str, text: str = "", **labels: str) -> Alert:
@@ -135,6 +137,7 @@ def faults() -> list[Fault]:
             ),
             errors.start,
             errors.stop,
+            old='job:flask_http_request_duration_seconds:rate_5m{service="errors"}',
         ),
         Fault(
             "one request in 14 fails",
@@ -195,11 +198,12 @@ def faults() -> list[Fault]:
             "checks",
             healthy=0,
         ),
-        _player_fault(
+        Fault(
             "a new version is deployed",
-            _service("FlaskNewVersion", "versioned", "info"),
-            "versioned",
-            version="2",
+            (_service("FlaskNewVersion", "versioned", "info"),),
+            lambda stack: setattr(stack.players["versioned"].figures, "version", "2"),
+            lambda stack: setattr(stack.players["versioned"].figures, "version", "1"),
+            old='flask_app_info{service="versioned"}',
         ),
         Fault(
             "the only instance is stopped",

@@ -116,6 +116,7 @@ class Drill:
 
     fault: Fault
     courses: list[Course]
+    begin: float = field(default_factory=time.time)
     cause: float | None = None
     repair: float | None = None
 
@@ -134,9 +135,11 @@ class Drill:
         )
 
     def step(self, stack: Stack) -> None:
-        """Cause the fault; later, mend it once all alerts have arrived or their time is up."""
+        """Cause the fault once it may begin; mend it once all alerts have arrived or their time is up."""
         now = time.time()
         if self.cause is None:
+            if self.fault.old and not stack.is_old(self.fault.old) and now - self.begin < ARRIVES_WITHIN:
+                return
             self.fault.cause(stack)
             self.cause = now
             for course in self.courses:

@@ -68,7 +68,7 @@ def run(plan: Plan, since: float) -> None:
             plan.data("grafana").mkdir(parents=True, exist_ok=True)
         else:
             names.discard("grafana")
-        preparation.copy_configuration(plan)
+        preparation.copy_configuration(plan, grafana="grafana" in names)
         scrapes = Scrapes(plan, *targets.localize(plan, names))
         warnings = targets.check_jobs(plan)
         preparation.render_alertmanager(plan)

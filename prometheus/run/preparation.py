@@ -14,7 +14,8 @@ from typing import IO
 import yaml
 
 from exporter.settings import Settings, SettingsError
-from prometheus.run import dialect, scale
+from prometheus.run import dialect, pages, scale
+from prometheus.run.parts import api_only
 from prometheus.run.plan import TOP, Plan, PlanError
 from prometheus.run.record import Record
 from prometheus.tools.toolbox import executable
@@ -117,8 +118,11 @@ def _make(directory: Path) -> None:
         ) from error
 
 
-def copy_configuration(plan: Plan) -> None:
-    """Copy `CONFIGURATION` into the run directory, with this run's intervals and dialect."""
+def copy_configuration(plan: Plan, *, grafana: bool = True) -> None:
+    """Copy `CONFIGURATION` into the run directory, with this run's intervals, dialect and links.
+
+    Without `grafana`, links to dashboards lead to pages that Prometheus serves.
+    """
     shutil.rmtree(plan.configuration, ignore_errors=True)
     (plan.configuration / "targets").mkdir(parents=True)
     directory = TOP / "prometheus"
@@ -131,11 +135,15 @@ def copy_configuration(plan: Plan) -> None:
         ["sh", TOP / "prometheus/start.sh", f"--rules={plan.configuration}/rules"],
         env={
             **os.environ,
-            "GRAFANA_URL": plan.url("grafana"),
+            "GRAFANA_URL": plan.url("grafana") if grafana else f"{plan.url('prometheus')}/user",
             "RUNBOOK_URL": f"{plan.url('prometheus')}/user",
         },
         check=True,
     )
+    if not grafana:
+        pages.add_dashboards(plan)
+    if api_only("alertmanager"):
+        pages.add_silence_form(plan)
     file = plan.configuration / "prometheus.yml"
     document = dialect.translate(yaml.safe_load(file.read_text(encoding="utf-8")))
     document["global"] |= dict.fromkeys(

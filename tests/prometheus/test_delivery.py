@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import tempfile
 import threading
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.message import EmailMessage
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,6 @@ import yaml
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from prometheus.drill.receiver import Receiver
-from prometheus.run.scale import milliseconds
 from prometheus.tools.toolbox import executable
 from tests.rig.alertmanager import Alertmanager, secret
 from tests.rig.deadline import eventually
@@ -368,15 +369,37 @@ def test_dead_mans_switch_goes_to_its_own_receiver(tmp_path: Path, receiver: Rec
     assert [post.path for post in receiver.posts].count("/people") == 1
 
 
-def test_dead_mans_switch_comes_as_often_as_its_runbook_says() -> None:
-    """At the tick a minute after the last notification that is a moment younger than a minute."""
-    document = yaml.safe_load((START.parent / "alertmanager.yml").read_text(encoding="utf-8"))
-    (route,) = (route for route in document["route"]["routes"] if route.get("receiver") == "heartbeat")
-    runbook = (ROOT / "prometheus/runbooks/MonitoringDeadMansSwitch.md").read_text(encoding="utf-8")
+def heartbeats(directory: Path, receiver: Receiver, count: int) -> list[float]:
+    """The seconds between so many arrivals of the switch, as they would be with the shipped times."""
+    heartbeat = directory / "heartbeat"
+    heartbeat.write_text(f"{receiver.url}/heartbeat")
+    with Alertmanager(directory, ALERT_HEARTBEAT_FILE=str(heartbeat)) as alertmanager:
+        alertmanager.send(alert(alertname="MonitoringDeadMansSwitch", severity="info"))
+        limit = 30 + 180 * count / alertmanager.factor
+        eventually(lambda: len(receiver.posts) > count, "heartbeats", limit)
+    times = [post.time for post in receiver.posts]
+    return [alertmanager.factor * (later - earlier) for earlier, later in pairwise(times)]
 
-    assert milliseconds(route["group_interval"]) == 60_000
-    assert 30_000 < milliseconds(route["repeat_interval"]) < 60_000
+
+def test_dead_mans_switch_comes_as_often_as_its_runbook_says(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every minute, a second here. A repetition that came due a moment later would skip each second one."""
+    runbook = (ROOT / "prometheus/runbooks/MonitoringDeadMansSwitch.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(Alertmanager, "factor", 60.0)
+
     assert "every minute" in runbook
+    assert statistics.median(heartbeats(tmp_path, receiver, 8)) == pytest.approx(60, abs=15)
+
+
+@pytest.mark.soak
+def test_dead_mans_switch_comes_every_minute(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the times as they are shipped."""
+    monkeypatch.setattr(Alertmanager, "factor", 1.0)
+
+    assert heartbeats(tmp_path, receiver, 5) == pytest.approx([60] * 5, abs=2)
 
 
 def states(alertmanager: Alertmanager) -> dict[tuple[str, ...], str]:

@@ -17,14 +17,16 @@ from tests.rig.places import ROOT
 
 
 class Alertmanager:
-    """Alertmanager as start.sh starts it, with the shipped configuration and its times divided by 300.
+    """Alertmanager as start.sh starts it, with the shipped configuration and its times divided by `factor`.
 
     It gossips with nobody, unless flags say with whom.
     """
 
+    factor = 300.0
+
     def __init__(self, directory: Path, *gossip: str, **environ: str) -> None:
         shutil.copytree(ROOT / "prometheus", directory / "prometheus")
-        scale.directory(directory / "prometheus", 300)
+        scale.directory(directory / "prometheus", self.factor)
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self.path = directory / "alertmanager.log"
