@@ -7,7 +7,7 @@ one sample an hour show that the rules record those series well.
 import json
 import math
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus.slo.objectives import Burn, Objective, Slo, hours
 from prometheus.slo.rules import KEEP, SERIES
@@ -75,6 +75,8 @@ TEST = """\
 
 CHECK = "      - {{expr: '{expr}', eval_time: {minute}m, exp_samples: [{samples}]}}"
 
+WINDOW_LABELS = {"job": "app", "service": "any", "slo": "errors"}
+
 Rates = list[tuple[float, int]]
 """The share of bad requests, and its duration in minutes."""
 
@@ -84,38 +86,46 @@ def tests(slo: Slo) -> str:
     cases = [_burn(slo, objective, burn) for objective, burn in slo.alerts()]
     cases += [_burst(slo, objective) for objective in slo.bursts()]
     cases += [_events(objective) for objective in slo.objectives]
+    cases.append(_windows(slo, "1m", 120, [window for window in ("15m", *slo.windows) if hours(window) <= 1]))
     return HEAD.format(interval="1m") + "\n\n".join(cases) + "\n"
 
 
 def window_tests(slo: Slo) -> str:
     """Return the text of the rule tests of the recorded windows: a sample an hour is as good as sixty."""
-    period = round(hours(slo.period))
-    labels = {"job": "app", "service": "any", "slo": "errors"}
-    hour = range(period + 1)  # each hour has one request more than the last, and every tenth is bad
+    left = _check(f"{SERIES}:budget_left_{slo.period}", round(hours(slo.period) * 60), WINDOW_LABELS, -9.0)
+    return (
+        HEAD.format(interval="1h") + _windows(slo, "1h", round(hours(slo.period)), slo.windows, left) + "\n"
+    )
+
+
+def _windows(slo: Slo, interval: str, count: int, windows: Iterable[str], *checks: str) -> str:
+    """A service with a sample each `interval`, of one request more than the last, of which a tenth is bad."""
+    rates = range(1, count + 2)  # the first is outside of the longest window
     series = [
-        _series(f"{SERIES}:total_rate_5m", labels, " ".join(str(n) for n in hour)),
-        _series(f"{SERIES}:good_rate_5m", labels, " ".join(f"{0.9 * n:.9g}" for n in hour)),
-        _series(f"{SERIES}:objective", labels, f"0.99x{period}"),
+        _series(f"{SERIES}:total_rate_5m", WINDOW_LABELS, " ".join(map(str, rates))),
+        _series(f"{SERIES}:good_rate_5m", WINDOW_LABELS, " ".join(f"{0.9 * rate:.9g}" for rate in rates)),
+        _series(f"{SERIES}:objective", WINDOW_LABELS, f"0.99x{count}"),
     ]
-    checks = []
-    for window in sorted(slo.windows, key=hours):
-        length = max(1, round(hours(window)))
-        total = sum(period - n for n in range(length)) * 60
-        values = {"total": total, "good": 0.9 * total, "burn_rate": 10.0}
+    end = count * _minutes(interval)
+    texts = []
+    for window in sorted(windows, key=hours):
+        length = max(1, round(hours(window) / hours(interval)))
+        total = sum(rates[-length:]) * 60
+        values = {"total": total, "good": 0.9 * total}
+        if window in slo.windows:
+            values["burn_rate"] = 10.0
         if window in {burn.long for burn in slo.burns}:
             values["covered"] = length / 60 / hours(window)
-        for name, value in values.items():
-            record = f"{SERIES}:{name}_{window}"
-            checks.append(_check(record, period * 60, labels, value))
-    checks.append(_check(f"{SERIES}:budget_left_{slo.period}", period * 60, labels, -9.0))
-    case = TEST.format(
-        name="windows add up",
-        interval="1h",
+        texts += [
+            _check(f"{SERIES}:{name}_{window}", end, WINDOW_LABELS, value) for name, value in values.items()
+        ]
+    return TEST.format(
+        name=f"windows add up, with a sample each {interval}",
+        interval=interval,
         series="\n".join(series),
         alerts="",
-        checks="\n".join(checks),
+        checks="\n".join([*texts, *checks]),
     )
-    return HEAD.format(interval="1h") + case + "\n"
 
 
 def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
