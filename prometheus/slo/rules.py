@@ -61,7 +61,7 @@ BURN = """\
 
 # An alert of the ratio says it already, from its first minute on, in which it waits. It knows no objective.
 RATIO = """
-          unless ignoring (alertname, alertgroup, alertstate, severity, window, {labels})
+          unless ignoring (alertname, alertgroup, alertstate, severity, {labels})
           ALERTS{{alertname="FlaskErrorRatioCritical"}}"""
 
 SUPPRESSION = """

@@ -164,7 +164,11 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
     ]
     if faster:
         # A faster alert within the short window makes this one silent.
-        alert = _labels(objective, "told") | {"slo": objective.slo, "alertstate": "firing"}
+        alert = _labels(objective, "told") | {
+            "slo": objective.slo,
+            "alertstate": "firing",
+            "alertgroup": "any",
+        }
         for job, more_labels in (
             ("told", {"alertname": objective.burst, "severity": "warning"}),
             (
@@ -182,6 +186,7 @@ def _burn(slo: Slo, objective: Objective, burn: Burn) -> str:
         # Until the alert of the ratio is over, which may still wait.
         service("ratio")
         ratio = {"alertname": "FlaskErrorRatioCritical", "alertstate": "pending", "severity": "critical"}
+        ratio |= {"alertgroup": "service"}
         series.append(
             _series("ALERTS", ratio | {"job": "ratio", "service": objective.service or "any"}, "1x5 stale")
         )

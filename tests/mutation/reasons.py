@@ -8,7 +8,7 @@ REASONS = (
     (r"FlaskRequestStuck: for: half of 30s", "rules are evaluated every 15 to 60 seconds"),
     (r"Flask\w+: .*on \(job, .*→ (on|by) \(service,", "targets of services are of one job by default"),
     (r"slo:.*:objective: .*le=", "nothing times any bucket is nothing"),
-    (r"(job|url_rule):.*:error_ratio_5m: .*or 0 ", "once or not at all the rate of a service without requests"),
+    (r"(job|url_rule):.*:error_ratio_5m: .*or 0 ", "a service without requests has no rate to add"),
     (r"error_group:.*topk without \(version\) \( 1 → 1.25", "topk takes a whole number"),
     (r"Flask(TargetFlapping|WorkerRestartLoop): .*>= 3 → 2.4", "a number of resets is whole"),
 )

@@ -499,6 +499,20 @@ def test_one_trouble_is_one_message(tmp_path: Path, receiver: Receiver) -> None:
     assert second["text"].count("Since 1 Mar") == second["text"].count("Over: At worst") == 1
 
 
+def test_an_environment_is_named_first(tmp_path: Path, receiver: Receiver) -> None:
+    """What fails in staging wakes nobody."""
+    file = secret(tmp_path, f"{receiver.url}/services/T0/B0/abc")
+    with Alertmanager(tmp_path, ALERT_RECEIVER="slack", ALERT_SECRET_FILE=file) as alertmanager:
+        alertmanager.send(alert(env="staging"))
+        eventually(lambda: receiver.posts, "a message", 20)
+        alertmanager.send(alert(ends=BEGAN + timedelta(minutes=7), env="staging"))
+        eventually(lambda: len(receiver.posts) > 1, "the resolution")
+    titles = [post.document["attachments"][0]["title"] for post in receiver.posts]
+
+    assert titles[0] == "CRITICAL staging orders: 87% of requests fail"
+    assert titles[1].startswith("RESOLVED staging orders after 7m: At worst")
+
+
 @pytest.mark.parametrize("kind", ["discord", "slack"])
 def test_an_alert_of_ones_own_has_only_the_links_that_it_names(
     tmp_path: Path, receiver: Receiver, kind: str
