@@ -16,7 +16,7 @@ from tests.rig.deadline import eventually
 from tests.rig.network import get_json
 from tests.rig.stack import Run, running, settings
 
-TITLE = "CRITICAL orders: "
+TITLE = re.compile(r"CRITICAL orders: \S+ of requests fail")
 
 
 def fail(run: Run) -> None:
@@ -49,7 +49,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, dict[
             def message() -> str | None:
                 fail(run)
                 attachments = [post.document["attachments"][0] for post in receiver.posts]
-                return next((each["text"] for each in attachments if each["title"].startswith(TITLE)), None)
+                return next((each["text"] for each in attachments if TITLE.match(each["title"])), None)
 
             text = eventually(message, "a message about the errors", 60)
             yield run, {name: url for url, name in re.findall(r"<(\S+)\|([\w ]+)>", text)}
