@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from prometheus.drill.host import Host
 from prometheus.drill.players import Player
 from prometheus.drill.receiver import Receiver
 from prometheus.drill.sites import Certificates, Shipper, Site
-from prometheus.run import preparation, scale
+from prometheus.run import preparation
 from prometheus.run.children import Children, Part, ask
 from prometheus.run.parts import processes
 from prometheus.run.plan import PORTS, TOP, Plan
@@ -144,11 +143,6 @@ class Stack:
     def api(self, path: str) -> Any:
         """Return `data` of what Prometheus' API answers."""
         return json.loads(ask(f"{self.plan.url('prometheus')}/api/v1/{path}"))["data"]
-
-    def is_old(self, series: str) -> bool:
-        """Tell whether one of these series was there an hour ago, a minute here."""
-        promql = scale.expression(f"{series} offset 1h", SCALE)
-        return bool(self.api(f"query?{urllib.parse.urlencode({'query': promql})}")["result"])
 
     def start(self, service: str, name: str = "") -> None:
         """Start a service, or with a `name` another instance of it on the spare address."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus.drill.faults import Alert, Fault
-from prometheus.drill.stack import Stack
+from prometheus.drill.stack import SCALE, Stack
+from prometheus.run import scale
 from prometheus.run.plan import TOP
 
 ARRIVES_WITHIN = 150.0  # seconds after the cause
@@ -110,6 +111,12 @@ class Watch:
         return complaints
 
 
+def is_old(stack: Stack, series: str) -> bool:
+    """Tell whether one of these series was there an hour ago, a minute here."""
+    promql = scale.expression(f"{series} offset 1h", SCALE)
+    return bool(stack.api(f"query?{urllib.parse.urlencode({'query': promql})}")["result"])
+
+
 @dataclass(slots=True)
 class Drill:
     """One fault and the courses of its alerts."""
@@ -138,7 +145,7 @@ class Drill:
         """Cause the fault once it may begin; mend it once all alerts have arrived or their time is up."""
         now = time.time()
         if self.cause is None:
-            if self.fault.old and not stack.is_old(self.fault.old) and now - self.begin < ARRIVES_WITHIN:
+            if self.fault.old and not is_old(stack, self.fault.old) and now - self.begin < ARRIVES_WITHIN:
                 return
             self.fault.cause(stack)
             self.cause = now
