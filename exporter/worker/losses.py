@@ -70,11 +70,11 @@ class Losses:
         version = deaths.version(directory)
         if version in ((0, 0), self._version):
             return
-        # A worker that dies between the mark and the count loses it, so nothing else lies between them.
-        with deaths.new_deaths(directory, self.rule) as new:
+        with deaths.new_deaths(directory, self.rule) as (new, mark):
             counters = [counter for death in new for counter in self._counters(death)]
-        for counter in counters:
-            counter.inc()
+            mark()
+            for counter in counters:
+                counter.inc()
         self._version = version
 
     def _counters(self, death: Death) -> Iterator[Counter]:

@@ -207,9 +207,32 @@ def test_the_file_keeps_a_hundred_and_those_that_nobody_has_counted(tmp_path: Pa
 
     assert [death.pid for death in deaths.latest(str(tmp_path))] == [999, 2, 1, *range(149, 49, -1)]
     for number in (3, 0):
-        with deaths.new_deaths(str(tmp_path), rule) as new:
+        with deaths.new_deaths(str(tmp_path), rule) as (new, mark):
             assert len(new) == number
-    assert len(deaths.latest(str(tmp_path))) == 100
+            mark()
+    deaths.bury(str(tmp_path), 1000, "SIGKILL")
+    assert [death.pid for death in deaths.latest(str(tmp_path))] == [1000, 999, 2, 1, *range(149, 52, -1)]
+
+
+def test_what_a_worker_did_not_come_to_count_is_counted_by_the_next(tmp_path: Path) -> None:
+    """Only the mark takes a death from the others; what stands in its paths does not."""
+    path = '"counted": false'
+    (tmp_path / deaths.FILE).write_bytes(line(pid=1, counted=False, requests=[LOST | {"path": path}]))
+    for _ in range(2):
+        with pytest.raises(MemoryError), deaths.new_deaths(str(tmp_path), rule):
+            raise MemoryError
+    with deaths.new_deaths(str(tmp_path), rule) as (new, mark):
+        mark()
+
+    assert [death.pid for death in new] == [1]
+    with deaths.new_deaths(str(tmp_path), rule) as (new, _):
+        assert new == []
+    (death,) = deaths.latest(str(tmp_path))
+    assert (death.counted, death.requests[0].path, death.requests[0].url_rule) == (
+        True,
+        path,
+        rule("GET", path),
+    )
 
 
 def test_the_file_keeps_what_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +244,15 @@ def test_the_file_keeps_what_there_is_room_for(tmp_path: Path, monkeypatch: pyte
     kept = [death.pid for death in deaths.latest(str(tmp_path))]
     assert 1800 < (tmp_path / deaths.FILE).stat().st_size <= 2000
     assert kept == list(range(100, 100 - len(kept), -1))
+
+    # With the rule of its request, the line is too long.
+    size = len(line(counted=False, cause="", requests=[LOST]))
+    death = line(counted=False, cause="x" * (1999 - size), requests=[LOST])
+    (tmp_path / deaths.FILE).write_bytes(death)
+    for number in (1, 0):
+        with deaths.new_deaths(str(tmp_path), rule) as (new, mark):
+            assert len(new) == number
+            mark()
 
 
 def test_a_file_that_is_too_large_is_begun_anew(tmp_path: Path) -> None:
