@@ -57,7 +57,8 @@ def extended_recorder(  # noqa: C901  two functions
     """
     acquire, release = lock.acquire, lock.release
     durations, sum_at = duration.doubles, duration.sum_at
-    places, edges = _Places(duration, native), _edges(duration.bounds)
+    edges = _edges(duration.bounds) if native is not None else duration.bounds
+    places = _Places(edges, duration, native)
     totals, total_at = total.doubles, total.index
     requests, request_at, request_buckets_at, _ = request_size
     responses, response_at, response_buckets_at, _ = response_size
@@ -137,13 +138,16 @@ class _Places(dict[int, tuple[int, Doubles, int]]):
     One search finds both.
     """
 
-    def __init__(self, duration: Distribution, native: NativeBuckets | None) -> None:
+    def __init__(
+        self, edges: tuple[float, ...], duration: Distribution, native: NativeBuckets | None
+    ) -> None:
+        self._edges = edges
         self._duration = duration
         self._native = native
 
     def __missing__(self, position: int) -> tuple[int, Doubles, int]:
         duration, native = self._duration, self._native
-        edge = (*_edges(duration.bounds), inf)[position]
+        edge = (*self._edges, inf)[position]
         bucket = duration.buckets_at[bisect_left(duration.bounds, edge)]
         if native is None:
             self[position] = place = bucket, [0.0], 0

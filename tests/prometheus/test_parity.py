@@ -173,7 +173,7 @@ def test_most_questions_have_an_answer(asked: tuple[Pair, list[Question]]) -> No
     pair, every = asked
     answers = {question.name: answer(pair.victoria, question) for question in every}
 
-    assert sum(map(bool, answers.values())) > 0.6 * len(every)
+    assert sum(map(bool, answers.values())) > 0.5 * len(every)
     assert not [name for name in answers if "variable" in name and not answers[name] and "flask" in name]
 
 

@@ -21,6 +21,7 @@ from tests.rig.network import free_ports
 FIRST = "increase() counts the value with which a counter begins, and Prometheus' does not"
 WINDOW = "a window holds the step from the sample before it too, so that a change is seen a sample longer"
 DIGITS = "a stored value keeps some 13 digits"
+GROUP = "vmalert-tool gives every alert the name of its group, and these checks ask for those without"
 
 MONITORING = {
     "MonitoringAlertmanagerGone": FIRST,
@@ -53,6 +54,8 @@ KNOWN: dict[str, dict[str, str]] = {
         "FlaskExporterFailures": WINDOW,
         "FlaskLogErrorBurst": WINDOW,
         "FlaskSeriesCapReached": WINDOW,
+        "FlaskTrafficGone": GROUP,
+        "FlaskTrafficLow": GROUP,
         "FlaskWorkerRestartLoop": WINDOW,
     },
     "service": {
