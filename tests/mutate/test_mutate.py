@@ -65,6 +65,7 @@ def test_a_sample_is_repeated_by_its_seed() -> None:
     assert [mutant.name for mutant in mutants if not ast.parse(mutant.text) or not mutant.tests] == []
 
 
+@pytest.mark.soak
 def test_a_change_is_noticed_and_none_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A test that does not end notices; one that fails without the change does not. Nothing stays changed."""
     text = "def one():\n    return 1\n"
