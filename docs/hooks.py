@@ -96,13 +96,12 @@ def _file(config: MkDocsConfig, path: Path, inclusion: InclusionLevel) -> File:
         dest_uri=place.as_posix(),
         inclusion=inclusion,
     )
-    file.abs_src_path = (
-        f"{DOCS}/{uri}"  # a path that begins with docs/ is one that the plugin i18n translates
-    )
+    # The plugin i18n translates a file whose path begins with docs/.
+    file.abs_src_path = f"{DOCS}/{uri}"
     return file
 
 
-def on_page_read_source(page: Page, config: MkDocsConfig) -> str | None:  # noqa: ARG001
+def on_page_read_source(page: Page, config: MkDocsConfig) -> str | None:  # noqa: ARG001  mkdocs' signature
     """The text of a file that is no page."""
     source = _normal(DOCS / page.file.src_uri)
     if source.exists():
@@ -116,7 +115,7 @@ def on_page_read_source(page: Page, config: MkDocsConfig) -> str | None:  # noqa
     return f"---\nsearch: {{exclude: true}}\n---\n# {path.name}\n\n`{name}` of the repository:\n\n{text}"
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001  mkdocs' signature
     """Lead links to files and folders to their pages; the name of a block's file becomes its title."""
     if page.file.src_uri == "reference/metrics.md":
         # Before the series that are recorded of a metric, which have its name in theirs.
@@ -145,7 +144,7 @@ def _between_languages(markdown: str, page: Page) -> str:
     return re.sub(rf"\[([^\]]+)\]\({re.escape(other)}\)", rf'<a href="{href}/">\1</a>', markdown)
 
 
-def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001  mkdocs' signature
     """Leave out the addresses of other languages for which the theme's script would look for sitemaps."""
     return re.sub(r'\s*<link rel="alternate"[^>]*>', "", output)
 

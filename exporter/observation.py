@@ -67,7 +67,7 @@ class Observation:
     """Seconds of the monotonic clock."""
     slot = 0
     """The place of the request in this process's ring; 0 where no ring is written, or where it is full."""
-    durations: Any = {}  # noqa: RUF012  what nobody reads
+    durations: Any = {}  # noqa: RUF012  nobody reads marks of requests without a slot
     """The durations in that ring by slot."""
     thread: Any = None
     """The ident of the thread that answers the request, or the greenlet where threads are greenlets."""

@@ -146,12 +146,13 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run the drill; return 0 if every alert passed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    command = parser()
     try:
-        arguments = parser().parse_args()
+        arguments = command.parse_args()
         names = {ABSENCE, *(alert.name for fault in faults() for alert in fault.alerts)}
         strangers = sorted(set(arguments.alerts) - names)
         if strangers:
-            parser().error(f"the drill has no {', '.join(strangers)}")
+            command.error(f"the drill has no {', '.join(strangers)}")
         if arguments.live:
             log = Plan.load().logs / "alertmanager.log"
             print(live(os.environ.get("ALERTMANAGER_URL", "http://127.0.0.1:9093"), log))

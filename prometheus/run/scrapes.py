@@ -12,7 +12,7 @@ from prometheus.run.plan import Plan
 from prometheus.run.targets import Address
 
 WHO_MAY_READ = "see docs/how-to/access.md"
-PREFIX = "see docs/how-to/frameworks.md"
+PREFIX = "see docs/how-to/your-own-prometheus.md#another-prefix"
 
 # Prometheus' reason → ours, with the remedy.
 REMEDIES = (

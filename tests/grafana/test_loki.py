@@ -7,13 +7,12 @@ import re
 import shutil
 import subprocess
 import time
-import urllib.error
 import urllib.parse
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 import pytest
 import yaml
@@ -22,7 +21,7 @@ from grafana.build import documents
 from tests.rig.clients import drive
 from tests.rig.deadline import eventually
 from tests.rig.logs import GRAFANA, LOKI, names
-from tests.rig.network import free_ports, get_json
+from tests.rig.network import free_ports, get_json, status
 from tests.rig.server import threaded
 
 BOARDS = [json.loads(documents()[f"Flask/{name}.json"]) for name in ("requests", "errors")]
@@ -101,22 +100,11 @@ def loki(tmp_path_factory: pytest.TempPathFactory, lines: list[dict[str, Any]]) 
         ) as process,
     ):
         try:
-            eventually(lambda: _status(Request(f"{url}/ready")) == 200, "Loki is ready", 60)
-            assert _status(_push(url, lines)) == 204
+            eventually(lambda: status(f"{url}/ready") == 200, "Loki is ready", 60)
+            assert status(_push(url, lines)) == 204
             yield url
         finally:
             process.terminate()
-
-
-def _status(request: Request) -> int:
-    try:
-        with urlopen(request, timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-    except OSError:
-        return 0
 
 
 def _push(url: str, lines: list[dict[str, Any]]) -> Request:

@@ -23,10 +23,10 @@ from prometheus.run.plan import PORTS, Plan
 from prometheus.tools.packages import NGINX
 from prometheus.tools.toolbox import executable, gave_up
 from tests.rig.deadline import eventually
-from tests.rig.network import free_ports, get_json
+from tests.rig.network import free_ports, get_json, status
 from tests.rig.places import ROOT
 from tests.rig.readme import BLOCKS, NAMES, Block, Page, shows
-from tests.rig.terminal import await_200, environment, local, started, status
+from tests.rig.terminal import await_200, environment, local, started
 
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 FILES = [block for block in BLOCKS if block.file]
@@ -434,7 +434,7 @@ def test_own_container(tmp_path: Path) -> None:
     with started(command, tmp_path, environment(**variables)) as output:
         await_200(f"http://127.0.0.1:{port}/health/ready", 30, output)
         url = f"http://127.0.0.1:{port}/metrics"
-        answers = status(url), status(url, Authorization="Bearer a-token")
+        answers = status(url), status(Request(url, headers={"Authorization": "Bearer a-token"}))
 
     assert answers == (401, 200)
     assert variables.keys() == shop["environment"].keys()

@@ -2,9 +2,10 @@
 
 import json
 import socket
+import urllib.error
 from contextlib import ExitStack
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 
 def free_ports(count: int) -> list[int]:
@@ -20,3 +21,15 @@ def get_json(url: str) -> Any:
     """The JSON document at `url`."""
     with urlopen(url, timeout=10) as answer:
         return json.load(answer)
+
+
+def status(request: str | Request) -> int:
+    """The status of the answer; 0 where there is none."""
+    try:
+        with urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    except OSError:
+        return 0

@@ -5,13 +5,12 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 from tests.rig.deadline import eventually
+from tests.rig.network import status
 
 
 @contextmanager
@@ -63,18 +62,6 @@ def local(text: str, ports: Mapping[str, int], directory: Path) -> str:
     for port, other in ports.items():
         text = re.sub(rf"\b{port}\b", str(other), text)
     return text.replace("/dev/shm/shop", str(directory / "workers"))
-
-
-def status(url: str, **headers: str) -> int:
-    """Status of an answer; 0 where there is none."""
-    try:
-        with urlopen(Request(url, headers=headers), timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-    except OSError:
-        return 0
 
 
 def await_200(url: str, seconds: float, output: Path) -> None:
