@@ -190,7 +190,7 @@ class Stack:
         }
         addresses["checks"] += addresses.pop("checks-2")
         groups = [
-            {"targets": targets, "labels": {"service": service}}
+            {"targets": targets, "labels": {"service": service, "logs": "loki"}}
             for service, targets in addresses.items()
             if service not in without
         ]
