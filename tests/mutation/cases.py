@@ -1,7 +1,6 @@
 """Rule tests one by one, each with the few rules that matter to it: a whole file takes minutes."""
 
 import copy
-import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,24 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from prometheus.run.scale import milliseconds
 from prometheus.tools.toolbox import executable
 from tests.rig import ruletests
 from tests.rig.places import ROOT
-
-NAME = re.compile(r"[a-zA-Z_][\w:]*")
-STRING = re.compile(r'"(?:\\.|[^"\\])*"')
-
-Place = tuple[str, int, int]
-"""A rule: its file, the number of its group, and its number there."""
+from tests.rig.ruletests import Place
 
 
-@cache
 def rules_of(file: str) -> Any:
-    """The document of a rule file, which is not to be changed."""
-    return yaml.safe_load((ROOT / f"prometheus/rules/{file}.yml").read_text(encoding="utf-8"))
+    """The document of a shipped rule file, which is not to be changed."""
+    return ruletests.rules_of(ROOT / f"prometheus/rules/{file}.yml")
 
 
 @dataclass(frozen=True)
@@ -61,19 +52,13 @@ class Case:
             return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def _rules(self, file: str, place: Place | None, key: str, value: str) -> str:
-        groups = []
-        for group_number, group in enumerate(rules_of(file)["groups"]):
-            rules = []
-            for number, rule in enumerate(group["rules"]):
-                if (file, group_number, number) in self.places:
-                    changed = copy.deepcopy(rule)
-                    if (file, group_number, number) == place:
-                        *labels, last = key.split(".")
-                        (changed["labels"] if labels else changed)[last] = value
-                    rules.append(changed)
-            if rules:
-                groups.append({**group, "rules": rules})
-        return yaml.safe_dump({"groups": groups}, sort_keys=False)
+        document = rules_of(file)
+        if place and place[0] == file:
+            document = copy.deepcopy(document)
+            rule = document["groups"][place[1]]["rules"][place[2]]
+            *labels, last = key.split(".")
+            (rule["labels"] if labels else rule)[last] = value
+        return ruletests.only(file, document, self.places)
 
 
 @cache
@@ -115,60 +100,11 @@ def _tests() -> list[_Test]:
 
 def _test(document: dict[str, Any], test: dict[str, Any]) -> _Test:
     files = [Path(file).stem for file in document["rule_files"]]
-    rules = {
-        (file, group_number, number): rule
-        for file in files
-        for group_number, group in enumerate(rules_of(file)["groups"])
-        for number, rule in enumerate(group["rules"])
-    }
-    fed = _fed(rules, test)
+    rules = ruletests.by_place({file: rules_of(file) for file in files})
+    fed = ruletests.fed(rules, test)
     checks = [
-        (kind, check, fed & _seen(rules, check))
-        for kind in ("promql_expr_test", "alert_rule_test")
+        (kind, check, fed & ruletests.seen(rules, check))
+        for kind in ruletests.KINDS
         for check in test.get(kind, ())
     ]
     return _Test({**document, "rule_files": [f"{file}.yml" for file in files], "tests": [test]}, checks)
-
-
-def _fed(rules: dict[Place, dict[str, Any]], test: dict[str, Any]) -> set[Place]:
-    """The rules that read something which is there in the test."""
-    known = {series["series"].partition("{")[0] for series in test["input_series"]}
-    places: set[Place] = set()
-    while more := {
-        place
-        for place, rule in rules.items()
-        if place not in places and (known & _names(rule["expr"]) or "vector(1)" in rule["expr"])
-    }:
-        places |= more
-        known |= {rules[place].get("record", "ALERTS") for place in more}
-    return places
-
-
-def _seen(rules: dict[Place, dict[str, Any]], check: dict[str, Any]) -> set[Place]:
-    """The rules that a check looks at, also through other rules and through the texts of alerts."""
-    expression = check.get("expr", "")
-    if "__name__" in expression or re.search(r'ALERTS(?!\{.*alertname=")', expression):
-        return set(rules)
-    wanted = _wanted(expression) | {check.get("alertname", "")}
-    places: set[Place] = set()
-    while more := {
-        place
-        for place, rule in rules.items()
-        if place not in places and (rule.get("record") or rule["alert"]) in wanted
-    }:
-        places |= more
-        for place in more:
-            wanted |= _wanted(rules[place]["expr"])
-            wanted |= {
-                name for text in rules[place].get("annotations", {}).values() for name in NAME.findall(text)
-            }
-    return places
-
-
-def _wanted(promql: str) -> set[str]:
-    """The series that an expression reads, and the alerts that it names."""
-    return _names(promql) | set(re.findall(r'alertname="(\w+)"', promql))
-
-
-def _names(promql: str) -> set[str]:
-    return set(NAME.findall(STRING.sub("", promql)))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from prometheus.slo import objectives, rules, ruletests
+from prometheus.slo import objectives, rules
+from prometheus.slo import ruletests as slo_tests
 from prometheus.tools.toolbox import executable
+from tests.rig import ruletests
 from tests.rig.places import ROOT
 
 PROMETHEUS = ROOT / "prometheus"
@@ -22,9 +24,16 @@ def run(tool: str, *arguments: object) -> str:
     return answer.stdout
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "tests/rules").glob("*.yml")), ids=lambda file: file.stem)
-def test_rules_do_what_their_tests_say(file: Path) -> None:
+@pytest.mark.parametrize("name", ruletests.FILES)
+def test_rules_do_what_their_tests_say(tmp_path: Path, name: str) -> None:
     """Recorded values are exact; alerts fire when they should, with these annotations, and not before."""
+    ruletests.check(ruletests.load(name), PROMETHEUS / "rules", tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("file", ruletests.FILES.values(), ids=ruletests.FILES)
+def test_no_rule_disturbs_the_tests_of_others(file: Path) -> None:
+    """The files of tests pass as they are, with all rules in each test."""
     run("promtool", "test", "rules", file)
 
 
@@ -53,20 +62,20 @@ def test_slo_rules_are_current() -> None:
     promises = objectives.load(PROMETHEUS / "slo.yml")
 
     assert rules.rules(promises) == (PROMETHEUS / "rules/slo.yml").read_text()
-    assert ruletests.tests(promises) == (ROOT / "tests/rules/slo.yml").read_text()
-    assert ruletests.window_tests(promises) == (ROOT / "tests/rules/slo-windows.yml").read_text()
+    assert slo_tests.tests(promises) == (ROOT / "tests/rules/slo.yml").read_text()
+    assert slo_tests.window_tests(promises) == (ROOT / "tests/rules/slo-windows.yml").read_text()
 
 
 def test_own_objectives_make_rules_that_pass_their_tests(tmp_path: Path) -> None:
     """A service's own objective replaces the general one there, and an endpoint can have one of its own."""
     given = (PROMETHEUS / "slo.yml").read_text().replace("  # - {slo", "  - {slo")
     (tmp_path / "slo.yml").write_text(given)
-    (tmp_path / "prometheus/rules").mkdir(parents=True)
-    (tmp_path / "tests/rules").mkdir(parents=True)
-
     promises = objectives.load(tmp_path / "slo.yml")
-    (tmp_path / "prometheus/rules/slo.yml").write_text(rules.rules(promises))
-    (tmp_path / "tests/rules/slo.yml").write_text(ruletests.tests(promises))
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules/slo.yml").write_text(rules.rules(promises))
+    document = ruletests.parse(slo_tests.tests(promises))
+    # The others are those of the test above.
+    own = [test for test in document["tests"] if 'service="orders"' in str(test)]
 
     assert [objective.services for objective in promises.objectives] == [
         'service!~"orders"',
@@ -75,8 +84,11 @@ def test_own_objectives_make_rules_that_pass_their_tests(tmp_path: Path) -> None
         'service="orders"',
         'service="orders", url_rule="/orders"',
     ]
-    run("promtool", "check", "rules", tmp_path / "prometheus/rules/slo.yml")
-    run("promtool", "test", "rules", tmp_path / "tests/rules/slo.yml")
+    run("promtool", "check", "rules", tmp_path / "rules/slo.yml")
+    assert len(own) == 2 * (
+        len(promises.burns) + 2
+    )  # each objective has tests of its events and of its burst
+    ruletests.check({**document, "tests": own}, tmp_path / "rules", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ KNOWN: dict[str, dict[str, str]] = {
         f"slo:flask_http_requests:covered_{window}": DIGITS for window in ("1h", "6h", "1d", "3d")
     },
 }
-LONG = {"service", "service-edges", "slo", "slo-windows"}
+LONG = {"monitoring-edges", "probe", "service", "service-edges", "slo", "slo-windows"}
 
 
 def converted(name: str, directory: Path) -> Path:
