@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -555,6 +556,35 @@ def test_make_run_is_timed_from_its_beginning() -> None:
 
     assert since is not None
     assert before <= int(since[1]) <= time.time()
+
+
+def test_an_install_without_the_internet_says_what_to_do(tmp_path: Path) -> None:
+    """And `make run` asks for no more than it needs."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(TOP / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    (tmp_path / ".venv/.created").touch()
+    others = {
+        name: value for name, value in os.environ.items() if not re.match("PIP_|M(AKE)?FLAGS|MAKELEV", name)
+    }
+    end = subprocess.run(
+        ["make", "run"],
+        cwd=tmp_path,
+        env={**others, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    reason, remedy, _ = end.stderr.splitlines()
+
+    assert (end.returncode, end.stdout) == (2, 'installing into .venv the packages of the stage "run"\n')
+    assert reason.strip() == "ERROR: No matching distribution found for hatchling"
+    assert remedy.startswith(
+        "The packages cannot be installed; .venv/pip.log has all that pip said. The first"
+    )
+    assert not (tmp_path / ".venv/.run").exists()
 
 
 def test_make_help_names_run() -> None:

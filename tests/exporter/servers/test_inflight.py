@@ -58,8 +58,12 @@ def deaf(server: Server, path: str) -> socket.socket:
     return client
 
 
-@pytest.mark.parametrize("kind", [("gthread", "--threads", "4"), ("gevent",)], ids=lambda kind: kind[0])
-def test_a_worker_that_sends_to_a_slow_client_is_busy(kind: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "threads"), [(("gthread", "--threads", "4"), 4), (("gevent",), 1000)], ids=["gthread", "gevent"]
+)
+def test_a_worker_that_sends_to_a_slow_client_is_busy(
+    kind: tuple[str, ...], threads: int, tmp_path: Path
+) -> None:
     """Also for the process that serves EXPORTER_LISTEN; not any more when the client has gone."""
     (port,) = free_ports(1)
     options = ("--worker-class", *kind)
@@ -72,6 +76,7 @@ def test_a_worker_that_sends_to_a_slow_client_is_busy(kind: tuple[str, ...], tmp
 
         clients = [deaf(server, path) for path in ("/big", "/stream", "/big")]
         eventually(lambda: counts() == [3.0] * 4, "three busy threads")
+        assert server.samples()["flask_worker_threads"] == threads
         for client in clients:
             client.close()
         eventually(lambda: counts() == [0.0] * 4, "nobody busy")
