@@ -11,7 +11,7 @@ from websocket import create_connection
 
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports
-from tests.rig.server import started
+from tests.rig.server import QUIET, started
 
 SERVED = """
 import sys
@@ -35,15 +35,7 @@ def test_a_websocket_that_ends_is_a_101(name: str, tmp_path: Path) -> None:
     gunicorn = str(Path(sys.executable).with_name("gunicorn"))
     command = {
         "werkzeug": [sys.executable, "served.py", str(port)],
-        "gunicorn": [
-            gunicorn,
-            "--no-control-socket",
-            "--threads",
-            "9",
-            "-b",
-            f"127.0.0.1:{port}",
-            "served:app",
-        ],
+        "gunicorn": [gunicorn, *QUIET, "--threads", "9", "-b", f"127.0.0.1:{port}", "served:app"],
     }[name]
     with started(command, tmp_path, SERVED, PROMETHEUS_MULTIPROC_DIR="") as server:
         server.port = port

@@ -408,12 +408,13 @@ def test_without_its_directory_the_service_goes_on(loss: str, tmp_path: Path) ->
     """Workers are replaced, requests answered; the living ones lose nothing, where it can be made anew."""
     with serving(tmp_path, workers=2) as master:
         order(master, 10)
+        (tmp_path / "open").mkdir()
+        (tmp_path / "open").chmod(0o777)
         shutil.rmtree(master.directory)
         if loss == "a file":
             master.directory.touch()
         elif loss == "unreadable":
-            master.directory.mkdir(mode=0o777)
-            master.directory.chmod(0o777)
+            (tmp_path / "open").rename(master.directory)
         os.kill(order(master)[0], signal.SIGKILL)
         eventually(lambda: master.text().count("Booting worker") >= 3, "another worker")
 

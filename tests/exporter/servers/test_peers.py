@@ -11,7 +11,7 @@ import pytest
 
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports
-from tests.rig.server import Server, started
+from tests.rig.server import QUIET, Server, started
 
 SERVED = """
 import os
@@ -34,7 +34,7 @@ SERVERS = {
     "uvicorn, a2wsgi": "uvicorn --port {port} --workers {workers} served:a2wsgi",
     "uvicorn": "uvicorn --interface wsgi --port {port} --workers {workers} served:app",
     "hypercorn": "hypercorn --bind 127.0.0.1:{port} --workers {workers} served:asgiref",
-    "gunicorn": "gunicorn --no-control-socket --bind 127.0.0.1:{port} --workers {workers} served:app",
+    "gunicorn": " ".join(["gunicorn", *QUIET, "--bind 127.0.0.1:{port} --workers {workers} served:app"]),
     "waitress": "waitress-serve --listen 127.0.0.1:{port} served:app",
 }
 
