@@ -35,6 +35,9 @@ class CheckResult:
     error: str | None
 
 
+_NO_RESULT = CheckResult(False, 0.0, "it has not ended yet")
+
+
 class _Run:
     """One call of a check in a thread of its own."""
 
@@ -161,20 +164,20 @@ class Checks:
     def latest(self) -> dict[str, CheckResult]:
         """The last result of each check, for outsiders: they must not hold threads with a slow check.
 
-        Due checks get a moment to end; a slower one goes on in the background, for the next caller.
+        Due checks get a moment to end; a slower one goes on in the background, for the next caller. Only who
+        starts the first run of a check waits for it; until it ends the check is down for all others.
         """
-        if self._results.keys() != self._checks.keys():
-            return self.results()
-        if self._are_due():
-            self._last_run = time.monotonic()  # so that no other caller starts them
-            deadline = self._last_run + _OUTSIDER_SECONDS
-            for check in self._checks.values():
-                run = check.start(self._context)
+        now = time.monotonic()
+        if now - self._last_run > _CACHE_SECONDS:
+            self._last_run = now  # so that no other caller starts them
+            runs = [(check, check.run is None, check.start(self._context)) for check in self._checks.values()]
+            for check, is_first, run in runs:
                 overdue = run.begin + check.timeout
-                run.end.wait(max(min(deadline, overdue) - time.monotonic(), 0.0))
+                deadline = overdue if is_first else min(now + _OUTSIDER_SECONDS, overdue)
+                run.end.wait(max(deadline - time.monotonic(), 0.0))
                 if run.end.is_set() or time.monotonic() >= overdue:
                     self._results = {**self._results, check.name: run.result(check.timeout)}
-        return self._results
+        return {name: self._results.get(name, _NO_RESULT) for name in self._checks}
 
     def _are_due(self) -> bool:
         return (

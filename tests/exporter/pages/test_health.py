@@ -130,6 +130,32 @@ class TestStrangers:
             assert _read(service.ready(OUTSIDER)) == ({"status": "ready"}, 200)
         assert time.monotonic() - start < 10
 
+    def test_the_first_run_of_a_slow_check_holds_one_thread(self, release: threading.Event) -> None:
+        """Who comes first waits for it; for all others the check is down until it ends."""
+        checks = Checks()
+        began = threading.Event()
+
+        @checks.health_check("database", timeout=60)
+        def database() -> bool:
+            began.set()
+            return release.wait(60)
+
+        service = _health(checks)
+        answers: list[int] = []
+        first = threading.Thread(target=lambda: answers.append(_read(service.report(OUTSIDER))[1]))
+        first.start()
+        assert began.wait(10)
+        for _ in range(3):
+            checks._last_run = float("-inf")
+            assert _read(service.report(OUTSIDER)) == ({"status": "unhealthy"}, 503)
+            assert _read(service.ready(OUTSIDER)) == ({"status": "not ready"}, 503)
+        assert answers == []
+        release.set()
+        first.join(10)
+
+        assert answers == [200]
+        assert _read(service.ready(OUTSIDER)) == ({"status": "ready"}, 200)
+
     def test_a_quick_check_is_asked_for_them_too(self) -> None:
         checks = Checks()
         up = [True]
