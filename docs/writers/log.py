@@ -36,7 +36,7 @@ RECORD = {
     "level": "of the record",
     "logger": "of the record",
     "instance": "as above",
-    "message": "with masked values of parameters in URLs; 16,384 characters at most",
+    "message": "with masked secrets; 16,384 characters at most",
     "request_id": "of the request that was being answered; absent outside of one, as the next five",
     "trace_id": "as above",
     "method": "as above",
@@ -45,7 +45,7 @@ RECORD = {
     "endpoint": "as above",
     "error_type": "class of the exception, where the record has one",
     "error_group": "of that exception, where it is of the application's own code",
-    "traceback": "the last 16,384 characters, with masked values of parameters in URLs",
+    "traceback": "the last 16,384 characters, with masked secrets",
     "stack": "with `stack_info=True`",
 }
 

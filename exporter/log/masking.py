@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote_plus
 
+from exporter.log.prose import Prose
+
 _MASK = "***"
 # Words in which the words of the mask mean something else.
 _HARMLESS = re.compile(
@@ -28,9 +30,14 @@ _QUOTED = re.compile(
 _WORD = re.compile(
     r"""(?<!\S)([\w.-]+)=(?!(?:None|True|False|\d{1,3})(?:[\s;]|\Z))[^\s,;()"'&]+(?=[\s;]|\Z)"""
 )
-_HEADER = re.compile(r"(?<![\w-])(authorization|cookie|[a-z0-9]+(?:-[a-z0-9]+)+): *", re.I)
+_COLON = re.compile(r":(?: +|(?!\d{1,5}\b))")  # but that of a port
+_HEADER = re.compile(r"(?<![\w-])(?:authorization|cookie|[a-z0-9]+(?:-[a-z0-9]+)+)\Z")
+_HEADER_LENGTH = 64
 _LINE = re.compile(r"""[^\r\n"']*""")
 _SCHEME = re.compile(r"(?<!\w)(bearer|basic) +(?=[A-Za-z.~+/-]*[0-9=_])[\w.~+/-]{8,}=*", re.I | re.A)
+_ELEMENT = re.compile(
+    r"<([\w:.-]+)(?:\s[^<>]*)?>(<!\[CDATA\[(?:(?!\]\]>).){0,1000}\]\]>|[^<]+)(?=</)", re.DOTALL
+)
 # Outside of URLs these are no secrets: the key of a dictionary, the code of an error.
 _WEAK = frozenset(["key", "code"])
 # ECMA-48: colours and other control sequences, and the titles and links that terminals know.
@@ -42,6 +49,7 @@ class Mask:
 
     def __init__(self, words: Iterable[str]) -> None:
         self._words = tuple(words)
+        self._prose = Prose(self._words, _MASK)
 
     def query(self, text: str) -> str:
         """A query string with its secrets masked."""
@@ -55,13 +63,16 @@ class Mask:
             text = _USER.sub(f"{_MASK}@", _USER_INFO.sub(rf"\1{_MASK}@", text))
         if "=" in text:
             text = _WORD.sub(self._word, self._queries(text))
-        if ": " in text:
+        if ":" in text:
             text = self._headers(text)
+        if "</" in text:
+            text = _ELEMENT.sub(self._element, text)
         if '"' in text or "'" in text:
             text = _QUOTED.sub(self._quoted, text)
-        if any(scheme in text.lower() for scheme in ("bearer ", "basic ")):
+        lower = text.lower()
+        if "bearer " in lower or "basic " in lower:
             text = _SCHEME.sub(rf"\1 {_MASK}", text)
-        return text
+        return self._prose.masked(text)
 
     def field(self, name: str, text: str) -> str:
         """The text of a field with this name, masked as `text` or as a whole."""
@@ -75,14 +86,20 @@ class Mask:
         is_secret = self._names_secret(key or first or keyword)
         return match[0].removesuffix(value) + _MASK if is_secret else match[0]
 
+    def _element(self, match: re.Match[str]) -> str:
+        return match[0].removesuffix(match[2]) + _MASK if self._names_secret(match[1]) else match[0]
+
     def _headers(self, text: str) -> str:
         parts: list[str] = []
         at = 0
-        for match in _HEADER.finditer(text):
-            name = match[1].lower()
-            if match.start() >= at and (name.endswith("cookie") or self._names_secret(name)):
-                parts += text[at : match.end()], _MASK
-                at = _LINE.match(text, match.end()).end()  # type: ignore[union-attr]
+        for colon in _COLON.finditer(text):
+            before = text[max(colon.start() - _HEADER_LENGTH, at) : colon.start()].lower()
+            if "-" not in before and not before.endswith(("authorization", "cookie")):
+                continue
+            name = _HEADER.search(before)
+            if name and (name[0].endswith("cookie") or self._names_secret(name[0])):
+                parts += text[at : colon.end()], _MASK
+                at = _LINE.match(text, colon.end()).end()  # type: ignore[union-attr]
         return "".join([*parts, text[at:]])
 
     def _names_secret(self, name: str) -> bool:
@@ -104,7 +121,7 @@ class Mask:
 
     def _pair(self, pair: str) -> str:
         name, sign, value = (*re.split("([=:])", pair, maxsplit=1), "", "")[:3]
-        return f"{name}{sign}{_MASK}" if sign and self._hides(name, value) else self._queries(pair)
+        return f"{name}{sign}{_MASK}" if sign and self._hides(name, value) else self.text(pair)
 
     def _hides(self, name: str, value: str) -> bool:
         """Whether to mask: `pass` hides `user[password]`, however encoded, and a URL or JSON with it."""
