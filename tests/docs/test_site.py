@@ -134,12 +134,22 @@ def pages(site: Path) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_no_page_is_wider_than_the_window(site: Path, address: str, browser: Browser, width: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "share"),
+    [
+        (390, 4),
+        pytest.param(390, 1, marks=pytest.mark.soak),
+        (1280, 16),
+        pytest.param(1280, 1, marks=pytest.mark.soak),
+    ],
+)
+def test_no_page_is_wider_than_the_window(
+    site: Path, address: str, browser: Browser, width: int, share: int
+) -> None:
     """On a telephone, and on a desk. Scripts move nothing there, and would take most of the time."""
     page = browser.new_page(viewport={"width": width, "height": 800}, java_script_enabled=False)
     breadths = {}
-    for entry in pages(site):
+    for entry in pages(site)[::share]:
         page.goto(f"{address}/{entry}/", timeout=PATIENCE, wait_until="domcontentloaded")
         breadths[entry] = page.evaluate("document.documentElement.scrollWidth")
 

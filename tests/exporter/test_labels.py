@@ -145,7 +145,7 @@ def bounded(exporter: FlaskExporter, limit: int) -> None:
     assert len(exporter.core.worker.slots._entries) <= most
 
 
-@pytest.mark.parametrize("requests", [10_000, pytest.param(100_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("requests", [4_000, pytest.param(100_000, marks=pytest.mark.soak)])
 def test_random_requests_stay_within_the_cap(requests: int) -> None:
     """The default one, of 1,000 label sets."""
     app, exporter = host(trusted_proxies="127.0.0.1")

@@ -75,12 +75,13 @@ def sample(root: Path, number: int, seed: int) -> list[Mutant]:
     places = []
     for path in sorted((root / "exporter").rglob("*.py")):
         source = path.read_text(encoding="utf-8")
-        places += [(path, *change) for change in changes(source)]
+        places += [(path, source, change) for change in changes(source)]
     chosen = random.Random(seed).sample(places, min(number, len(places)))
     mutants = []
-    for path, line, what, text in chosen:
+    for path, source, change in chosen:
         file = str(path.relative_to(root))
-        mutants.append(Mutant(f"{file}:{line}", what, file, text, tests_of(root, path)))
+        name = f"{file}:{change.line}"
+        mutants.append(Mutant(name, change.what, file, change.applied(source), tests_of(root, path)))
     return mutants
 
 
@@ -95,8 +96,24 @@ def tests_of(root: Path, path: Path) -> tuple[str, ...]:
     return tuple(str(file.relative_to(root)) for file in files)
 
 
-def changes(source: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the line of each change, what was changed, and the changed source."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Another text in the place of some bytes of a source."""
+
+    line: int
+    what: str
+    start: int
+    end: int
+    text: str
+
+    def applied(self, source: str) -> str:
+        """The changed source."""
+        data = source.encode()
+        return (data[: self.start] + self.text.encode() + data[self.end :]).decode()
+
+
+def changes(source: str) -> Iterator[Change]:
+    """Yield each change of a source."""
     data = source.encode()
     starts = [0]
     for row in data.splitlines(keepends=True):
@@ -105,8 +122,7 @@ def changes(source: str) -> Iterator[tuple[int, str, str]]:
         for text in replacements(node):
             start = starts[node.lineno - 1] + node.col_offset
             end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
-            changed = data[:start] + text.encode() + data[end:]
-            yield node.lineno, f"{ast.unparse(node)} → {text}", changed.decode()
+            yield Change(node.lineno, f"{ast.unparse(node)} → {text}", start, end, text)
 
 
 def replacements(node: ast.AST) -> Iterator[str]:

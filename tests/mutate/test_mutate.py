@@ -54,7 +54,7 @@ def test_an_aimed_change_without_its_place_is_an_error(tmp_path: Path, text: str
 )
 def test_one_thing_is_changed_at_a_time(source: str, changed: list[str]) -> None:
     """Comparisons, conditions, constants, sums, statements and results; not names, texts and types."""
-    assert [text for _, _, text in changes(source)] == changed
+    assert [change.applied(source) for change in changes(source)] == changed
 
 
 def test_a_sample_is_repeated_by_its_seed() -> None:

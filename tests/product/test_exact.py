@@ -147,7 +147,7 @@ def counts_exactly(directory: Path, requests: int, every: int) -> None:
 
 def test_killed_workers_leave_exact_numbers(tmp_path: Path) -> None:
     """Workers are recycled after 200 requests and killed after each 150: nothing lost, doubled or falling."""
-    counts_exactly(tmp_path, 3_000, 150)
+    counts_exactly(tmp_path, 1_500, 150)
 
 
 @pytest.mark.soak

@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 import urllib.error
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -92,16 +93,40 @@ def test_it_is_a_target_that_is_up(services: Services) -> None:
     assert line.startswith(f"{WEB} (127.0.0.1:{services.web.port}): no flask_exporter_info, so no rule ")
 
 
+def test_the_alerts_cover_it(services: Services) -> None:
+    """Errors of the one are no alert of the other, and one that is down is told."""
+    critical = 'ALERTS{alertname="FlaskErrorRatioCritical"}'
+    eventually(lambda: not services.run.query(critical), "no errors of another test are left", 60)
+
+    def burst() -> dict[str, Any] | None:
+        for _ in range(20):
+            assert services.request(DJANGO, "/boom") == 500
+            assert services.request(FLASK, "/orders") == 200
+        return services.alerts().get(("FlaskErrorRatioCritical", DJANGO))
+
+    alert = eventually(burst, "the alert of the Django service", 60)
+    assert alert["labels"] == {
+        "alertname": "FlaskErrorRatioCritical",
+        "job": "app",
+        "service": DJANGO,
+        "severity": "critical",
+    }
+    assert ("FlaskErrorRatioCritical", FLASK) not in services.alerts()
+    services.web.end()
+    down = eventually(lambda: services.alerts().get(("FlaskTargetDown", WEB)), "it is down", 60)
+    assert down["labels"]["scope"] == "service"
+    assert not {("FlaskTargetDown", service) for service in REQUESTS} & services.alerts().keys()
+
+
 def test_the_dashboards_cover_it(services: Services) -> None:
     """Every request is there under its route, and what they show of a Flask service they show of it."""
+    durations = f'flask_http_request_duration_seconds_count{{service="{DJANGO}"}}'
+    counts = f"sum by (url_rule, status) ({durations})"
+    expected = Counter(services.run.query(counts))
     for service, paths in REQUESTS.items():
         assert [services.request(service, path) for path in paths * ROUND] == [200, 500, 404] * ROUND
-    durations = f'flask_http_request_duration_seconds_count{{service="{DJANGO}"}}'
-    counts = f"sum by (url_rule, status) ({durations}) > 0"
-    expected = {
-        json.dumps({"status": status, "url_rule": rule}): ROUND
-        for rule, status in (("/orders/<int:number>", "200"), ("/boom", "500"), ("_unmatched", "404"))
-    }
+    for rule, status in (("/orders/<int:number>", "200"), ("/boom", "500"), ("_unmatched", "404")):
+        expected[json.dumps({"status": status, "url_rule": rule})] += ROUND
     eventually(lambda: services.run.query(counts) == expected, "the requests are counted", 30)
 
     answered: dict[str, set[str]] = {service: set() for service in REQUESTS}
@@ -152,31 +177,3 @@ def ask(run: Run, service: str, known: set[str]) -> set[str]:
             if str(query) not in known | EMPTY.keys() and answer(run, query, values):
                 names.add(str(query))
     return names
-
-
-def test_the_alerts_cover_it(services: Services) -> None:
-    """Errors of the one are no alert of the other; both the alert and its end reach Alertmanager."""
-    critical, other = (("FlaskErrorRatioCritical", service) for service in (DJANGO, FLASK))
-    errors = "job:flask_http_request_duration_seconds:error_ratio_5m > 0.05"
-    eventually(lambda: not services.run.query(errors), "no errors of another test are left", 60)
-    eventually(lambda: not {critical, other} & services.alerts().keys(), "both are well", 60)
-
-    def burst() -> dict[str, Any] | None:
-        for _ in range(20):
-            assert services.request(DJANGO, "/boom") == 500
-            assert services.request(FLASK, "/orders") == 200
-        return services.alerts().get(critical)
-
-    alert = eventually(burst, "the alert of the Django service", 60)
-    assert alert["labels"] == {
-        "alertname": "FlaskErrorRatioCritical",
-        "job": "app",
-        "service": DJANGO,
-        "severity": "critical",
-    }
-    assert other not in services.alerts()
-    eventually(lambda: critical not in services.alerts(), "its end", 60)
-    services.django.end()
-    down = eventually(lambda: services.alerts().get(("FlaskTargetDown", DJANGO)), "it is down", 60)
-    assert down["labels"]["scope"] == "service"
-    assert ("FlaskTargetDown", FLASK) not in services.alerts()

@@ -1,4 +1,4 @@
-"""The whole stack on real traffic: a burst of errors becomes an alert in Alertmanager, and goes again.
+"""The whole stack on real traffic: a burst of errors becomes an alert in Alertmanager.
 
 The shipped rules and configurations, with every duration divided by 60.
 """
@@ -97,8 +97,8 @@ def test_a_point_on_a_graph_leads_to_the_line_of_its_request(stack: Run) -> None
     assert line["trace_id"] == trace
 
 
-def test_alert_fires_and_resolves(stack: Run) -> None:
-    """A burst of /test/error fires the shipped error ratio alert, which reaches Alertmanager and resolves."""
+def test_alert_fires(stack: Run) -> None:
+    """A burst of /test/error fires the shipped error ratio alert, which reaches Alertmanager."""
     assert ALERT not in alerts(stack)
 
     def burst() -> dict[str, Any] | None:
@@ -112,6 +112,3 @@ def test_alert_fires_and_resolves(stack: Run) -> None:
     assert alert["annotations"]["summary"] == "More than a tenth of the requests fail."
     assert alert["annotations"]["runbook_url"] == stack.url("PROMETHEUS_PORT", f"/user/{ALERT}.md")
     assert alert["generatorURL"].startswith(stack.url("PROMETHEUS_PORT", "/graph?"))
-
-    assert eventually(lambda: ALERT not in alerts(stack), f"{ALERT} resolves", 60)
-    assert stack.query(f'ALERTS{{alertname="{ALERT}"}}') == {}

@@ -48,6 +48,7 @@ def test_every_alert_has_a_fault() -> None:
     assert drilled == {(rule["alert"], *(rule["labels"].get(label) for label in LABELS)) for rule in ALERTS}
 
 
+@pytest.mark.soak
 def test_alerts_of_real_faults_arrive_and_end() -> None:
     """A service stopped, whole, in part and for its scrapes, a broken rule and a stopped Alertmanager."""
     names = ("FlaskTargetDown", "MonitoringAlertmanagerGone", "MonitoringRuleFailures")

@@ -29,6 +29,9 @@ from tests.rig.deadline import eventually
 from tests.rig.network import free_ports, get_json
 from tests.rig.stack import running, settings, start
 
+QUICK = {"TIME_SCALE": "15"}
+"""A scrape each second instead of each five."""
+
 
 def test_up_and_down(tmp_path: Path) -> None:
     """Every target is up when the table is printed, and Ctrl-C leaves no process, port or worker file."""
@@ -98,7 +101,7 @@ def test_terminated_while_starting(tmp_path: Path) -> None:
 
 def test_killed(tmp_path: Path) -> None:
     """After SIGKILL nothing is left: no process, not even a child of a child, no port and no worker file."""
-    environ = settings(tmp_path / "run")
+    environ = settings(tmp_path / "run", **QUICK)
     with running(environ) as run:
         run.wait_until_up()
         workers = {
@@ -118,7 +121,7 @@ def test_killed(tmp_path: Path) -> None:
 
 def test_leftovers(tmp_path: Path) -> None:
     """Where the keeper was killed too, what is left is named, and `make stop` ends it with its children."""
-    environ = settings(tmp_path / "run", TRAFFIC_USERS="0")
+    environ = settings(tmp_path / "run", **QUICK, TRAFFIC_USERS="0")
     with running(environ) as run:
         run.wait_until_up()
         keeper = next(pid for pid, command in run.processes().items() if "prometheus.run.record" in command)
@@ -139,7 +142,7 @@ def test_leftovers(tmp_path: Path) -> None:
 
 def test_stop(tmp_path: Path) -> None:
     """`make stop` ends a run from another terminal, and says so where there is none."""
-    environ = settings(tmp_path / "run", TRAFFIC_USERS="0")
+    environ = settings(tmp_path / "run", **QUICK, TRAFFIC_USERS="0")
     nothing = (f"nothing to stop in {tmp_path}/run\n", "")
     assert start(environ, "--stop").communicate(timeout=40) == nothing
     with running(environ) as run:
@@ -174,7 +177,7 @@ def test_a_target_of_the_users_that_is_down(tmp_path: Path) -> None:
     group = f"- targets: [127.0.0.1:{dead}]\n  labels: {{service: shop}}\n- targets: [127.0.0.1:{dead + 1}]\n"
     with (directory / "app.yml").open("a") as file:
         file.write(group)
-    with running(settings(tmp_path / "run", TARGETS_DIR=str(directory), TRAFFIC_USERS="0")) as run:
+    with running(settings(tmp_path / "run", **QUICK, TARGETS_DIR=str(directory), TRAFFIC_USERS="0")) as run:
         run.wait_until_up()
 
         warning, *_ = run.output.splitlines()
@@ -264,7 +267,7 @@ def test_reasons(error: str, said: str) -> None:
 
 def test_part_dies(tmp_path: Path) -> None:
     """A part that dies is named with the end of its log, and the others are stopped."""
-    with running(settings(tmp_path / "run", TIME_SCALE="60", TRAFFIC_USERS="0")) as run:
+    with running(settings(tmp_path / "run", **QUICK, TRAFFIC_USERS="0")) as run:
         run.wait_until_up()
         found = [pid for pid, command in run.processes().items() if "--web.user-assets" in command]
         assert len(found) == 1

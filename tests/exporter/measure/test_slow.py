@@ -229,7 +229,7 @@ def test_every_worker_shows_the_same_also_of_one_that_was_killed(tmp_path: Path)
 
 
 def test_the_right_function_is_blamed(tmp_path: Path) -> None:
-    blame_each(tmp_path, 3, tolerance=0.1)
+    blame_each(tmp_path, 1, tolerance=0.1)
 
 
 @pytest.mark.soak

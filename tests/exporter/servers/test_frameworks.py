@@ -16,20 +16,22 @@ from tests.rig.places import ROOT
 from tests.rig.server import serving
 
 CLIENTS = 4
-EACH = 500
 
 
-def requests_of(service: Service) -> Iterator[tuple[str, str, dict[str, str]]]:
+def requests_of(service: Service, number_of_requests: int) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Four fifths orders, a tenth errors, a tenth of what is not there."""
-    for number in range(EACH):
+    for number in range(number_of_requests):
         path = {8: service.boom, 9: f"{service.nothing}/{number}"}.get(
             number % 10, f"{service.order}{number}"
         )
         yield "GET", path, {}
 
 
+@pytest.mark.parametrize("each", [50, pytest.param(500, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_request_is_counted_under_its_route_and_has_its_line(tmp_path: Path, name: str) -> None:
+def test_every_request_is_counted_under_its_route_and_has_its_line(
+    tmp_path: Path, name: str, each: int
+) -> None:
     service = SERVICES[name]
     # What cannot live beside the tools of the tests has been installed there by `make test`.
     variables = {
@@ -37,12 +39,12 @@ def test_every_request_is_counted_under_its_route_and_has_its_line(tmp_path: Pat
         "EXPORTER_REQUEST_LOG": f"{tmp_path}/requests.log",
     }
     with serving(tmp_path, source=service.source, workers=2, **variables) as server:
-        answers = drive(server.port, CLIENTS, lambda _: requests_of(service))
+        answers = drive(server.port, CLIENTS, lambda _: requests_of(service, each))
         samples = server.samples()
         outside = server.get("/monitoring/stats", {"X-Forwarded-For": "203.0.113.9"})
         inside = server.get("/monitoring/stats")
         missing = server.get("/health/ready")
-    total = CLIENTS * EACH
+    total = CLIENTS * each
 
     assert answers == {("GET", 200): total * 8 // 10, ("GET", 500): total // 10, ("GET", 404): total // 10}
     counts = {
