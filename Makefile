@@ -64,7 +64,7 @@ stop: $(VENV)/.run ## end the run that is there, or what one that was killed has
 
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.frameworks tools browser ## run every test
-	$(BIN)/python -m pytest -m 'not soak' --numprocesses 3 --dist worksteal
+	$(BIN)/python -m pytest -m 'not soak' --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # One row by name: make matrix ARGS=flask-2.2
 .PHONY: matrix

@@ -1,4 +1,4 @@
-"""What this interpreter cannot test is said at the end of the run."""
+"""The order of the folders; and what this interpreter cannot test is said at the end of the run."""
 
 import os
 import re
@@ -11,6 +11,15 @@ import pytest
 # The generator of the dashboards needs Python 3.11. Where all has to be tested its absence is an error.
 _WITHOUT_GENERATOR = find_spec("grafana_foundation_sdk") is None and "CI" not in os.environ
 _untested: list[Path] = []
+
+
+_SLOW = frozenset(["product", "prometheus", "docs"])
+"""Folders of tests that wait for programs: first, so that nothing waits for them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the folders; the order within them stays."""
+    items.sort(key=lambda item: _SLOW.isdisjoint(item.path.relative_to(Path(__file__).parent).parts))
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

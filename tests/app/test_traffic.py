@@ -104,12 +104,12 @@ def test_normal_traffic_meets_the_objectives(service: str, tmp_path: Path) -> No
     name = "flask_http_request_duration_seconds"
 
     with traffic(tmp_path, service, users=20, error_ratio=0):
-        eventually(lambda: samples(service, f"{name}_count").total() >= 500, "500 requests", 120)
+        eventually(lambda: samples(service, f"{name}_count").total() >= 250, "250 requests", 120)
 
     by_status = samples(service, f"{name}_count", "status")
     fast = samples(service, f"{name}_bucket", "le")["0.5",]
-    # Whether a few hundred requests have a rare 400 or 405 among them is chance; that none is a 5xx is not.
-    assert set(by_status) - {("400",), ("405",)} == {("200",), ("201",), ("404",)}
+    # Whether a few hundred requests have a rare 4xx among them is chance; that none is a 5xx is not.
+    assert set(by_status) - {("400",), ("404",), ("405",)} == {("200",), ("201",)}
     assert fast / by_status.total() > 0.95
 
 

@@ -171,26 +171,26 @@ def test_random_requests_stay_within_the_cap(requests: int) -> None:
 def test_whatever_requests_are_grouped_by_the_cap_holds(group_by: str) -> None:
     app, exporter = host(group_by=group_by, max_series=50)
 
-    attack(app, 3000, seed=11)
+    attack(app, 1000, seed=11)
 
     bounded(exporter, 50)
-    assert sum(counted(exporter, "flask_http_request_total").values()) == 3000
-    assert sum(counted(exporter, "flask_http_request_duration_seconds_count").values()) == 3000
+    assert sum(counted(exporter, "flask_http_request_total").values()) == 1000
+    assert sum(counted(exporter, "flask_http_request_duration_seconds_count").values()) == 1000
 
 
 def test_default_labels_that_a_client_chooses_are_folded_too() -> None:
     app, exporter = host(max_series=50, default_labels={"agent": lambda: request.headers.get("User-Agent")})
 
-    attack(app, 3000, seed=13)
+    attack(app, 1000, seed=13)
 
     bounded(exporter, 50)
-    assert sum(counted(exporter, "flask_http_request_total").values()) == 3000
+    assert sum(counted(exporter, "flask_http_request_total").values()) == 1000
 
 
 @pytest.mark.parametrize("max_series", [10, 200])
 def test_a_rule_keeps_its_name_however_late_it_is_first_used(max_series: int) -> None:
     app, exporter = host(max_series=max_series)
-    attack(app, 5000, seed=17)
+    attack(app, 1500, seed=17)
     late = f"/rule{RULES - 1}/<int:status>"
     counts = "flask_http_request_duration_seconds_count"
     assert not any(labels[1] == late for labels in counted(exporter, counts))
