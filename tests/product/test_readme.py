@@ -452,7 +452,7 @@ def test_compose(tmp_path: Path, block: Block) -> None:
     variables = dict(word.split("=", 1) for word in words[:-3])
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     clone = tmp_path / "clone"
-    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "__pycache__", "build"))
     subprocess.run(["bash", "-euc", "\n".join(before)], cwd=clone, check=True)
 
     assert words[-3:] == ["docker", "compose", "up"]

@@ -611,6 +611,21 @@ class TestScreen:
         (row,) = (line for line in _drawn(screen, 120, 30).splitlines() if "\x1b[7m" in line)
         assert "id-1" in row
 
+    def test_all_of_a_request_is_there_beside_its_names(self) -> None:
+        """What is too long for a line goes on in the next one, 20 columns before the edge."""
+        view = View()
+        view.detail = {"path": "/" + 99 * "a", "duration_seconds": 0.25, "status_code": 500}
+
+        lines = Text.from_ansi(_drawn(_screen(view), 60, 12)).plain.splitlines()[2:8]
+        assert [line.rstrip() for line in lines] == [
+            "",
+            f"path              /{39 * 'a'}",
+            f"                  {40 * 'a'}",
+            f"                  {20 * 'a'}",
+            "duration_seconds  0.250",
+            "status_code       500",
+        ]
+
     def test_enter_asks_for_an_endpoint_s_requests(self) -> None:
         view = View()
         _drawn(_screen(view), 120, 30)

@@ -185,6 +185,26 @@ def test_what_is_not_to_be_measured_is_not() -> None:
     assert Counts(exporter).in_progress == {}
 
 
+def test_a_request_that_cannot_be_measured_has_not_come_past_the_exporter(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, exporter = application()
+    (instruments,) = exporter.core.worker.instruments.values()
+    begin, errors = instruments.begin, [OSError("no room")]
+
+    def fail_once() -> None:
+        if errors:
+            raise errors.pop()
+        begin()
+
+    monkeypatch.setattr(instruments, "begin", fail_once)
+    call(app, "/orders/7")
+
+    assert Counts(exporter).failures == {("middleware",): 1}
+    assert Counts(exporter).total == {}
+    assert "past its exporter" not in caplog.text
+
+
 def test_contexts_that_tests_and_shells_make_are_no_requests() -> None:
     _, app, exporter = bypassed()
 

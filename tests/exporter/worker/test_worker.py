@@ -139,6 +139,36 @@ def test_a_refresh_that_fails_is_counted_and_harms_nobody(monkeypatch: pytest.Mo
     assert counted(exporter, "flask_exporter_failures_total") == {("instruments",): 1}
 
 
+class Files:
+    """The worker files of a process, some of which have been removed."""
+
+    def __init__(self, removals: int) -> None:
+        self.removals = removals
+
+    def refusals(self) -> int:
+        return 0
+
+    def error(self) -> None:
+        return None
+
+    def renew(self) -> bool:
+        self.removals -= 1
+        return self.removals >= 0
+
+
+def test_files_that_have_been_removed_are_replaced_in_the_next_second(
+    registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    worker = Worker.of(registry, str(tmp_path), Files(removals=2))
+    moves: list[int] = []
+    worker.moves.append(lambda: moves.append(second))
+
+    for second in (1, 1, 2, 3):
+        worker.tick(second)
+
+    assert moves == [1, 2]
+
+
 def test_log_records_are_counted_by_level(registry: CollectorRegistry) -> None:
     worker = Worker.of(registry, None)
     logger = logging.getLogger("tests.workers")
