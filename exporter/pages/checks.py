@@ -121,6 +121,7 @@ class Checks:
         self._prefix = prefix
         self._checks: dict[str, _Check] = {}
         self._lock = forks.Lock()
+        self._start_lock = forks.Lock()
         self._results: dict[str, CheckResult] = {}
         self._last_run = float("-inf")
         forks.forget(self)
@@ -156,8 +157,8 @@ class Checks:
         """The result of each check; all run side by side, at most once a second, and callers share a run."""
         with self._lock:
             if self._are_due():
-                runs = [(check, check.start(self._context)) for check in self._checks.values()]
-                self._results = {check.name: run.result(check.timeout) for check, run in runs}
+                runs = self._start()
+                self._results = {check.name: run.result(check.timeout) for check, _, run in runs}
                 self._last_run = time.monotonic()
             return self._results
 
@@ -170,14 +171,18 @@ class Checks:
         now = time.monotonic()
         if now - self._last_run > _CACHE_SECONDS:
             self._last_run = now  # so that no other caller starts them
-            runs = [(check, check.run is None, check.start(self._context)) for check in self._checks.values()]
-            for check, is_first, run in runs:
+            for check, is_first, run in self._start():
                 overdue = run.begin + check.timeout
                 deadline = overdue if is_first else min(now + _OUTSIDER_SECONDS, overdue)
                 run.end.wait(max(deadline - time.monotonic(), 0.0))
                 if run.end.is_set() or time.monotonic() >= overdue:
                     self._results = {**self._results, check.name: run.result(check.timeout)}
         return {name: self._results.get(name, _NO_RESULT) for name in self._checks}
+
+    def _start(self) -> list[tuple[_Check, bool, _Run]]:
+        """The checks, whether this is the first run of each, and the runs."""
+        with self._start_lock:
+            return [(check, check.run is None, check.start(self._context)) for check in self._checks.values()]
 
     def _are_due(self) -> bool:
         return (

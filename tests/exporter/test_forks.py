@@ -42,6 +42,7 @@ def test_everything_that_belongs_to_one_process_is_registered() -> None:
         "Lock",
         "Slowest",
         "Lock",
+        "Lock",
         "Checks",
         "Peers",
         "Worker",
