@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from mmap import mmap
 from typing import Any, NamedTuple
 
 from prometheus_client import Histogram
@@ -55,7 +54,6 @@ class Cells:
 
     def __init__(self) -> None:
         self._children: list[Any] = []
-        self._views: dict[mmap, Doubles] = {}
 
     def single(self, child: Any) -> Cell:
         """The cell of a counter's or gauge's child; raises OSError if the worker file has no place."""
@@ -81,7 +79,6 @@ class Cells:
             if hasattr(child, "_buckets"):
                 child._buckets = [_origin(value) for value in child._buckets]
         self._children.clear()
-        self._views.clear()
 
     def _cells(self, child: Any, values: list[Any]) -> list[Cell]:
         if isinstance(values[0], Cell):
@@ -104,10 +101,7 @@ class Cells:
                 file.write_value(value._key, value._value, value._timestamp)
         if not all(value._key in file._positions for value in values):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file._fname)
-        view = self._views.get(file._m)
-        if view is None:
-            view = self._views[file._m] = memoryview(file._m).cast("d")
-        return [Cell(value, view, file._positions[value._key] >> 3) for value in values]
+        return [Cell(value, *file.place(value._key)) for value in values]
 
 
 def _origin(value: Any) -> Any:

@@ -27,8 +27,8 @@ class RequestIds:
 
     def refill(self) -> str:
         """Fill the pool with further ids, and return one more."""
-        first = next(self._blocks) * 1000
-        self.pool.extend(f"{self._half}{number:08x}" for number in range(first + 999, first, -1))
+        first = next(self._blocks) * 100
+        self.pool.extend(f"{self._half}{number:08x}" for number in range(first + 99, first, -1))
         return f"{self._half}{first:08x}"
 
     def after_fork(self) -> None:

@@ -50,6 +50,7 @@ class WorkerFile(MmapedDict):
     """
 
     _m: Any  # mmap | None
+    _doubles: Any = None  # the same memory as doubles
     _lock = -1
 
     def __init__(self, filename: str) -> None:
@@ -90,11 +91,12 @@ class WorkerFile(MmapedDict):
         """The memory as doubles and the index of the key's value in it; None if it has no place."""
         if key not in self._positions:
             return None
-        return memoryview(self._m).cast("d"), self._positions[key] >> 3
+        return self._doubles, self._positions[key] >> 3
 
     def close(self) -> None:
         """Close the file and give up its lock; from then on it counts as that of a dead process."""
-        # A view of the memory makes mmap.close() raise; then the memory goes with the view.
+        # A cell's view of the memory makes mmap.close() raise; then the memory goes with the view.
+        self._doubles = None
         with suppress(BufferError):
             if self._m is not None:
                 self._m.close()
@@ -188,6 +190,7 @@ class WorkerFile(MmapedDict):
     def _use(self, descriptor: int, capacity: int) -> None:
         posix.reserve(descriptor, capacity)
         self._m = mmap.mmap(descriptor, capacity)
+        self._doubles = memoryview(self._m).cast("d")
         self._capacity = capacity
 
 

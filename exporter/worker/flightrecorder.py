@@ -208,7 +208,7 @@ class FlightRecorder:
             oldest_first = sorted(self._free_slots, key=former.last_starts().__getitem__)
             self._free_slots.clear()
             self._free_slots.extend(oldest_first)
-        else:
+        elif not new:
             memory[HEADER:] = old[HEADER:]
         self._memory, self._is_shared = memory, True
         self._switch(memory)

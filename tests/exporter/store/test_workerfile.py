@@ -130,12 +130,24 @@ def test_an_existing_file_is_never_opened(tmp_path: Path) -> None:
 def test_closing_with_a_view_of_the_memory_is_no_error(tmp_path: Path) -> None:
     """The recorder keeps views of the memory; closing a file under them leaves them readable."""
     file = living(tmp_path, "counter", NOBODY, {total(): 3.0})
-    view = memoryview(file._m).cast("d")
-    at = file._positions[total()] >> 3
+    place = file.place(total())
     file.close()
 
+    assert place is not None
+    view, at = place
     assert view[at] == 3.0
     view.release()
+
+
+def test_all_places_are_in_one_view_of_the_memory(tmp_path: Path) -> None:
+    """A view needs more memory than the value that it shows."""
+    keys = [total(path=path) for path in ("/a", "/b")]
+    file = living(tmp_path, "counter", NOBODY, dict.fromkeys(keys, 1.0))
+    places = [place for key in keys if (place := file.place(key))]
+    file.close()
+
+    assert len(places) == 2
+    assert places[0][0] is places[1][0]
 
 
 def test_install_makes_prometheus_client_use_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import struct
@@ -456,6 +457,15 @@ class TestWorkers:
     @pytest.mark.soak
     def test_no_torn_record_is_shown_while_four_write_for_long(self, tmp_path: Path) -> None:
         _read_while_four_write(tmp_path, seconds=30.0)
+
+    def test_one_that_answers_little_keeps_little_in_memory(self, tmp_path: Path) -> None:
+        recorder = opened(1000, str(tmp_path))
+        keep(recorder)
+        mapping = Path("/proc/self/smaps").read_text().partition(f"{tmp_path}/requests_0.ring")[2]
+        resident, *_ = re.findall(r"^Rss: +(\d+) kB$", mapping, re.MULTILINE)
+
+        assert int(resident) * 1024 < 1000 * RECORD // 4
+        assert _paths(recorder) == ["/orders/7"]
 
     def test_the_start_of_the_service_outlives_its_workers(self, tmp_path: Path) -> None:
         first = FlightRecorder(10, str(tmp_path))
