@@ -9,6 +9,7 @@ import io
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -677,7 +678,8 @@ def test_under_gunicorn_each_end_of_a_request_is_counted_once(tmp_path: Path) ->
             "disconnects": {("/endless",): 1},
             "exceptions": {("GET", "500"): 2},
             "sizes": {("/file",): len(SERVED)},
-            "in_progress": {},
+            # Before release 24.1 of gunicorn whoever asks for an exit waits on.
+            "in_progress": {} if version("gunicorn") >= "24.1" else {(): 1},
         }
         eventually(lambda: observed(service) == wanted, f"{wanted}; but {observed(service)}", 20)
 
