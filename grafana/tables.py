@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from string import ascii_uppercase
-from typing import Literal
 
 from grafana_foundation_sdk.builders import common, table
 from grafana_foundation_sdk.models.common import TableCellHeight
@@ -20,6 +19,7 @@ from grafana.thresholds import Steps
 class Column:
     """A column of numbers: its query, asked for one moment, and how the table shows them.
 
+    `steps` colour the number, `states` the cell. With `bar`, a bar up to `highest` stands beside the number.
     With `change_of`, the query has the past of that column, and the table shows the difference.
     """
 
@@ -29,7 +29,7 @@ class Column:
     _: KW_ONLY
     decimals: int | None = None
     steps: Steps = ()
-    cell: Literal["plain", "bar", "colour"] = "plain"
+    bar: bool = False
     states: States | None = None
     highest: float | None = None
     width: int = 84
@@ -152,7 +152,7 @@ def _column_look(column: Column) -> dict[str, object]:
         steps = [{"value": value, "color": color} for value, color in column.steps]
         look["thresholds"] = {"mode": "absolute", "steps": steps}
         look["color"] = {"mode": "thresholds"}
-    elif column.cell == "bar":
+    elif column.bar:
         look["color"] = {"mode": "fixed", "fixedColor": "blue"}
     if column.change_of:
         nothing = {"match": "null+nan", "result": {"text": column.no_value, "index": 0}}
@@ -162,11 +162,11 @@ def _column_look(column: Column) -> dict[str, object]:
     if column.states:
         look["mappings"] = [texts(column.states)]
         look["custom__cellOptions"] = {"type": "color-background", "mode": "basic"}
-    elif column.cell == "bar":
+    elif column.bar:
         look["custom__cellOptions"] = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
         look["min"] = 0
         # `fieldMinMax` scales the bars to this column; without it, the whole table sets their scale.
         look |= {"fieldMinMax": True} if column.highest is None else {"max": column.highest}
-    elif column.cell == "colour":
+    elif column.steps:
         look["custom__cellOptions"] = {"type": "color-text"}
     return look

@@ -63,7 +63,6 @@ def _services() -> Panel:
                 TIMES,
                 decimals=1,
                 steps=BURN_STEPS,
-                cell="colour",
                 width=108,
             ),
             Column(
@@ -72,7 +71,6 @@ def _services() -> Panel:
                 "s",
                 decimals=1,
                 steps=LATENCY_STEPS,
-                cell="colour",
                 width=84,
             ),
             *(
@@ -82,7 +80,6 @@ def _services() -> Panel:
                     "percentunit",
                     decimals=1,
                     steps=BUDGET_STEPS,
-                    cell="colour",
                     width=120,
                     no_value="too early",
                 )

@@ -290,7 +290,6 @@ def _probes() -> list[Panel]:
                     "s",
                     decimals=1,
                     steps=CERTIFICATE_STEPS,
-                    cell="colour",
                     width=150,
                 )
             ],

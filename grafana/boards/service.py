@@ -165,7 +165,6 @@ def _endpoints() -> Panel:
                 TIMES,
                 decimals=1,
                 steps=BURN_STEPS,
-                cell="colour",
                 width=86,
             ),
             Column(
@@ -174,7 +173,6 @@ def _endpoints() -> Panel:
                 "s",
                 decimals=1,
                 steps=LATENCY_STEPS,
-                cell="colour",
                 width=80,
             ),
             Column(

@@ -94,7 +94,6 @@ def _objectives() -> Panel:
                 "percentunit",
                 decimals=1,
                 steps=BUDGET_STEPS,
-                cell="colour",
                 width=100,
                 no_value=TOO_EARLY,
             ),
@@ -105,7 +104,6 @@ def _objectives() -> Panel:
                     "none",
                     decimals=1,
                     steps=BURN_STEPS,
-                    cell="colour",
                     no_value="-" if window == "5m" else TOO_EARLY,
                 )
                 for window in ("5m", "1h", "6h")
@@ -116,7 +114,6 @@ def _objectives() -> Panel:
                 "s",
                 decimals=1,
                 steps=TIME_LEFT_STEPS,
-                cell="colour",
                 width=100,
             ),
             Column("Promised", _of("slo:flask_http_requests:objective"), "percentunit"),
@@ -172,7 +169,7 @@ def _spenders() -> Panel:
                 f"({bad} > 0) / on (service, slo) group_left () sum by (service, slo) ({bad} > 0)",
                 "percentunit",
                 decimals=1,
-                cell="bar",
+                bar=True,
                 highest=1,
                 width=200,
             ),
