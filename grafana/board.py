@@ -23,14 +23,17 @@ VERSIONS = f"flask_app_info{{{SERVICE}}}"
 
 
 class _Event(dashboard.AnnotationQuery):
-    """An annotation of a Prometheus datasource, with the two settings that the SDK's model lacks."""
+    """An annotation of a Prometheus datasource, with the settings that the SDK's model lacks.
+
+    Its switch is in the menu of controls, so that the header of a page is one line.
+    """
 
     def __init__(self, name: str, *, color: str, expression: str, title: str, tags: str) -> None:
         super().__init__(name=name, datasource=METRICS, icon_color=color, expr=expression)
-        self._texts = {"titleFormat": title, "tagKeys": tags}
+        self._more = {"titleFormat": title, "tagKeys": tags, "placement": "inControlsMenu"}
 
     def to_json(self) -> dict[str, object]:
-        return super().to_json() | self._texts
+        return super().to_json() | self._more
 
 
 class Event(Builder[dashboard.AnnotationQuery]):
@@ -56,23 +59,23 @@ EVENTS = (
     Event(
         "Restarts",
         color=IDLE,
-        expression=f"max by (service, instance) (resets({SCRAPES}[$__rate_interval])) > 0",
+        expression=f"max by (service, instance) (resets({SCRAPES}[$__rate_interval]) > 0)",
         title="Restart of {{service}} {{instance}}",
         tags="service",
     ),
     Event(
         "Deploys",
         color=FINE,
-        expression=f"count by (service, version) ({VERSIONS})"
-        f" unless count by (service, version) ({VERSIONS} offset $__interval)"
-        f" and on (service) count by (service) ({VERSIONS} offset 10m)",
+        expression=f"group by (service, version) ({VERSIONS}"
+        f" unless on (service, version) {VERSIONS} offset $__interval"
+        f" and on (service) {VERSIONS} offset 10m)",
         title="{{service}} {{version}}",
         tags="service",
     ),
     Event(
         "Replaced workers",
         color=WARNING,
-        expression=f"sum by (service) (clamp_min({STARTS} - {STARTS} offset $__interval, 0)) > 0",
+        expression=f"group by (service) ({STARTS} > {STARTS} offset $__interval)",
         title="Workers of {{service}} were replaced",
         tags="service",
     ),

@@ -10,7 +10,7 @@ SCOPE = 'job=~"$job",service=~"$service",url_rule=~"$url_rule"'
 NO_LOG = "No such line in this time range, or no Loki: without one, the lines are in the request log's file"
 
 
-def tracebacks(title: str, description: str, selection: str) -> logs.Panel:
+def tracebacks(title: str, description: str, selection: str, *, height: int) -> logs.Panel:
     """The newest 500 lines of errors of the chosen endpoints that fit `selection`."""
     template = r"{{.message}} {{.request_id}}\n{{.traceback}}"
     expression = (
@@ -24,7 +24,7 @@ def tracebacks(title: str, description: str, selection: str) -> logs.Panel:
             description=description,
             queries=[log_query(expression).max_lines(500)],
             width=24,
-            height=14,
+            height=height,
         )
         .unit("none")
         .no_value(NO_LOG)

@@ -3,6 +3,8 @@
 Those that no person needs to see are hidden: they carry the selection from page to page.
 """
 
+from typing import cast
+
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.models.dashboard import (
     VariableHide,
@@ -15,6 +17,8 @@ from grafana.promql import SERVICE
 from grafana.queries import METRICS
 
 HIDDEN = VariableHide(2)
+MENU = cast("VariableHide", 3)
+"""In the menu of controls, which Grafana 13 has and the SDK does not: a title has to say what is chosen."""
 _SERVICES = 'label_values(up{job=~"$job"}, service)'  # also of one that Prometheus never reached
 
 
@@ -90,6 +94,11 @@ def instances() -> build.QueryVariable:
     )
 
 
+def every_instance() -> build.ConstantVariable:
+    """For a page without a filter by instance: its links do not carry one of another service along."""
+    return build.ConstantVariable("instance").label("Instance").value("$__all")
+
+
 def url_rules() -> build.QueryVariable:
     """Endpoints of the selected services."""
     query = f"label_values(flask_http_request_duration_seconds_count{{{SERVICE}}}, url_rule)"
@@ -109,6 +118,7 @@ def compared_with() -> build.CustomVariable:
         .label("Compared with")
         .values("a week ago : 1w, a day ago : 1d, an hour ago : 1h")
         .current(VariableOption(selected=True, text="a week ago", value="1w"))
+        .hide(MENU)
     )
 
 

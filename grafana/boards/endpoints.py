@@ -81,9 +81,9 @@ def _table() -> Panel:
     p95 = quantile_by_endpoint(0.95, URL_RULE, window=RANGE)
     past_p95 = quantile_by_endpoint(0.95, URL_RULE, window=RANGE, before="$compare")
     return rows(
-        "Endpoints in this time range, the most errors first",
+        "Endpoints in this time range, the most errors first; Δ to ${compare:text}",
         "Errors are answers of 500 and more; of allowed: their ratio in multiples of what the service's "
-        "objective allows. Δ is the change since the same time range before, as chosen above. Max is "
+        "objective allows. Δ is the change since then, as chosen in the menu of controls above. Max is "
         "exact, percentiles are true to a few percent; without native histograms those below 5 ms say no "
         "more than < 5 ms. Time is the endpoint's share of all the time that requests took: where "
         "optimising pays. Rate now is that of the last ${window:raw}. Click an endpoint to see it alone "

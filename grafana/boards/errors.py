@@ -12,7 +12,7 @@ from grafana.panels import NO_TRAFFIC, Panel, number
 from grafana.promql import SERVICE, URL_RULE, count, count_per_bar, increase, of
 from grafana.queries import exemplars, now, query
 from grafana.tables import Column, Key, rows
-from grafana.thresholds import ANY_IS_BAD, BAD, IDLE, Steps
+from grafana.thresholds import ANY_IS_BAD, BAD
 from grafana.tracebacks import tracebacks
 
 ERRORS = "flask_http_request_errors_total"
@@ -36,7 +36,7 @@ def dashboard() -> model.Dashboard:
             variables.log_source(),
             variables.jobs(),
             variables.services(),
-            variables.instances(),
+            variables.instances().hide(variables.MENU),
             variables.url_rules(),
             variables.error_types(),
         ],
@@ -55,12 +55,21 @@ def dashboard() -> model.Dashboard:
                         "Those of the chosen endpoints and types, with the traceback where there is one. "
                         "Lines do not tell instances apart.",
                         '| error_type=~"$error_type"',
+                        height=14,
                     )
                 ],
             ),
             Fold(
                 "Client errors (4xx)",
-                [_kinds("Client errors", REFUSAL, 24, "No client errors", "Answers of 400 to 499.")],
+                [
+                    _kinds(
+                        "Client errors (4xx)",
+                        REFUSAL,
+                        24,
+                        "No client errors",
+                        "Answers of 400 to 499: the client was told that it was wrong.",
+                    )
+                ],
             ),
         ],
     )
@@ -72,8 +81,17 @@ def _summary() -> list[Panel]:
     # No more than all: errors count from their first one on, requests sometimes from the first scrape on.
     share = f"clamp_max(({failures} or 0 * {requests}) / {requests}, 1) >= 0"
     return [
-        _number(
-            "Failures in this time range", "Answers of 500 and more, and exceptions.", FAILURE, ANY_IS_BAD
+        number(
+            "Failures in this time range, instances: ${instance:text}",
+            "Answers of 500 and more, and exceptions.",
+            now(f"{count(ERRORS, SELECTION, FAILURE)} or 0 * {increase(REQUESTS, URL_RULE)}"),
+            unit="locale",
+            steps=ANY_IS_BAD,
+            decimals=0,
+            width=12,
+            height=3,
+            trend=False,
+            no_data=NO_TRAFFIC,
         ),
         number(
             "Share that failed in this time range, worst service",
@@ -81,33 +99,13 @@ def _summary() -> list[Panel]:
             now(f"topk(1, {share})", "{{service}}"),
             unit="percentunit",
             decimals=2,
-            width=8,
+            width=12,
             height=3,
             trend=False,
             show_names=True,
             no_data=NO_TRAFFIC,
         ),
-        _number(
-            "Client errors (4xx) in this time range",
-            "Answers of 400 to 499: the client was told that it was wrong.",
-            REFUSAL,
-        ),
     ]
-
-
-def _number(title: str, description: str, statuses: str, steps: Steps = ((None, IDLE),)) -> Panel:
-    return number(
-        title,
-        description,
-        now(f"{count(ERRORS, SELECTION, statuses)} or 0 * {increase(REQUESTS, URL_RULE)}"),
-        unit="locale",
-        steps=steps,
-        decimals=0,
-        width=8,
-        height=3,
-        trend=False,
-        no_data=NO_TRAFFIC,
-    )
 
 
 def _kinds(title: str, statuses: str, width: int, no_data: str, description: str) -> table.Panel:
@@ -214,7 +212,7 @@ def _groups() -> table.Panel:
             *_moments(moments),
         ],
         sort="Times",
-        width=16,
+        width=17,
         height=8,
         no_data="No exception of the application's code",
     )
@@ -247,7 +245,7 @@ def _by_type() -> graphs.Panel:
         "Classes of the exceptions, or names of the HTTP errors. A dot leads to the log lines of one.",
         _failures("service, error_type"),
         "{{service}} {{error_type}}",
-        width=8,
+        width=7,
     )
     return with_links(types, [links.to("flask-requests", links.SERVICE_OF_LINE, TYPE_OF_LINE)])
 

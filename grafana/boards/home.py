@@ -19,7 +19,7 @@ def dashboard() -> model.Dashboard:
         "home",
         "Home",
         "Which service has trouble, and where do I go? The last 5 minutes of every service.",
-        variables=[variables.jobs(), variables.services(), variables.instances().hide(variables.HIDDEN)],
+        variables=[variables.jobs(), variables.services(), variables.every_instance()],
         contents=[firing_alerts(width=24, height=8), _services(), *_graphs()],
     )
 

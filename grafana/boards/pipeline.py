@@ -26,7 +26,6 @@ from grafana.thresholds import (
 UP = {0: ("down", BAD), 1: ("up", FINE)}
 ALIVE = {0: ("Silent", BAD), 1: ("To nobody", WARNING), 2: ("Alive", FINE)}
 NOTHING = "Nothing of this kind is scraped"
-TIMES = "Counted in this time range."
 SERVERS, EXPORTER = '{__name__=~"prometheus_build_info|vm_app_version"}', "flask_exporter_info"
 
 
@@ -36,14 +35,14 @@ def dashboard() -> model.Dashboard:
         variables.label(name, name.title(), f"label_values(up, {name})", all_value=all_value).hide(
             variables.HIDDEN
         )
-        for name, all_value in {"job": "", "service": ".*", "instance": ".+"}.items()
+        for name, all_value in {"job": "", "service": ".*"}.items()
     ]
     return board.board(
         "monitoring-pipeline",
         "Pipeline",
         "Can I trust what I see? From the exporter over scrapes, rules and storage to the notification, of "
         "everything that is scraped.",
-        variables=hidden_variables,
+        variables=[*hidden_variables, variables.every_instance()],
         contents=[
             *_summary(),
             *_scrapes(),
@@ -101,31 +100,35 @@ def _summary() -> list[Panel]:
             height=3,
         ),
         _number("Targets down", "Targets that Prometheus could not scrape, now.", "count(up == 0)", "up"),
-        _number("Exporter failures", f"What the exporter could not record. {TIMES}", failures, EXPORTER),
         _number(
-            "Series capped",
-            f"Observations that the series cap folded into `_other`. {TIMES}",
+            "Exporter failures in this time range",
+            "What the exporter could not record.",
+            failures,
+            EXPORTER,
+        ),
+        _number(
+            "Series capped in this time range",
+            "Observations that the series cap folded into `_other`.",
             folds,
             EXPORTER,
         ),
         _number("Corrupt files", "Worker files that were set aside, now.", f"sum({corrupt})", EXPORTER),
         _number(
-            "Rule and configuration failures",
+            "Rule failures in this time range",
             "Rules that could not be evaluated, groups that were skipped, and configurations that are not in "
-            f"force. {TIMES}",
+            "force.",
             rules,
             SERVERS,
         ),
         _number(
-            "Undelivered alerts",
-            f"Notifications that failed or were dropped on their way. {TIMES}",
+            "Undelivered alerts in this time range",
+            "Notifications that failed or were dropped on their way.",
             losses,
             SERVERS,
         ),
         _number(
-            "Storage failures",
-            "Failed compactions and writes of Prometheus, corruptions, and samples that a receiver refused. "
-            f"{TIMES}",
+            "Storage failures in this time range",
+            "Failed compactions and writes of Prometheus, corruptions, and samples that a receiver refused.",
             storage,
             SERVERS,
         ),
@@ -285,7 +288,7 @@ def _probes() -> list[Panel]:
             keys=[Key("service", "Service", links.service_of_row(), width=150), Key("instance", "URL")],
             columns=[
                 Column(
-                    "Left",
+                    "Expires in",
                     f"min by (service, instance) ({left})",
                     "s",
                     decimals=1,
@@ -293,8 +296,8 @@ def _probes() -> list[Panel]:
                     width=150,
                 )
             ],
-            sort="Left",
-            ascending=["Left"],
+            sort="Expires in",
+            ascending=["Expires in"],
             width=12,
             no_data="No URL with a certificate is probed",
         ),

@@ -1,15 +1,13 @@
 """Flask / Requests: which requests exactly? Their lines in the request log, from Loki."""
 
 from grafana_foundation_sdk.builders import table
-from grafana_foundation_sdk.builders import timeseries as graphs
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, TextBoxVariable
 from grafana_foundation_sdk.models import common as look
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig, VariableOption
 
 from grafana import board, links, variables
-from grafana.fields import STATUS_COLORS, set_for
-from grafana.graphs import lines
+from grafana.fields import set_for
 from grafana.panels import frame
 from grafana.queries import log_query
 from grafana.tracebacks import NO_LOG, SCOPE, tracebacks
@@ -58,50 +56,36 @@ def dashboard() -> model.Dashboard:
             variables.log_source(),
             variables.jobs(),
             variables.services(),
-            variables.instances().hide(variables.HIDDEN),
+            variables.every_instance(),
             variables.url_rules(),
-            variables.error_types().label("Type"),
+            variables.error_types().hide(variables.MENU),
             CustomVariable("status_class")
             .label("Status")
             .values("2xx : 2..,3xx : 3..,4xx : 4..,5xx : 5..")
             .multi(True)
             .include_all(True)
             .all_value(".*")
-            .current(VariableOption(selected=True, text=["All"], value=["$__all"])),
+            .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
+            .hide(variables.MENU),
             CustomVariable("slower")
             .label("Slower than")
             .values("any : 0,0.1 s : 0.1,0.5 s : 0.5,1 s : 1,2.5 s : 2.5")
-            .current(VariableOption(selected=True, text="any", value="0")),
+            .current(VariableOption(selected=True, text="any", value="0"))
+            .hide(variables.MENU),
             TextBoxVariable("find")
             .label("Find")
             .description("A request's id, an error group, a place, or an instance as it names itself"),
         ],
         contents=[
             _requests(),
-            _log_rate(),
             tracebacks(
                 "Errors logged while a request was answered",
                 "What the service itself logged, with the traceback where there is one. Status and duration "
                 "do not apply here.",
                 SELECTION,
+                height=9,
             ),
         ],
-    )
-
-
-def _log_rate() -> graphs.Panel:
-    rates = log_query(f"sum by (status_class) (rate({REQUESTS} [$__auto]))")
-    return lines(
-        "Requests in the log",
-        "The chosen ones, counted from their lines. Fewer than the metrics count: lines are lost on the "
-        "way to Loki.",
-        [rates.legend_format("{{status_class}}")],
-        unit="reqps",
-        colors=STATUS_COLORS,
-        stacked=True,
-        width=24,
-        height=5,
-        no_data=NO_LOG,
     )
 
 
@@ -109,10 +93,11 @@ def _requests() -> table.Panel:
     panel = (
         frame(
             table.Panel(),
-            "Requests",
-            description="The newest 500 that fit the selection. Click an id for all that was logged "
-            "about its request, a group, a place or an instance for its other requests, or an endpoint for "
-            "its figures. Find takes any of the former.",
+            "Requests: type ${error_type:text}, status ${status_class:text}, slower than ${slower:text}",
+            description="The newest 500 that fit the selection; type, status and duration are chosen in the "
+            "menu of controls above. Click an id for all that was logged about its request, a group, a place "
+            "or an instance for its other requests, or an endpoint for its figures. Find takes any of the "
+            "former.",
             queries=[log_query(REQUESTS).max_lines(500)],
             width=24,
             height=12,

@@ -110,7 +110,7 @@ def _summary() -> list[Panel]:
             no_data=NO_TRAFFIC,
         ),
         number(
-            "Of allowed",
+            "Of allowed, ${window:raw}",
             "The error ratio in multiples of what the service's own objective allows: at 1 the budget "
             "lasts exactly its 30 days, at 14.4 two days.",
             query(times_allowed(ratio)),
@@ -130,7 +130,7 @@ def _summary() -> list[Panel]:
             no_data=NO_TRAFFIC,
         ),
         number(
-            "Busiest instance",
+            "Busiest instance, 5m",
             "Share of its worker threads that answer a request, of the instance with the largest share; "
             "the highest of the last 5 minutes. FlaskThreadsSaturated fires at "
             f"{percent(THREADS_SATURATED)}.",

@@ -3,6 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana import board, links, variables
+from grafana.board import Fold
 from grafana.graphs import Axis, lines
 from grafana.panels import Panel
 from grafana.promql import ERROR, SERVICE
@@ -41,10 +42,10 @@ def dashboard() -> model.Dashboard:
         variables=[
             variables.jobs(),
             variables.services(),
-            variables.instances().hide(variables.HIDDEN),
+            variables.every_instance(),
             slos,
         ],
-        contents=[_objectives(), _spenders(), _burn(), _budget()],
+        contents=[_objectives(), _burn(), _spenders(), Fold("Budget left, over time", [_budget()])],
         since="now-6h",
     )
 
@@ -116,11 +117,11 @@ def _objectives() -> Panel:
                 steps=TIME_LEFT_STEPS,
                 width=100,
             ),
-            Column("Promised", _of("slo:flask_http_requests:objective"), "percentunit"),
+            Column("Target", _of("slo:flask_http_requests:objective"), "percentunit"),
             Column("Attained", f"{good} / ({requests} > 0)", "percentunit", decimals=3),
             Column("Requests", f"round({requests})", "locale", decimals=0),
             Column("Bad", f"round({requests} - {good})", "locale", decimals=0),
-            Column("Seen", f"{coverage} / {BUDGET_DAYS * 86_400}", "percentunit", decimals=1),
+            Column("Seen", f"{coverage} / {BUDGET_DAYS * 86_400}", "percentunit", decimals=2),
         ],
         sort="Burn 5m",
         height=8,
@@ -175,7 +176,7 @@ def _spenders() -> Panel:
             ),
         ],
         sort="Bad requests",
-        height=8,
+        height=6,
         no_data="No endpoint spent any budget",
     )
 
@@ -205,14 +206,17 @@ def _burn() -> Panel:
             f"The budget is spent when it stays at 1 for {BUDGET_DAYS} days. Critical alerts fire where "
             f"{fast.long} and {fast.short} are both above {fast.rate}, or {steady.long} and {steady.short} "
             f"above {steady.rate}. On a logarithmic scale.",
-            [query(_burn_rate(window), f"{{{{service}}}} {{{{url_rule}}}} {window}") for window in PAIRS],
+            [
+                query(f"{_burn_rate(window)} > 0", f"{{{{service}}}} {{{{url_rule}}}} {window}")
+                for window in PAIRS
+            ],
             unit="none",
             marks=BURN_STEPS[1:],
             axis=Axis(lowest=None, logarithmic=True),
             decimals=2,
             width=24,
-            height=9,
-            no_data=NO_SLO,
+            height=7,
+            no_data="No budget is being spent",
         )
         .repeat("slo")
         .repeat_direction("h")

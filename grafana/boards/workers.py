@@ -108,7 +108,7 @@ def _summary() -> list[Panel]:
     host, disk = "{{instance}}", "{{instance}} {{mountpoint}}"
     return [
         _saturation(
-            "Busiest instance",
+            "Busiest instance, 5m",
             "Worker threads that answer a request, of the instance with the largest share; the highest of "
             "5 minutes.",
             f"max by (service, instance) (max_over_time({busy}[5m]) / {threads})",

@@ -42,6 +42,32 @@ UNSEEN = {"transparent", "rgba(255,0,255,0.7)"}
 APART = 20
 """The smallest difference in CIELAB (1976)."""
 
+# Pixels of Grafana's controls at the top of a page, as its own components draw them: the margins, the time
+# with its refresh and Share, the list of dashboards, the menu, a variable, and each letter of its label.
+MARGINS, TIME, LINKS, MENU, VARIABLE, LETTER = 32, 419, 134, 75, 136, 7
+
+# What a query averages or adds up over, and how a title, or the legend of a line, says it.
+WINDOWS = {
+    r"\[\$window\]": r"\$\{window:raw\}",
+    r"(?<!usual_rate)_5m\b|\[5m\]": r"\b5m\b",
+    r"\[\$__range\](?! @)": "in this time range",
+}
+# What operators search for, and a private word that once stood in its place.
+WORDS = {
+    "4xx": "Refusals",
+    "error types": "Kinds",
+    "Series capped": "Folded",
+    "Attained": "Kept",
+    "Objectives": "Promises",
+    "Target": "Promised",
+    "Budget left": "Left",
+    "Exhausted in": "Gone in",
+    "Error ratio": "Error share",
+    "Burn rate": "How fast",
+    "p95": "95th",
+    "Apdex": "Satisfaction",
+}
+
 FAILURES = "Failures|Error ratio (of|by)|Error ratio, 5m|Exporter failures|Deaths|Lost requests"
 
 # Findings of the linter that are meant so, by rule and, where it is not for all, by dashboard.
@@ -130,6 +156,95 @@ def test_a_coloured_state_is_a_word(board: dict[str, Any]) -> None:
             assert all(state["text"] for state in mapping["options"].values()), panel["title"]
 
 
+@every_board
+def test_a_number_with_limits_has_their_colours(board: dict[str, Any]) -> None:
+    """A column whose limits are never to be seen would judge nothing."""
+    for panel in panels(board):
+        for override in panel.get("fieldConfig", {}).get("overrides", ()):
+            properties = {entry["id"]: entry["value"] for entry in override["properties"]}
+            if "thresholds" in properties:
+                cell = properties["custom.cellOptions"]["type"]
+                assert cell.startswith("color-"), (panel["title"], override["matcher"]["options"])
+
+
+@every_board
+def test_a_share_of_a_stack_has_no_line(board: dict[str, Any]) -> None:
+    """The line of a thin share would lie on top of all the others."""
+    for panel in panels(board):
+        custom = panel.get("fieldConfig", {}).get("defaults", {}).get("custom", {})
+        if custom.get("stacking", {}).get("mode") == "normal" and custom["drawStyle"] == "line":
+            assert custom["lineWidth"] == 0, panel["title"]
+
+
+@every_board
+def test_the_header_is_one_line_at_1280_pixels(board: dict[str, Any]) -> None:
+    """The switches of marks, and filters that are seldom changed, are in the menu."""
+    labels = [variable["label"] for variable in board["templating"]["list"] if not variable.get("hide")]
+    width = MARGINS + TIME + LINKS + MENU + sum(VARIABLE + LETTER * len(label) for label in labels)
+
+    assert all(event["placement"] == "inControlsMenu" for event in board["annotations"]["list"])
+    assert width <= 1280
+
+
+@every_board
+def test_a_title_says_what_is_chosen_in_the_menu(board: dict[str, Any]) -> None:
+    """Nobody takes some requests for all, because a link or a bookmark chose them."""
+    titles = " ".join(panel["title"] for panel in board["panels"])
+    menu = [variable["name"] for variable in board["templating"]["list"] if variable.get("hide") == 3]
+
+    assert [name for name in menu if f"${{{name}:text}}" not in titles] == []
+
+
+@every_board
+def test_a_title_says_over_which_time_a_number_is(board: dict[str, Any]) -> None:
+    """Two numbers over different times would contradict each other."""
+    silent = {
+        (panel["title"], said)
+        for panel in panels(board)
+        if panel["type"] != "table"
+        for target in panel["targets"]
+        for window, said in WINDOWS.items()
+        if re.search(window, target["expr"])
+        if not re.search(said, f"{panel['title']} {target.get('legendFormat')}")
+    }
+
+    assert silent == set()
+
+
+def test_titles_have_the_words_that_operators_search_for() -> None:
+    """And none of a language of their own."""
+    titles = [panel["title"] for board in BOARDS.values() for panel in panels(board)]
+    titles += [
+        title for board in BOARDS.values() for panel in panels(board) for title in columns(panel).values()
+    ]
+    text = "\n".join(titles)
+
+    assert [word for word in WORDS if word not in text] == []
+    assert [word for word in WORDS.values() if re.search(rf"^{word}\b", text, re.M)] == []
+
+
+def test_the_same_thing_has_the_same_name_on_every_page() -> None:
+    """In the columns of all tables; a probe's instance is a URL."""
+    names: dict[str, set[str]] = {}
+    for board in BOARDS.values():
+        for panel in panels(board):
+            for label, title in columns(panel).items():
+                if not label.startswith("Value") and title != label:
+                    names.setdefault(label, set()).add(title)
+
+    assert {label: titles for label, titles in names.items() if len(titles) > 1} == {
+        "instance": {"Instance", "URL"}
+    }
+
+
+def columns(panel: dict[str, Any]) -> dict[str, str]:
+    """The titles of a table's columns, by their fields."""
+    titles: dict[str, str] = {}
+    for transformation in panel.get("transformations", ()):
+        titles |= transformation["options"].get("renameByName", {})
+    return titles
+
+
 def test_tables_fit_1280_pixels() -> None:
     """No column is cut off; one without a width has Grafana's least, 150."""
     wide = {}
@@ -174,6 +289,8 @@ def lint_variables(variables: dict[str, dict[str, Any]]) -> Iterator[tuple[str, 
         yield "template-datasource-rule", "datasource"
     for name in ("job", "instance"):
         variable = variables[name]
+        if variable["type"] == "constant":
+            continue
         if (variable["label"], variable["multi"], variable.get("allValue")) != (name.title(), True, ".+"):
             yield f"template-{name}-rule", name
     for name, variable in variables.items():

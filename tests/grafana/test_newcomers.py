@@ -14,6 +14,7 @@ from tests.grafana.history import SECONDS, Samples, write_samples
 from tests.rig.pages import BOARDS, Pages
 from tests.rig.queries import queries_of
 
+FAILURES = "Failures in this time range, instances: ${instance:text}"
 FAILED = 30
 """The requests of the new service: all had failed before it was scraped first."""
 BEGIN, END = 1800, 1200
@@ -65,7 +66,7 @@ def test_no_more_requests_fail_than_there_are(pages: Pages) -> None:
     """Though rates do not see what was there at the first scrape."""
     (share,), (failures,) = (
         pages.lines("flask-errors", title)[0]
-        for title in ("Share that failed in this time range, worst service", "Failures in this time range")
+        for title in ("Share that failed in this time range, worst service", FAILURES)
     )
 
     assert (share.labels, share.values) == ({"service": "new"}, [1])
@@ -76,8 +77,16 @@ def test_nothing_known_is_not_nothing_wrong(pages: Pages) -> None:
     """No 0 where nothing is scraped that would have counted."""
     tiles = {
         panel: pages.lines("monitoring-pipeline", panel)[0]
-        for panel in ("Rule and configuration failures", "Storage failures", "Series capped", "Targets down")
+        for panel in (
+            "Rule failures in this time range",
+            "Storage failures in this time range",
+            "Series capped in this time range",
+            "Targets down",
+        )
     }
 
-    assert {title for title, rows in tiles.items() if rows} == {"Series capped", "Targets down"}
-    assert pages.lines("flask-errors", "Failures in this time range", service="refused") == [[]]
+    assert {title for title, rows in tiles.items() if rows} == {
+        "Series capped in this time range",
+        "Targets down",
+    }
+    assert pages.lines("flask-errors", FAILURES, service="refused") == [[]]

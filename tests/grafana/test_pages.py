@@ -19,7 +19,7 @@ from tests.rig.pages import BOARDS, Pages, Row, panels
 from tests.rig.places import ROOT
 from tests.rig.queries import queries_of
 
-EVERY_ENDPOINT = "Endpoints in this time range, the most errors first"
+EVERY_ENDPOINT = "Endpoints in this time range, the most errors first; Δ to ${compare:text}"
 
 # Filters that some panel of their page does not have, and why.
 UNFILTERED = {
@@ -182,6 +182,32 @@ def test_shares_add_up(pages: Pages) -> None:
     }
 
 
+@pytest.mark.parametrize("service", INSTANCES)
+def test_pages_agree_about_a_ratio(pages: Pages, service: str) -> None:
+    """Home, the service's own page, in its tile and at the end of its graph, and what the budget burns."""
+    home = pages.table("home", "Services, last 5 minutes", "service")[service,]
+    (tile,), (graph,), _ = pages.lines("flask-service", "Error ratio, ${window:raw}", service=service)
+    ((allowed,),) = pages.lines("flask-service", "Of allowed, ${window:raw}", service=service)
+    burn = pages.table("flask-slo", "Objectives, over 30 days", "service", "slo")[service, "errors"]
+
+    assert home["Error ratio"] > 0
+    assert tile.values[-1] == graph.values[-1] == pytest.approx(home["Error ratio"], rel=0.02)
+    assert allowed.values[-1] == pytest.approx(home["Of allowed"], rel=0.02)
+    assert burn["Burn 5m"] == pytest.approx(home["Of allowed"])
+
+
+@pytest.mark.parametrize(
+    ("uid", "title"),
+    [("flask-service", "Endpoints that matter, ${window:raw}"), ("flask-endpoints", EVERY_ENDPOINT)],
+)
+def test_the_endpoint_with_the_most_errors_stands_first(pages: Pages, uid: str, title: str) -> None:
+    """Then those that take the most time; a 404 is no error."""
+    rows = pages.cells(uid, title, service="orders")
+
+    assert [row["Endpoint"] for row in rows[:2]] == ["/checkout", "/slow"]
+    assert not {"Errors", "Errors/s"} & set().union(*rows[1:])
+
+
 def test_the_chosen_objective_has_its_spenders(pages: Pages) -> None:
     rows = pages.table("flask-slo", "Who spent it in this time range", "slo", slo="latency")
 
@@ -246,7 +272,7 @@ def test_without_a_past_there_is_no_change(pages: Pages) -> None:
 
 def test_the_fullest_instance_counts(pages: Pages) -> None:
     """7 of 8 threads of one instance, though the other one is idle."""
-    ((row,),) = pages.lines("flask-service", "Busiest instance", service="shop")
+    ((row,),) = pages.lines("flask-service", "Busiest instance, 5m", service="shop")
 
     assert row.values[-1] == 7 / 8
 
@@ -262,6 +288,9 @@ def test_a_deploy_has_one_mark_with_its_service(pages: Pages) -> None:
     restarts = {row.labels["instance"] for row in marks("Restarts")}
     ((replaced, _),) = marks("Replaced workers")
 
+    alerts = {tuple(row.labels.values()) for row in marks("Critical alerts")}
+
+    assert alerts == {("FlaskErrorRatioCritical", "orders"), ("ProbeFailed", "shop")}
     assert labels == {"service": "shop", "version": "2.0"}
     assert len(values) == 1
     assert restarts == {"s1:80", "s2:80"}
@@ -290,6 +319,23 @@ def test_a_host_that_runs_out_of_memory_is_named(pages: Pages) -> None:
 
     assert labels == {"instance": "node:9100"}
     assert sum(values) == 1
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Request rate by instance and version, ${window:raw}",
+        "Error ratio by instance and version, ${window:raw}",
+        "p95 by instance and version, 5m",
+    ],
+)
+def test_instances_and_versions_are_told_apart(pages: Pages, title: str) -> None:
+    """Before the deploy and after it."""
+    (rows,) = pages.lines("flask-service", title, service="shop")
+
+    assert sorted((row.labels["instance"], row.labels["version"]) for row in rows) == [
+        (instance, version) for instance in INSTANCES["shop"] for version in ("1.0", "2.0")
+    ]
 
 
 def test_a_bug_has_its_place_and_its_beginning(pages: Pages) -> None:
@@ -329,16 +375,24 @@ TABLES = [
 FAILING = {endpoint.rule for endpoint in ENDPOINTS if endpoint.error_type}
 
 
+@pytest.mark.parametrize("instance", ["$__all", "o1:80"])
 @pytest.mark.parametrize(("uid", "title"), TABLES)
-def test_a_link_from_a_row_opens_what_the_row_is_about(pages: Pages, uid: str, title: str) -> None:
-    """The page has data, all of it of the row's service, and shows the row's endpoint."""
+def test_a_link_from_a_row_opens_what_the_row_is_about(
+    pages: Pages, uid: str, title: str, instance: str
+) -> None:
+    """The page has data, all of it of the row's service, and shows the row's endpoint.
+
+    Also where an instance of orders was chosen, here or on the page before.
+    """
     (panel,) = (panel for panel in panels(uid) if panel["title"] == title)
+    (variable,) = (each for each in BOARDS[uid]["templating"]["list"] if each["name"] == "instance")
+    kept = variable["query"] if variable["type"] == "constant" else instance
     targets = {
         (target, tuple(sorted(values.items())))
         for url in links_of(panel)
-        for answer in pages.lines(uid, title)
+        for answer in pages.lines(uid, title, instance=pattern(kept))
         for row in answer
-        for target, values in [follow(url, panel, row.labels)]
+        for target, values in [follow(url, panel, row.labels | {"kept": kept})]
         if target != "flask-requests"  # it shows lines of a log
     }
 
@@ -373,6 +427,7 @@ def follow(url: str, panel: dict[str, Any], labels: dict[str, str]) -> tuple[str
     names = panel["transformations"][-1]["options"]["renameByName"]
     cells = {title: labels.get(label, "") for label, title in names.items()}
     filled = re.sub(r"\$\{__data\.fields\.(\w+):percentencode\}", lambda field: cells[field[1]], url)
+    filled = filled.replace("${instance:queryparam}", f"var-instance={labels['kept']}")
     target, _, parameters = filled.removeprefix("/d/").partition("?")
     return target, dict(re.findall(r"var-(\w+)=([^&]+)", parameters))
 

@@ -17,7 +17,7 @@ LEAK = 1.5e8
 ALERTS = "Firing alerts"
 SERVICES = "Services, last 5 minutes"
 FAILURES = "Failures in this time range, by type and endpoint"
-ENDPOINTS = "Endpoints in this time range, the most errors first"
+ENDPOINTS = "Endpoints in this time range, the most errors first; Δ to ${compare:text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ def incidents(addresses: Mapping[str, str]) -> tuple[Incident, ...]:
             "orders: slow requests keep 12 of 16 threads of one instance",
             halfhour.SLOW,
             (
-                Sight("flask-service", "Busiest instance", {}, "", _above(0.7), "orders"),
-                Sight("flask-workers", "Busiest instance", {}, "", _above(0.7)),
+                Sight("flask-service", "Busiest instance, 5m", {}, "", _above(0.7), "orders"),
+                Sight("flask-workers", "Busiest instance, 5m", {}, "", _above(0.7)),
                 Sight(
                     "flask-workers",
                     "Busy threads by instance",
