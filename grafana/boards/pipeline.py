@@ -121,7 +121,7 @@ def _summary() -> list[Panel]:
             SERVERS,
         ),
         _number(
-            "Undelivered alerts in this time range",
+            "Lost alerts in this time range",
             "Notifications that failed or were dropped on their way.",
             losses,
             SERVERS,

@@ -21,11 +21,11 @@ SELECTION = f'|= "$find" | {FOUND} or job=~"($job)$find" | error_type=~"$error_t
 REQUESTS = f'{{{STREAMS}}} | logger="exporter.request" {SELECTION} | duration_seconds >= $slower'
 COLUMNS = {
     "Time": "Time",
+    "status": "Status",
+    "duration_seconds": "Duration",
     "method": "Method",
     "url_rule": "Endpoint",
     "path": "Path",
-    "status": "Status",
-    "duration_seconds": "Duration",
     "error_type": "Type",
     "error_group": "Group",
     "where": "Place",
@@ -34,14 +34,15 @@ COLUMNS = {
 }
 """The columns of the table and their titles, by the name of the field in the log."""
 WIDTHS = {
-    "Time": 180,
-    "Method": 80,
-    "Status": 70,
-    "Type": 150,
-    "Group": 120,
-    "Place": 150,
-    "Instance": 130,
-    "Request id": 230,
+    "Time": 150,
+    "Status": 58,
+    "Duration": 82,
+    "Method": 64,
+    "Type": 135,
+    "Group": 115,
+    "Place": 125,
+    "Instance": 100,
+    "Request id": 100,
 }
 ENDPOINT_PAGES = ("flask-endpoints", "flask-errors")
 
@@ -124,10 +125,13 @@ def _requests() -> table.Panel:
             )
         )
     )
+    for column in COLUMNS.values():
+        panel = set_for(panel, column, noValue="-")
     for column, width in WIDTHS.items():
         panel = set_for(panel, column, custom__width=width)
     panel = set_for(panel, "Endpoint", links=[links.to(uid, links.URL_RULE_OF_ROW) for uid in ENDPOINT_PAGES])
-    panel = set_for(panel, "Duration", unit="s", custom__width=100)
+    panel = set_for(panel, "Time", unit="dateTimeAsLocalNoDateIfToday")
+    panel = set_for(panel, "Duration", unit="s")
     for column in ("Group", "Place", "Instance", "Request id"):
         panel = set_for(panel, column, links=[links.to("flask-requests", "var-find=${__value.raw}")])
     return panel

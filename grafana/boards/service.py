@@ -157,7 +157,6 @@ def _endpoints() -> Panel:
         "dashboards.",
         keys=[Key("url_rule", "Endpoint", links.endpoint_of_row()), Key("service", "Service", hidden=True)],
         columns=[
-            Column("Rate", f"{rate(DURATIONS, by=ENDPOINT)} > 0", "reqps", decimals=1, width=80),
             Column("Errors/s", f"{rate(DURATIONS, ERROR, by=ENDPOINT)} > 0", "none", decimals=2, width=88),
             Column(
                 "Of allowed",
@@ -175,6 +174,7 @@ def _endpoints() -> Panel:
                 steps=LATENCY_STEPS,
                 width=80,
             ),
+            Column("Rate", f"{rate(DURATIONS, by=ENDPOINT)} > 0", "reqps", decimals=1, width=80),
             Column(
                 "Time",
                 f"{rate('flask_http_request_duration_seconds_sum', by=ENDPOINT)} > 0",

@@ -250,13 +250,28 @@ def test_tables_fit_1280_pixels() -> None:
     wide = {}
     for uid, board in BOARDS.items():
         for panel in panels(board):
-            if panel["type"] == "table" and panel["datasource"]["type"] == "prometheus":
+            if panel["type"] == "table":
                 room = panel["gridPos"]["w"] / 24 * 1256 - 26  # without margins and the panel's padding
                 width = sum(widths(panel).values())
                 if width > room:
                     wide[uid, panel["title"]] = f"{width} of {room:.0f}"
 
     assert wide == {}
+
+
+@every_board
+def test_an_empty_cell_does_not_say_that_the_table_is_empty(board: dict[str, Any]) -> None:
+    """Each column has a text of its own for no value."""
+    for panel in panels(board):
+        if panel["type"] == "table":
+            texts = {
+                override["matcher"]["options"]: entry["value"]
+                for override in panel["fieldConfig"]["overrides"]
+                for entry in override["properties"]
+                if entry["id"] == "noValue"
+            }
+            assert texts.keys() >= set(columns(panel).values()), panel["title"]
+            assert panel["fieldConfig"]["defaults"]["noValue"] not in texts.values(), panel["title"]
 
 
 def widths(panel: dict[str, Any]) -> dict[str, int]:
