@@ -200,8 +200,8 @@ def _slow() -> list[Panel]:
             "in which they waited, or the template. Click a place for the log lines of its requests; "
             "/monitoring/slow of the service has the line and the call.",
             keys=[
-                Key("service", "Service", links.service_of_row(), width=100),
-                Key("url_rule", "Endpoint", links.endpoint_of_row()),
+                Key("service", "Service", links.service_of_row(), width=80),
+                Key("url_rule", "Endpoint", links.endpoint_of_row(), width=150),
                 Key(
                     "where",
                     "Place",
@@ -221,7 +221,7 @@ def _slow() -> list[Panel]:
                 ),
             ],
             sort="Time",
-            width=12,
+            width=14,
             height=9,
             no_data="No slow request",
         ),
@@ -235,7 +235,7 @@ def _slow() -> list[Panel]:
                     interval="1m",
                 )
             ],
-            width=12,
+            width=10,
             no_data="No slow request",
         )
         .unit("s")
@@ -302,4 +302,4 @@ def _bytes() -> list[Panel]:
 def _mean_size(family: str) -> str:
     """The mean bytes by endpoint, from a histogram's sum and count."""
     size, requests = (rate(f"{family}_{part}", URL_RULE, by=ENDPOINT) for part in ("sum", "count"))
-    return f"{size} / ({requests} > 0)"
+    return f"{size} / ({requests} > 0) > 0"

@@ -211,7 +211,7 @@ def _exporter() -> list[Panel]:
             ],
             shades=BAD,
             width=12,
-            height=10,
+            height=8,
             no_data="The exporter recorded everything",
         ),
     ]
@@ -299,6 +299,7 @@ def _probes() -> list[Panel]:
             sort="Expires in",
             ascending=["Expires in"],
             width=12,
+            height=8,
             no_data="No URL with a certificate is probed",
         ),
     ]

@@ -86,7 +86,7 @@ def _summary() -> list[Panel]:
             states=STATES,
             trend=False,
             show_names=True,
-            width=6,
+            width=5,
             no_data="No instance",
         ),
         number(
@@ -117,6 +117,7 @@ def _summary() -> list[Panel]:
             unit=TIMES,
             steps=BURN_STEPS,
             decimals=1,
+            width=4,
             trend=False,
             no_data=NO_TRAFFIC,
         ),
@@ -130,9 +131,9 @@ def _summary() -> list[Panel]:
             no_data=NO_TRAFFIC,
         ),
         number(
-            "Busiest instance, 5m",
-            "Share of its worker threads that answer a request, of the instance with the largest share; "
-            "the highest of the last 5 minutes. FlaskThreadsSaturated fires at "
+            "Busy threads, 5m",
+            "Share of its worker threads that answer a request, of the busiest instance; the highest of "
+            "the last 5 minutes. FlaskThreadsSaturated fires at "
             f"{percent(THREADS_SATURATED)}.",
             now(f"topk(1, {_busy('instance')})", "{{instance}}"),
             unit="percentunit",
@@ -318,7 +319,11 @@ def _comparison() -> list[Panel]:
             f"{description} Lines are missing where there is no data from then.",
             [query(present, "now"), query(former, "${compare:text}"), *usual],
             unit=unit,
-            colors={"now": FINE, "least usual": PALE, "highest usual": PALE},
+            colors={
+                "now": BAD if unit == "percentunit" else FINE,
+                "least usual": PALE,
+                "highest usual": PALE,
+            },
             shades=IDLE,
             axis=Axis(highest=0.01) if unit == "percentunit" else Axis(),
             width=8,
@@ -354,7 +359,7 @@ def _details() -> list[Panel]:
         event_bars(
             "Log messages by level",
             "Warnings and worse that the service logged, each bar as many as there were within it.",
-            [query(f"round({messages})", "{{level}}", interval="1m")],
+            [query(f"round({messages}) > 0", "{{level}}", interval="1m")],
             colors=LEVEL_COLORS,
             width=12,
             height=8,

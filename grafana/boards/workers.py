@@ -108,9 +108,9 @@ def _summary() -> list[Panel]:
     host, disk = "{{instance}}", "{{instance}} {{mountpoint}}"
     return [
         _saturation(
-            "Busiest instance, 5m",
-            "Worker threads that answer a request, of the instance with the largest share; the highest of "
-            "5 minutes.",
+            "Busy threads, 5m",
+            "Share of its worker threads that answer a request, of the busiest instance; the highest of "
+            "the last 5 minutes.",
             f"max by (service, instance) (max_over_time({busy}[5m]) / {threads})",
             "{{service}} {{instance}}",
         ),

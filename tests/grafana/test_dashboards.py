@@ -38,6 +38,7 @@ EMPTY = {
         f"flask-errors: {title} (B)": "exemplars, which are no series"
         for title in (f"Failures by {label}" for label in ("error type", "version", "instance"))
     },
+    "flask-endpoints: Mean bodies of the worst five, ${window:raw} (A)": "clients send these no bodies",
     "monitoring-pipeline: Notifications, ${window:raw} (B)": "no notification failed",
     "monitoring-pipeline: Notifications, ${window:raw} (D)": "no notification failed",
     "monitoring-pipeline: Log lines to Loki (A)": "there is no Loki without containers",

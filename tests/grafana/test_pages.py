@@ -272,7 +272,7 @@ def test_without_a_past_there_is_no_change(pages: Pages) -> None:
 
 def test_the_fullest_instance_counts(pages: Pages) -> None:
     """7 of 8 threads of one instance, though the other one is idle."""
-    ((row,),) = pages.lines("flask-service", "Busiest instance, 5m", service="shop")
+    ((row,),) = pages.lines("flask-service", "Busy threads, 5m", service="shop")
 
     assert row.values[-1] == 7 / 8
 

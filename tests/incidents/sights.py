@@ -127,8 +127,8 @@ def incidents(addresses: Mapping[str, str]) -> tuple[Incident, ...]:
             "orders: slow requests keep 12 of 16 threads of one instance",
             halfhour.SLOW,
             (
-                Sight("flask-service", "Busiest instance, 5m", {}, "", _above(0.7), "orders"),
-                Sight("flask-workers", "Busiest instance, 5m", {}, "", _above(0.7)),
+                Sight("flask-service", "Busy threads, 5m", {}, "", _above(0.7), "orders"),
+                Sight("flask-workers", "Busy threads, 5m", {}, "", _above(0.7)),
                 Sight(
                     "flask-workers",
                     "Busy threads by instance",
