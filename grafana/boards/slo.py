@@ -1,6 +1,7 @@
 """Flask / SLO: how much budget is left, how fast does it burn?"""
 
 from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue, MatcherConfig
 
 from grafana import board, links, variables
 from grafana.board import Fold
@@ -205,7 +206,7 @@ def _burn() -> Panel:
             "Burn rate of $slo",
             f"The budget is spent when it stays at 1 for {BUDGET_DAYS} days. Critical alerts fire where "
             f"{fast.long} and {fast.short} are both above {fast.rate}, or {steady.long} and {steady.short} "
-            f"above {steady.rate}. On a logarithmic scale.",
+            f"above {steady.rate}; the long windows have bold lines. On a logarithmic scale.",
             [
                 query(f"{_burn_rate(window)} > 0", f"{{{{service}}}} {{{{url_rule}}}} {window}")
                 for window in PAIRS
@@ -217,6 +218,10 @@ def _burn() -> Panel:
             width=24,
             height=7,
             no_data="No budget is being spent",
+        )
+        .with_override(
+            MatcherConfig(id_val="byRegexp", options=f"/ ({fast.long}|{steady.long})$/"),
+            [DynamicConfigValue("custom.lineWidth", 2)],
         )
         .repeat("slo")
         .repeat_direction("h")
