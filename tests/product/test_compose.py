@@ -233,18 +233,64 @@ def test_a_service_waits_for_the_health_of_others(name: str) -> None:
     assert "app" not in waits or name == "traffic"
 
 
-@pytest.mark.parametrize("files", [[], ["replicas.yml"]], ids=["default", "replicas"])
-def test_compose_takes_each_combination(files: list[str]) -> None:
-    """Every file is read on top of docker-compose.yml, and no port is published twice."""
+# Every set of files that a page or a comment names, and docker-compose.yml alone.
+COMBINATIONS = sorted(
+    {("docker-compose.yml",)}
+    | {
+        tuple(re.findall(r"-f (\S+\.yml)", command))
+        for pattern in ("*.yml", "*.md", "docs/**/*.md", "deploy/**/*.md", "deploy/**/*.yml", "prometheus/*.md")
+        for file in ROOT.glob(pattern)
+        for command in re.findall(r"(?:-f [\w./-]+\.yml ?){2,}", file.read_text(encoding="utf-8"))
+    }
+)
+
+
+def configured(*files: str, **environment: str) -> dict[str, dict[str, Any]]:
+    """The services of several files together, as compose reads them."""
     command = compose()
     if command is None:
-        pytest.skip("NOT TESTED: whether compose takes its files (there is no docker compose)")
-    arguments = [argument for file in ("docker-compose.yml", *files) for argument in ("-f", str(ROOT / file))]
-    text = subprocess.check_output([*command, *arguments, "config", "--format", "json"], text=True)
-    services = json.loads(text)["services"]
-    ports = [port["published"] for part in services.values() for port in part.get("ports", ())]
+        pytest.skip(f"NOT TESTED: {files} as compose reads them (no docker compose here)")
+    arguments = [argument for file in files for argument in ("-f", str(ROOT / file))]
+    answer = subprocess.run(
+        [*command, *arguments, "config", "--format", "json"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    services: dict[str, dict[str, Any]] = json.loads(answer.stdout)["services"]
+    return services
 
-    assert sorted(ports) == sorted(str(port) for name, port in PORTS.items() if name in services)
+
+@pytest.mark.parametrize("files", COMBINATIONS, ids=" ".join)
+def test_compose_takes_each_combination(files: tuple[str, ...]) -> None:
+    """No port is published twice or to other machines, and no file gives a service more rights."""
+    services = configured(*files)
+    ports = [port for service in services.values() for port in service.get("ports", ())]
+
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+    assert len({port["published"] for port in ports}) == len(ports)
+    assert {service["read_only"] for service in services.values()} == {True}
+    assert all(service["cap_drop"] == ["ALL"] and service["healthcheck"] for service in services.values())
+
+
+def test_every_file_is_in_a_combination() -> None:
+    """What no page names nobody starts."""
+    assert {file for files in COMBINATIONS for file in files} == {
+        "docker-compose.yml",
+        "replicas.yml",
+        "deploy/replicas/cluster.yml",
+        *OVERLAYS,
+    }
+
+
+@pytest.mark.parametrize(("sharded", "shards"), [("", ["", ""]), ("yes", ["1/2", "2/2"])])
+def test_one_word_divides_the_targets(sharded: str, shards: list[str]) -> None:
+    """The two Prometheus of the cluster scrape all targets each, or half of them."""
+    services = configured("docker-compose.yml", "cluster.yml", SHARDED=sharded)
+
+    assert [services[name]["environment"]["SHARD"] for name in ("prometheus", "prometheus-2")] == shards
 
 
 def test_no_password_is_written_down() -> None:
@@ -317,40 +363,12 @@ def test_what_can_be_set_is_explained() -> None:
     assert set(re.findall(r"^#(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == used
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_fits(overlay: str) -> None:
-    """Compose takes both files together; nothing of the first is open to others because of the second."""
-    command = compose()
-    if command is None:
-        pytest.skip(f"NOT TESTED: {overlay} as compose reads it (no docker compose here)")
-    files = ("-f", ROOT / "docker-compose.yml", "-f", ROOT / overlay)
-    answer = subprocess.run([*command, *files, "config", "--format", "json"], capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    services = json.loads(answer.stdout)["services"]
-
-    assert EVERY.keys() & services.keys() >= SERVICES.keys() | OVERLAYS[overlay].keys()
-    ports = [port for service in services.values() for port in service.get("ports", ())]
-    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
-    assert len({port["published"] for port in ports}) == len(ports)
-    assert {service["read_only"] for service in services.values()} == {True}
-    assert all(service["cap_drop"] == ["ALL"] and service["healthcheck"] for service in services.values())
-
-
 @pytest.mark.parametrize(
     "files", [["longterm.yml"], ["cluster.yml", "deploy/replicas/cluster.yml"]], ids=lambda files: files[0]
 )
 def test_overlays_go_together_with_replicas(files: list[str]) -> None:
     """Every Prometheus finds the replicas, and has all but its data in common with the others."""
-    command = compose()
-    if command is None:
-        pytest.skip(f"NOT TESTED: {files} with replicas as compose reads them (no docker compose here)")
-    every = ["docker-compose.yml", "replicas.yml", *files]
-    arguments = [argument for file in every for argument in ("-f", ROOT / file)]
-    answer = subprocess.run(
-        [*command, *arguments, "config", "--format", "json"], capture_output=True, text=True
-    )
-    assert answer.returncode == 0, answer.stderr
-    services = json.loads(answer.stdout)["services"]
+    services = configured("docker-compose.yml", "replicas.yml", *files)
     scrapers = [part for name, part in services.items() if name.startswith("prometheus")]
     own = {"environment": ("REPLICA", "SHARD"), "volumes": ("/prometheus",)}
     for part in scrapers:
@@ -359,7 +377,6 @@ def test_overlays_go_together_with_replicas(files: list[str]) -> None:
         }
         part["volumes"] = [mount for mount in part["volumes"] if mount["target"] not in own["volumes"]]
         part.pop("ports")
-    ports = [port["published"] for part in services.values() for port in part.get("ports", ())]
 
     assert services.keys() >= OVERLAYS[files[0]].keys() | {"proxy"}
     assert all("APP_REPLICAS" in part["environment"] for part in scrapers)
@@ -367,7 +384,6 @@ def test_overlays_go_together_with_replicas(files: list[str]) -> None:
         sorted(part["volumes"], key=str) == sorted(scrapers[0]["volumes"], key=str) for part in scrapers
     )
     assert all({**part, "volumes": []} == {**scrapers[0], "volumes": []} for part in scrapers)
-    assert len(ports) == len(set(ports))
 
 
 @pytest.fixture
