@@ -65,7 +65,7 @@ class Debian:
             program = next((path for path in candidates if path.is_file()), None)
             if program is None:
                 raise UnavailableError(f"Debian's {', '.join(package.debian)} holds no {name}")
-            program.rename(staging / name)
+            program.resolve().rename(staging / name)  # it may be a link into another directory
         if (packages / "usr/share/prometheus/alertmanager").is_dir():
             _wrap(package, packages / "usr/share/prometheus", staging)
         if package.libraries:

@@ -99,7 +99,7 @@ VMUTILS = Package(
     project="VictoriaMetrics",
 )
 
-# For tests alone: the proxy before replicas, and what builds the manifests of Kubernetes.
+# For tests alone: the proxy before replicas, and what reads the files of compose and of Kubernetes.
 NGINX = Package(
     "nginx",
     "",
@@ -113,9 +113,12 @@ NGINX = Package(
 KUBECTL = Package(
     "kubectl", "", ("kubectl",), (1, 27), (2, 0), debian=("kubectl",), asked=("version", "--client")
 )
+COMPOSE = Package(
+    "docker-compose", "", ("docker-compose",), (2, 24), (6, 0), debian=("docker-compose",), asked=("version",)
+)
 
 REQUIRED = (PROMETHEUS, ALERTMANAGER, BLACKBOX, NODE)
-PACKAGES = (*REQUIRED, GRAFANA, VICTORIAMETRICS, VMUTILS, NGINX, KUBECTL)
+PACKAGES = (*REQUIRED, GRAFANA, VICTORIAMETRICS, VMUTILS, NGINX, KUBECTL, COMPOSE)
 
 
 def architecture() -> str:

@@ -238,7 +238,14 @@ COMBINATIONS = sorted(
     {("docker-compose.yml",)}
     | {
         tuple(re.findall(r"-f (\S+\.yml)", command))
-        for pattern in ("*.yml", "*.md", "docs/**/*.md", "deploy/**/*.md", "deploy/**/*.yml", "prometheus/*.md")
+        for pattern in (
+            "*.yml",
+            "*.md",
+            "docs/**/*.md",
+            "deploy/**/*.md",
+            "deploy/**/*.yml",
+            "prometheus/*.md",
+        )
         for file in ROOT.glob(pattern)
         for command in re.findall(r"(?:-f [\w./-]+\.yml ?){2,}", file.read_text(encoding="utf-8"))
     }

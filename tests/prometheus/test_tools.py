@@ -18,6 +18,7 @@ from prometheus.tools.__main__ import main
 from prometheus.tools.archives import Archives
 from prometheus.tools.packages import (
     ALERTMANAGER,
+    COMPOSE,
     GRAFANA,
     KUBECTL,
     NGINX,
@@ -366,6 +367,8 @@ class TestPath:
             (NGINX, "-v", "nginx version: nginx/1.30.6", True),
             (NGINX, "-v", "nginx version: nginx/1.22.1", False),
             (KUBECTL, "version --client", "Client Version: v1.36.4", True),
+            (COMPOSE, "version", "Docker Compose version 2.40.3-3", True),
+            (COMPOSE, "version", "Docker Compose version v2.20.0", False),
         ],
     )
     def test_each_is_asked_for_its_version_in_its_own_way(
@@ -596,6 +599,17 @@ class TestDebian:
         assert missing == {}
         assert names == {"victoria-metrics", *VMUTILS.executables}
         assert site.asked.count("/debian/pool/victoria-metrics.deb") == 1
+
+    def test_a_program_that_is_a_link(self, site: Site, tmp_path: Path, debian: Path) -> None:
+        """Debian's compose is a plugin of docker's, and a link to it."""
+        (debian / "usr/bin").mkdir(parents=True)
+        (debian / "usr/bin/docker-compose").symlink_to("../libexec/docker-compose")
+        answer = "#!/bin/sh\necho 'Docker Compose version 2.40.3-3'\n"
+        publish_deb(site, debian, "docker-compose", {"usr/libexec/docker-compose": answer})
+
+        missing, names = filled(tmp_path / "tools", site, COMPOSE)
+
+        assert (missing, names) == ({}, {"docker-compose"})
 
     @pytest.mark.usefixtures("debian")
     def test_mirror_without_it(self, site: Site, tmp_path: Path) -> None:

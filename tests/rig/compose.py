@@ -3,10 +3,15 @@
 import shutil
 import subprocess
 
+from prometheus.tools.toolbox import MissingToolError, executable
+
 
 def compose() -> list[str] | None:
-    """The command of compose v2, as a plugin of docker or by itself; None if there is neither."""
-    docker, standalone = shutil.which("docker"), shutil.which("docker-compose")
+    """The command of compose v2, as a plugin of docker or from `.tools/`; None if there is neither."""
+    docker = shutil.which("docker")
     if docker and subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0:
         return [docker, "compose"]
-    return [standalone] if standalone else None
+    try:
+        return [str(executable("docker-compose"))]
+    except MissingToolError:
+        return None
