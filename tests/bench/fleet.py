@@ -80,6 +80,9 @@ def serving(answers: Answers) -> Iterator[int]:
         daemon_threads = True
         request_queue_size = 2048
 
+        def handle_error(self, *_: object) -> None:
+            """Be silent about a Prometheus that ends."""
+
     with Fleet(("", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
@@ -93,12 +96,21 @@ def appended(prometheus: Scraper) -> float:
     return sum(map(float, re.findall(r"^prometheus_tsdb_head_samples_appended_total\S* (\S+)$", text, re.M)))
 
 
-def process(pid: int) -> tuple[float, float]:
-    """Processor seconds, and bytes in memory."""
+def processor_seconds(pid: int) -> float:
+    """What a process has used of processors so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    (kibibytes,) = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return seconds, int(kibibytes) * 1024
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_of(pid: int, seconds: float) -> list[int]:
+    """Bytes of a process in memory, each second for so long: garbage collection moves them up and down."""
+    end = time.monotonic() + seconds
+    sizes = []
+    while time.monotonic() < end:
+        _wait(1)
+        (kibibytes,) = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+        sizes.append(int(kibibytes) * 1024)
+    return sizes
 
 
 def measure(directory: Path, fleet: Fleet, minutes: int) -> list[rows.Row]:
@@ -117,9 +129,9 @@ def measure(directory: Path, fleet: Fleet, minutes: int) -> list[rows.Row]:
                 renewal.start()
                 try:
                     _wait(120)
-                    before, (busy, _), begin = appended(prometheus), process(pid), time.monotonic()
-                    _wait(60 * minutes)
-                    after, (end, memory) = appended(prometheus), process(pid)
+                    before, busy, begin = appended(prometheus), processor_seconds(pid), time.monotonic()
+                    memory = memory_of(pid, 60 * minutes)
+                    after, end = appended(prometheus), processor_seconds(pid)
                     elapsed = time.monotonic() - begin
                     up = prometheus.value('count(up{job="app"} == 1)')
                     series = prometheus.status()["numSeries"]
@@ -130,12 +142,13 @@ def measure(directory: Path, fleet: Fleet, minutes: int) -> list[rows.Row]:
         rows.Row("instances that are up", up, "", None, f"of {fleet.instances}"),
         row("series in memory", series, fleet.series, ""),
         row("samples a second", (after - before) / elapsed, fleet.samples, "/s"),
+        row("memory on average: off", sum(memory) / len(memory) / 1e6, fleet.memory / 1e6, " MB"),
         rows.Row(
-            "memory, against the limit that is advised",
-            memory / 2**20,
+            "memory at most, against the limit that is advised",
+            max(memory) / 2**20,
             "MiB",
             fleet.memory_limit,
-            f"{memory / series:,.0f} bytes a series",
+            f"{max(memory) / series:,.0f} bytes a series",
         ),
         rows.Row("processors", (end - busy) / elapsed, "", None, f"predicted {fleet.processors:.2f}"),
     ]
