@@ -14,6 +14,7 @@ import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from importlib.metadata import distributions
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -77,9 +78,10 @@ class Places:
     def add(self, import_name: str, root_path: str) -> None:
         """Add an application: its package is its own code, even in site-packages."""
         self._home = self._home or _normal(root_path)
-        for path in (*_package(import_name), root_path):
-            for spelling in _spellings(path):
-                self._kinds.setdefault(spelling, Kind.OWN)  # a single module does not own site-packages
+        for path in _package(import_name):
+            self._kinds.update(dict.fromkeys(_spellings(path), Kind.OWN))
+        for spelling in _spellings(root_path):
+            self._kinds.setdefault(spelling, Kind.OWN)  # a single module does not own site-packages
         self._roots.clear()
         self._places.clear()
 
@@ -145,14 +147,21 @@ class Places:
         return "", Kind.OWN
 
 
+# The first part of each path in the list of a package's files, without those outside of its directory.
+_FIRST_PARTS = re.compile(r"^(?!\.\.)[^/,]+", re.MULTILINE).findall
 _DEBUG_INFO = re.compile(r"\d+=\d+(&\d+=\d+)*").fullmatch
 
 
 def _libraries() -> Iterator[str]:
     """The paths of Python itself and of installed packages."""
-    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    for path in (*paths, *site.getsitepackages(), site.getusersitepackages()):
+    python = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    paths = {*python, *site.getsitepackages(), site.getusersitepackages()}
+    for path in paths:
         yield from _spellings(path)
+    # `pip install --target` takes any directory, maybe one with code of the application.
+    for distribution in distributions(path=[path for path in sys.path if path not in paths]):
+        for name in set(_FIRST_PARTS(distribution.read_text("RECORD") or "")):
+            yield from _spellings(str(distribution.locate_file(name)))
 
 
 def _package(import_name: str) -> Iterator[str]:

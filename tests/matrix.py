@@ -119,8 +119,7 @@ def run(row: Row, python: str, interpreter: str) -> str:
     """Run the tests of a row; the last line of pytest's summary, or why there is none."""
     try:
         executable = environment(python, interpreter)
-        # By this name the exporter knows that it is no code of the application's.
-        overlay = TOP / "rows" / f"{row.name}-on-{python}" / "site-packages"
+        overlay = TOP / "rows" / f"{row.name}-on-{python}"
         if row.releases and not overlay.exists():
             command = [str(executable), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             _run([*command, "--no-deps", "--target", str(overlay), *row.releases])

@@ -121,6 +121,23 @@ def test_an_installed_application_is_its_own_code(
     assert kinds == [Kind.OWN, Kind.LIBRARY]
 
 
+@pytest.mark.parametrize("directory", ["", "vendor/"])
+def test_packages_that_were_installed_into_any_directory_are_libraries(
+    directory: str, modules: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `pip install --target`, beside the application's code, or the application too."""
+    record = "../../bin/flask,,\nflask/app.py,sha256=x,1\nsix.py,,\nshop/__init__.py,,\n"
+    modules(f"{directory}all-1.0.dist-info/RECORD", record)
+    modules(f"{directory}shop/__init__.py", "")
+    monkeypatch.syspath_prepend(tmp_path / directory)
+    places = Places()
+    places.add(importlib.import_module("shop").__name__, str(tmp_path))
+
+    files = ("flask/app.py", "six.py", "shop/views.py", "prices.py", "../prices.py")
+    kinds = [place_in(places, f"{tmp_path}/{directory}{file}").kind for file in files]
+    assert kinds == [Kind.LIBRARY, Kind.LIBRARY, Kind.OWN, Kind.OWN, Kind.OWN]
+
+
 def test_a_link_to_a_library_is_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib64").symlink_to(tmp_path / "lib")
