@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from exporter import guard
 from exporter.posix import fcntl
 
-# A rotation takes a hundredth of this (s), even if four writers rotate all the time.
-_PATIENCE = 0.25
+# A request waits so long (s). A rotation takes a tenth of it, even if four writers rotate all the time.
+_PATIENCE = 0.025
 _NO_FILE = "it is a link, a pipe or a device, and no regular file"
 
 
@@ -24,7 +24,8 @@ class RotatingFile:
 
     Any number of processes may write to one path. A line is one appending write, which the kernel keeps
     apart from others. The writer that takes the lock first rotates; the others find another file at the path
-    and follow. A file grows beyond its limit by at most one line of each thread.
+    and follow. A file grows beyond its limit by at most one line of each thread, and by what is written while
+    the one that rotates waits for a processor.
     """
 
     def __init__(self, path: str, limit: int, backups: int) -> None:
