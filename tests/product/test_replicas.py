@@ -64,7 +64,7 @@ def test_the_time_in_the_queue_is_counted_for_every_request(facts: dict[str, Any
 def test_pages_for_insiders_are_closed(facts: dict[str, Any]) -> None:
     """Behind the proxy nobody is one."""
     assert facts["closed"] == dict.fromkeys(CLOSED, 404)
-    assert facts["health"] == {"status": "healthy"}
+    assert facts["health"] == [{"status": "healthy"}, {"status": "ready"}]
 
 
 @pytest.mark.soak

@@ -251,7 +251,7 @@ def counted(directory: Path) -> dict[str, Any]:
         "not in the queue": ask(f"sum({COUNT}) - sum(flask_http_request_queue_seconds_count)"),
         "services": ask(f"{RATE} > 0"),
         "closed": {path: answers("127.0.0.1", path) for path in CLOSED},
-        "health": get_json("http://127.0.0.1:8000/health"),
+        "health": [get_json(f"http://127.0.0.1:8000/health{path}") for path in ("", "/ready")],
     }
 
 
