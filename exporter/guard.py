@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from exporter.posix import fcntl
+from exporter.posix import fcntl, resource
 
 LIMIT = 1 << 28
 """The most bytes that are read from one file; a larger file does not come from this package."""
 
 _INTERVAL = 0.001
+# The last descriptors of a process are for its connections and the files of the application.
+_SPARE = 2
 
 _trusted_uids = {0}
 
@@ -173,7 +175,11 @@ def become(owner: tuple[int, int] | None) -> None:
 
 
 def _open(name: str, flags: int, at: int | None = None) -> int:
-    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=at)
+    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=at)
+    if descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE > 0:
+        os.close(descriptor)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
+    return descriptor
 
 
 def _is_trustworthy(status: os.stat_result) -> bool:

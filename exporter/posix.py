@@ -11,10 +11,12 @@ import os
 from typing import Any
 
 fcntl: Any
+resource: Any
 try:
     import fcntl
+    import resource
 except ModuleNotFoundError:
-    fcntl = None
+    fcntl = resource = None
 
 _CHUNK = 1 << 20
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,27 @@ def test_a_file_of_a_terabyte_is_not_read(tmp_path: Path) -> None:
         assert len(guard.content(descriptor)) == guard.LIMIT + 1
     finally:
         os.close(descriptor)
+
+
+def test_the_last_descriptors_are_left_to_the_application(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    def fill() -> None:
+        limit = len(os.listdir("/proc/self/fd")) + 20
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        with suppress(OSError):
+            for _ in range(limit):
+                guard.regular("file", os.O_RDONLY, at)
+        for _ in range(2):
+            os.open(tmp_path / "file", os.O_RDONLY)
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(tmp_path / "file", os.O_RDONLY)
+
+    at = guard.directory(str(tmp_path))
+    try:
+        as_child(fill)
+    finally:
+        os.close(at)
 
 
 @pytest.mark.parametrize("held", [fcntl.LOCK_EX, fcntl.LOCK_SH])

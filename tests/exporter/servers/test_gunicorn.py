@@ -458,6 +458,19 @@ def test_a_text_that_cannot_be_written_costs_itself_only(value: str, directory: 
         assert failures(master) == 0
 
 
+@pytest.mark.parametrize(("limit", "counted"), [(16, False), (20, False), (32, True)])
+def test_few_descriptors_cost_measurements_and_no_answers(limit: int, counted: bool, tmp_path: Path) -> None:
+    """With 16 a plain application starts; a measured one does so too, and /metrics says what is wrong."""
+    source = f"import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))\n{WORKER_IDS}"
+    with serving(tmp_path, workers=1, source=source) as master:
+        assert len(set(order(master, 5))) == 1
+        answer = master.get("/metrics")
+        if counted:
+            assert master.samples()[ORDERS] == 5.0
+        else:
+            assert (answer.status, "Too many open files" in answer.text) == (500, True)
+
+
 def test_a_frozen_listener_does_not_keep_the_master(tmp_path: Path) -> None:
     """It gets a few seconds, and then it is killed."""
     (port,) = free_ports(1)
