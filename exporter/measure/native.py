@@ -106,4 +106,5 @@ class Natives:
         """Forget the parent's file, and where its counts lie."""
         if self._directory is not None:
             self._file = None
+            self._retry_at = 0.0
             self._histograms.clear()

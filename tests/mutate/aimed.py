@@ -1149,9 +1149,9 @@ AIMED = (
         "native-fork",
         "A forked worker counts native buckets in a file of its own.",
         "measure/native.py",
-        "            self._file = None\n            self._histograms.clear()",
-        "            pass",
-        ("scrape/test_protobuf.py", "test_forks.py", "servers/test_prefork.py"),
+        "            self._file = None\n            self._retry_at",
+        "            self._retry_at",
+        ("measure/test_native.py", "test_forks.py"),
     ),
     Aimed(
         "counted-not-lost",
@@ -1231,7 +1231,7 @@ AIMED = (
         "worker/ring.py",
         "    except PermissionError:\n        pass\n",
         "    except PermissionError:\n        return False\n",
-        ("worker/test_slots.py", "worker/test_flightrecorder.py", "worker/test_deaths.py"),
+        ("worker/test_ring.py",),
     ),
     Aimed(
         "ring-claim",

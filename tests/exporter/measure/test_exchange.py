@@ -626,6 +626,20 @@ def test_the_test_client_counts_the_same_buffered_or_not(buffered: bool) -> None
     Counts(exporter).are("GET", RULE, "200")
 
 
+def test_a_request_that_may_end_its_process_stays_in_progress() -> None:
+    """So that the worker's death names it."""
+    app, exporter = application()
+
+    @app.get("/exit")
+    def leave() -> str:
+        raise SystemExit(1)
+
+    error = call(app, "/exit").error
+
+    assert isinstance(error, SystemExit)
+    assert Counts(exporter).in_progress == {(): 1}
+
+
 # Under a real server
 
 SERVED = """

@@ -190,6 +190,7 @@ class TestSockets:
             # The proxy maintains one header and passes the client's invention in the other on.
             ({"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=127.0.0.1"}, 403),
             ({"X-Forwarded-For": "203.0.113.9", "X-Real-IP": "10.9.8.7"}, 403),
+            ({"X-Forwarded-For": "10.9.8.6", "X-Real-IP": "10.9.8.7"}, 403),
             (
                 {"X-Forwarded-For": "10.9.8.7, 127.0.0.9", "X-Real-IP": "127.0.0.9"},
                 200,

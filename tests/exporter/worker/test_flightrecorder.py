@@ -589,6 +589,13 @@ print(recorder.is_shared, len(recorder.read()))
         assert (done.stdout.split(), done.stderr) == (["refused", "False", "1", "True", "2"], "")
 
 
+def test_a_slot_that_another_request_has_taken_shows_none_of_it() -> None:
+    record = requests.head.pack(0.0, b"id", b"GET", 0, b"/", 1, 1000.0, 5.0)
+
+    assert requests.InFlight.of(1, 5.0, record) is not None
+    assert requests.InFlight.of(1, 4.0, record) is None
+
+
 def test_a_request_is_frozen() -> None:
     recorder = opened(1)
     keep(recorder)

@@ -77,6 +77,22 @@ def test_it_looks_at_requests_from_a_tenth_of_a_second_on() -> None:
     assert rig.errors == []
 
 
+def test_a_request_that_ends_meanwhile_is_not_blamed_for_the_next_one_of_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request, frames = Request(99.0), sys._current_frames
+
+    def end_and_look() -> dict[int, Any]:
+        request.recorded = True
+        return frames()
+
+    monkeypatch.setattr(sys, "_current_frames", end_and_look)
+    assert Rig(request).sampler.look(100.0)
+
+    assert request.recorded
+    assert request.samples is None
+
+
 def test_without_requests_there_is_nothing_to_do() -> None:
     assert not Rig().sampler.look(100.0)
     assert not Rig(None, None).sampler.look(100.0)

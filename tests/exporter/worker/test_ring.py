@@ -1,0 +1,25 @@
+"""Rings: who holds one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from exporter.worker import ring
+from tests.rig.wsgi import Raises
+
+
+@pytest.mark.parametrize(
+    ("error", "holds"), [(PermissionError(), True), (ProcessLookupError(), False)], ids=["stranger", "dead"]
+)
+def test_a_process_that_may_not_be_asked_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, holds: bool
+) -> None:
+    """That of another user."""
+    _, descriptor = ring.claim(tmp_path, "requests")
+    os.close(descriptor)
+    monkeypatch.setattr(os, "kill", Raises(error))
+
+    assert [ring.is_held(other, 7) for _, other in ring.descriptors(tmp_path, "requests")] == [holds]
