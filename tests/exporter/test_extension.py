@@ -501,6 +501,16 @@ def test_defaults_can_be_exported_late_with_the_constructors_group() -> None:
     assert durations(exporter) == {("GET", "show", "200"): 1}
 
 
+def test_the_old_argument_for_endpoints_is_a_warning_at_its_place() -> None:
+    app, exporter = application(export_defaults=False)
+    with pytest.warns(DeprecationWarning, match="please use the new `group_by` argument") as warnings:
+        exporter.export_defaults(group_by_endpoint=True)
+    call(app, "/orders/7")
+
+    assert [warning.filename for warning in warnings] == [__file__]
+    assert durations(exporter) == {("GET", "show", "200"): 1}
+
+
 def test_defaults_exported_twice_count_once() -> None:
     app, exporter = application()
     exporter.export_defaults()
