@@ -20,7 +20,7 @@ def test_a_forked_child_counts_in_a_file_of_its_own(tmp_path: Path) -> None:
     def count() -> float:
         doubles, at = natives.buckets(family, {"path": "/"})[7]
         doubles[at] += 1.0
-        return doubles[at]
+        return float(doubles[at])
 
     def count_in_the_child() -> None:
         assert count() == 1.0
