@@ -93,10 +93,14 @@ SHARE = '{{ printf "%.3f" $value | humanizePercentage }}'
 
 def rules(slo: Slo) -> str:
     """Return the text of the rule file, a group for each layer: events, windows, burn rates, alerts."""
-    windows = sorted({"15m", *slo.windows}, key=hours)
+    windows = sorted({"15m", "1h", *slo.windows}, key=hours)
+    days = [window for window in windows if 6 < hours(window) < hours(slo.period)]
     layers = {
         "slo events": [record for objective in slo.objectives for record in _events(objective)],
-        "slo windows": [record for window in windows for record in _window(slo, window)],
+        "slo windows": [
+            record for window in windows if window not in days for record in _window(slo, window)
+        ],
+        "slo days": [record for window in days for record in _days(window)],
         "slo burn rates": [
             _burn_rate("5m", f"{SERIES}:good_rate_5m", f"{SERIES}:total_rate_5m"),
             *(
@@ -242,11 +246,20 @@ def _window(slo: Slo, window: str) -> Iterator[str]:
         yield _record(
             f"{SERIES}:{events}_{window}", f"sum_over_time({SERIES}:{events}_rate_5m[{window}]) * 1m"
         )
-    if window in {burn.long for burn in slo.burns}:
+    if window in {"1h", *(burn.long for burn in slo.burns)}:
         yield _record(
             f"{SERIES}:covered_{window}",
             f"count_over_time({SERIES}:total_rate_5m[{window}]) * 1m / {window}",
         )
+
+
+def _days(window: str) -> Iterator[str]:
+    """Add up whole hours: the samples of all minutes would make the rules of days dearer than all others."""
+    for events in ("total", "good"):
+        yield _record(f"{SERIES}:{events}_{window}", f"sum_over_time({SERIES}:{events}_1h[{window}:1h])")
+    yield _record(
+        f"{SERIES}:covered_{window}", f"sum_over_time({SERIES}:covered_1h[{window}:1h]) * 1h / {window}"
+    )
 
 
 def _burn_rate(window: str, good: str, total: str) -> str:

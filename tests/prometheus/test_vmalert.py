@@ -64,9 +64,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "FlaskSeriesCapReached": FIRST,
     },
     "slo": {},
-    "slo-windows": {
-        f"slo:flask_http_requests:covered_{window}": DIGITS for window in ("1h", "6h", "1d", "3d")
-    },
+    "slo-windows": {},
 }
 LONG = {"monitoring-edges", "probe", "service", "service-edges", "slo", "slo-windows"}
 
