@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import yaml
 
 from prometheus.tools.toolbox import executable
 from tests.backtest.history import STEP
+from tests.rig import ruletests
 from tests.rig.places import ROOT
 
 RULES = ("requests", "service", "slo")
@@ -24,11 +25,11 @@ Timeline = dict[int, list[dict[str, str]]]
 """Minute → the labels of the alerts that fire then."""
 
 
-def play(series: Iterable[tuple[str, str]], first: int, last: int) -> Timeline:
-    """Evaluate the rules once a minute over all `series`; return the alerts from minute `first` to `last`."""
+def play(series: list[tuple[str, str]], first: int, last: int, share: Set[str]) -> Timeline:
+    """Evaluate a share of the rules once a minute; return its alerts from minute `first` to `last`."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        groups = _rules()
+        groups = rules({labels.partition("{")[0] for labels, _ in series}, share)
         (directory / "rules.yml").write_text(yaml.safe_dump({"groups": groups}, sort_keys=False))
         with (directory / "tests.yml").open("w", encoding="utf-8") as out:
             order = ", ".join(f'"{group["name"]}"' for group in groups)
@@ -47,33 +48,32 @@ def play(series: Iterable[tuple[str, str]], first: int, last: int) -> Timeline:
     return _timeline(answer.stdout + answer.stderr)
 
 
-def _rules() -> list[dict[str, Any]]:
-    """The rules that alerts depend on, without annotations: those change nothing, and ask much."""
+def rules(known: Set[str], share: Set[str]) -> list[dict[str, Any]]:
+    """Return the groups with the alerts of a share that `known` series can raise, and what these read.
+
+    Annotations are left out: they change nothing, and ask much.
+    """
+    documents = {name: ruletests.rules_of(ROOT / f"prometheus/rules/{name}.yml") for name in RULES}
+    places = {
+        place: {key: value for key, value in rule.items() if key != "annotations"}
+        for place, rule in ruletests.by_place(documents).items()
+        if _objective(rule) in {"", *share}
+    }
+    fed = ruletests.fed(places, {"input_series": [{"series": name} for name in known]})
+    names = {rule["alert"] for place, rule in places.items() if "alert" in rule and _objective(rule) in share}
+    needed = set().union(*(fed & ruletests.seen(places, {"alertname": name}) for name in names))
     groups = [
-        group
-        for name in RULES
-        for group in yaml.safe_load((ROOT / f"prometheus/rules/{name}.yml").read_text(encoding="utf-8"))[
-            "groups"
-        ]
+        {**group, "rules": [places[place] for place in sorted(needed) if place[:2] == (name, number)]}
+        for name, document in documents.items()
+        for number, group in enumerate(document["groups"])
     ]
-    rules = [rule for group in groups for rule in group["rules"]]
-    wanted = {rule["expr"] for rule in rules if "alert" in rule}
-    size = 0
-    while size != len(wanted):
-        size = len(wanted)
-        text = "\n".join(wanted)
-        wanted |= {
-            rule["expr"]
-            for rule in rules
-            if re.search(rf"{re.escape(rule.get('record', '-'))}(?![\w:])", text)
-        }
-    for group in groups:
-        group["rules"] = [
-            {key: value for key, value in rule.items() if key != "annotations"}
-            for rule in group["rules"]
-            if rule["expr"] in wanted
-        ]
     return [group for group in groups if group["rules"]]
+
+
+def _objective(rule: dict[str, Any]) -> str:
+    """The objective that a rule is about, or nothing."""
+    label = re.search(r'slo="(\w+)"', rule["expr"])
+    return str(rule.get("labels", {}).get("slo") or (label and label[1]) or "")
 
 
 def _timeline(output: str) -> Timeline:

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from tests.backtest.__main__ import TIMES
-from tests.backtest.play import Timeline, told
-from tests.backtest.scenes import INCIDENTS
+from tests.backtest.__main__ import SHARES, TIMES
+from tests.backtest.play import Timeline, rules, told
+from tests.backtest.scenes import INCIDENTS, incidents
 from tests.rig.alerts import ALERTS
 from tests.rig.places import ROOT
 
@@ -31,6 +31,26 @@ def test_page_shows_that_the_goals_are_met() -> None:
     assert [row for row in ROWS[2:] if int(row[5]) > TIMES] == []
     assert names <= {rule["alert"] for rule in ALERTS}
     assert set(re.findall(r"^False alarms above info in .*: (\d+)\.", PAGE, re.M)) == {"0"}
+
+
+def test_each_alert_is_played_once() -> None:
+    """Those of services and objectives, but for the few that nothing in the history can raise."""
+    known = {labels.partition("{")[0] for labels, _ in incidents()[0].series(1)}
+    groups = [group for share in SHARES for group in rules(known, share)]
+    played = [rule["expr"] for group in groups for rule in group["rules"] if "alert" in rule]
+
+    assert len(played) == len(set(played))
+    assert {
+        rule["alert"] for rule in ALERTS if rule["alert"].startswith("Flask") and rule["expr"] not in played
+    } == {
+        "FlaskServiceNotReady",
+        "FlaskThreadsSaturated",
+        "FlaskRequestStuck",
+        "FlaskQueueSlow",
+        "FlaskMemoryGrowth",
+        "FlaskSeriesCapReached",
+        "FlaskExporterFailures",
+    }
 
 
 def alert(name: str, severity: str) -> dict[str, str]:
