@@ -63,7 +63,7 @@ def window() -> build.IntervalVariable:
         .values("5m,30m,1h,6h")
         .auto(True)
         .min_interval("5m")
-        .step_count(360)
+        .step_count(288)
         .current(VariableOption(selected=True, text=["auto"], value=["$__auto_interval_window"]))
         .hide(HIDDEN)
     )

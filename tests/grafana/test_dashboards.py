@@ -226,6 +226,17 @@ def test_the_first_view_is_open_and_short(board: dict[str, Any]) -> None:
     assert max(ends) * 38 <= 800
 
 
+@every_board
+def test_windows_leave_no_time_out(board: dict[str, Any]) -> None:
+    """A graph of lines has a point at least as often as its window is long."""
+    (window,) = (v for v in board["templating"]["list"] if v["name"] == "window")
+    graphs = [panel for panel in panels(board) if panel["type"] == "timeseries"]
+    lines = [panel for panel in graphs if panel["fieldConfig"]["defaults"]["custom"]["drawStyle"] == "line"]
+
+    assert window["auto_min"] == "5m"
+    assert all(panel["maxDataPoints"] == window["auto_count"] == 24 * 60 / 5 for panel in lines)
+
+
 def test_there_are_no_more_panels_than_people_look_at() -> None:
     assert sum(1 for board in BOARDS.values() for _ in panels(board)) <= 85
 

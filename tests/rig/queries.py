@@ -83,7 +83,7 @@ def fill(query: Query, values: Mapping[str, str], seconds: float, scrape: float 
         "__interval": f"{points:.0f}s",
         "__rate_interval": f"{max(points + scrape, 4 * scrape):.0f}s",
         "__all": "$__all",  # no variable: it stays, as in Grafana
-        "window": f"{max(20 * scrape, seconds // 360):.0f}s",
+        "window": f"{max(20 * scrape, seconds // 288):.0f}s",
         **values,
     }
 
