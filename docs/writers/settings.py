@@ -36,7 +36,7 @@ SERVICE = {
 }
 COMPOSE = {
     "TRAFFIC_USERS": "simulated customers",
-    "BIND_ADDRESS": "address of the ports; only Grafana knows users",
+    "BIND_ADDRESS": "address of the ports; only Grafana has a login",
     "PUBLIC_HOST": "host in the links of alerts and pages",
     "GRAFANA_ADMIN_PASSWORD": "makes Grafana's user `admin`; without it nobody can log in",
     "ALERT_RECEIVER": "`none`, `discord`, `slack`, `email`, `webhook`",

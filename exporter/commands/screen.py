@@ -91,17 +91,21 @@ class Screen:
             free = None if free is None else free - 7
         endpoints = tables.endpoints(self.snapshot, self._history, self._view)
         requests = tables.requests(self.snapshot, self._view)
-        if free is not None:
-            most = max((free - 3) * 2 // 5, 1)
-            endpoints = endpoints[:most]
-            requests = requests[: max(free - len(endpoints) - 3, 0)]
-        else:
-            requests = requests[:20]
         self._view.rows = {
             **{("endpoint", name): figures for name, _, figures in endpoints},
             **{("request", tables.name_of(request)): request for request in requests},
         }
-        parts += [tables.endpoint_table(endpoints, self._view, width), Text()]
+        note = Text()
+        if free is not None:
+            shown = self._view.window("endpoint", max((free - 3) * 2 // 5, 1))
+            if len(endpoints) > len(endpoints[shown]):
+                last = shown.start + len(endpoints[shown])
+                note = Text(f"{shown.start + 1} to {last} of {len(endpoints)} endpoints", "cyan")
+            endpoints = endpoints[shown]
+            requests = requests[self._view.window("request", max(free - len(endpoints) - 3, 0))]
+        else:
+            requests = requests[:20]
+        parts += [tables.endpoint_table(endpoints, self._view, width), note]
         if requests or free is None:
             parts.append(tables.request_table(requests, self._view, width))
         return Group(*parts)

@@ -50,12 +50,24 @@ class View:
     detail: dict[str, Any] | None = None
     """The request of which everything is shown."""
     rows: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    """The rows on the screen, in their order."""
+    """The rows of both tables, in their order."""
+    tops: dict[str, int] = field(default_factory=dict)
+    """The first row of each table that is on the screen."""
 
     @property
     def query(self) -> dict[str, str]:
         """The requests to ask the service for."""
         return {"endpoint": self.endpoint} if self.endpoint else {}
+
+    def window(self, table: str, size: int) -> slice:
+        """The rows of a table on the screen, so many at most: they follow the selected row."""
+        names = [name for kind, name in self.rows if kind == table]
+        top = min(self.tops.get(table, 0), max(len(names) - size, 0)) if self.selected else 0
+        if self.selected in self.rows and self.selected[0] == table:
+            at = names.index(self.selected[1])
+            top = min(max(top, at - size + 1), at)
+        self.tops[table] = top
+        return slice(top, top + size)
 
     def press(self, key: str) -> bool:
         """Take one key; False if it means to quit."""

@@ -25,7 +25,7 @@ from prometheus.tools.toolbox import executable, gave_up
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports, get_json, status
 from tests.rig.places import ROOT
-from tests.rig.readme import BLOCKS, NAMES, Block, Page, shows
+from tests.rig.readme import BLOCKS, NAMES, PAGES, Block, Page, shows
 from tests.rig.terminal import await_200, environment, local, started
 
 SHELL = [block for block in BLOCKS if block.language == "sh"]
@@ -36,7 +36,7 @@ SERVERS = [
     block
     for block in SHELL
     if re.search(
-        r"^(\w+=\S+ )*(flask|gunicorn|uwsgi|python serve.py|python -m exporter run)", block.text, re.M
+        r"^(\w+=\S+ )*(flask|gunicorn|uwsgi|uvicorn|python serve.py|python -m exporter run)", block.text, re.M
     )
 ]
 COMPOSE = [block for block in SHELL if "docker compose" in block.text]
@@ -146,7 +146,7 @@ def test_every_block_is_executed() -> None:
     blocks = [*SERVERS, *LOOKS, *ALONE, *COMPOSE, *SIGHTS, *STORY, RUN, INSTALL]
     assert sorted(map(str, blocks)) == sorted(map(str, SHELL))
     assert {block.language for block in BLOCKS} == {"sh", "python", "ini", "nginx", "yaml"}
-    assert python == {*APPLICATIONS, "serve.py", "gunicorn.conf.py"}
+    assert python == {*APPLICATIONS, "serve.py", "gunicorn.conf.py", "asgi.py", ""}
     assert programs >= {"serve.py", "uwsgi.ini"}
     assert len({block.file for block in FILES}) == len({(block.file, block.text) for block in FILES})
     assert {block for block in BLOCKS if block.output} <= {RUN, *SIGHTS, *STORY, *ALONE, *LOOKS}
@@ -186,7 +186,7 @@ def test_server(tmp_path: Path, block: Block) -> None:
 
         with urlopen(Request(f"{url}/metrics", headers=headers), timeout=10) as answer:
             metrics = answer.read().decode().splitlines()
-        mode = "single" if "flask" in block.text else "multiprocess"
+        mode = "single" if re.search("flask|uvicorn", block.text) else "multiprocess"
         assert 'flask_http_request_total{method="GET",status="200"} 20.0' in metrics
         assert f'flask_exporter_mode{{mode="{mode}"}} 1.0' in metrics
         if "EXPORTER_REQUEST_LOG=stdout" in block.text:
@@ -313,6 +313,23 @@ def test_look_and_break(stack: Stack, tmp_path: Path) -> None:
     assert len({json.loads(entry)["request_id"] for entry in said.splitlines()}) == 1
     # Wide figures leave a terminal of 80 columns less for the path.
     assert re.search(r"^/test/err\S* .* 100\.0%", run(top), re.MULTILINE)
+
+
+def test_questions_to_a_stack(stack: Stack, tmp_path: Path) -> None:
+    """Those of the pages about trouble and replicas are answered."""
+    pages = PAGES["docs/troubleshooting.md"], PAGES["docs/how-to/replicas.md"]
+    health, scrapes, alerts, instances = (
+        command for page in pages for command in page.commands() if command.startswith("curl")
+    )
+
+    def answer(command: str) -> str:
+        command = local(command, stack.ports, tmp_path)
+        return subprocess.check_output(["bash", "-euo", "pipefail", "-c", command], text=True, timeout=60)
+
+    assert '"status":"' in answer(health)
+    assert f'"scrapeUrl": "http://127.0.0.1:{stack.ports["8000"]}/metrics"' in answer(scrapes)
+    eventually(lambda: '"alertname": "MonitoringDeadMansSwitch"' in answer(alerts), "an alert", 60)
+    assert f'"instance":"127.0.0.1:{stack.ports["8000"]}"' in answer(instances)
 
 
 def test_own_service_is_scraped_and_probed(stack: Stack) -> None:

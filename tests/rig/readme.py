@@ -45,6 +45,13 @@ class Page:
             section = re.findall(r"^#+ (.*)$", _prose(before), re.MULTILINE)[-1]
             yield Block(self.name, before.count("\n") + 1, section, *fence.groups())
 
+    def commands(self) -> list[str]:
+        """The indented blocks: commands and outputs that no test runs as they are."""
+        prose = re.sub(r"^ +```.*?^ +```$", "", self.prose, flags=re.MULTILINE | re.DOTALL)
+        blocks = re.findall(r"(?:^|\n)\n((?: {4}[^\n]*\n)+)(?=\n|$)", prose)
+        texts = (re.sub(r"^ {4}", "", block, flags=re.MULTILINE) for block in blocks)
+        return [text for text in texts if not text.startswith(("|", "- "))]
+
     def table(self, section: str) -> list[tuple[str, ...]]:
         """The rows of a section's first table, without its head and the code marks around a whole cell."""
         body = re.split(rf"^#+ {re.escape(section)}\n", self.prose, flags=re.MULTILINE)[1]
