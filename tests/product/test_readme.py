@@ -176,7 +176,7 @@ def test_server(tmp_path: Path, block: Block) -> None:
         (tmp_path / "gunicorn.conf.py").unlink()
     url = f"http://127.0.0.1:{port}"
     with started(local(block.text, {"8001": port}, tmp_path), tmp_path, environment()) as output:
-        await_200(f"{url}/health/ready", 30, output)
+        await_200(f"{url}/health/ready", 60, output)
         headers = {}
         if "EXPORTER_TOKEN_FILE" in block.text:
             assert status(f"{url}/metrics") == 401
@@ -206,8 +206,9 @@ def test_output(tmp_path: Path, leader: Block) -> None:
 
     def sees(block: Block) -> bool:
         command = ["bash", "-euo", "pipefail", "-c", local(block.text, {"8001": port}, tmp_path)]
+        environ = environment(COLUMNS="80")  # of a terminal
         answer = subprocess.run(
-            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True, timeout=60
+            command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True, timeout=60
         )
         return shows(answer.stdout, block.output)
 
@@ -218,7 +219,7 @@ def test_output(tmp_path: Path, leader: Block) -> None:
     unpack(tmp_path, port)
     (tmp_path / "gunicorn.conf.py").unlink()
     with started(local(leader.text, {"8001": port}, tmp_path), tmp_path, environment()) as output:
-        await_200(f"http://127.0.0.1:{port}/health/ready", 30, output)
+        await_200(f"http://127.0.0.1:{port}/health/ready", 60, output)
         for look in looks:
             # A line is logged after its answer.
             eventually(lambda look=look: sees(look), f"{look} says {look.output}", 30)  # type: ignore[misc]

@@ -630,22 +630,22 @@ class TestScreen:
         """Every endpoint is reached with the arrows, and the screen says where it is among them."""
         view = View()
         screen = _screen(view)
-        assert "1 to 6 of 50 endpoints" in _drawn(screen, 120, 30)
+        assert "1 to 6 of 50 endpoints" in _drawn(screen, 160, 30)
         for key in ("\x1b[B", *["\x1b[6~"] * 2):
             view.press(key)
-        text = _drawn(screen, 120, 30)
+        text = _drawn(screen, 160, 30)
         assert "16 to 21 of 50 endpoints" in text
         (row,) = (line for line in text.splitlines() if "\x1b[7m" in line)
-        assert "/20 " in row
+        assert "/27\x1b" in row  # the names are sorted as texts
 
         view.press("\x1b[A")
-        assert "16 to 21 of 50 endpoints" in _drawn(screen, 120, 30)
+        assert "16 to 21 of 50 endpoints" in _drawn(screen, 160, 30)
         for key in ("\t", *["\x1b[6~"] * 9):
             view.press(key)
-        text = _drawn(screen, 120, 30)
+        text = _drawn(screen, 160, 30)
         assert ("id-90 " in text, "id-1 " in text, "16 to 21 of 50 endpoints" in text) == (True, False, True)
         view.press("\x1b")
-        assert "1 to 6 of 50 endpoints" in _drawn(screen, 120, 30)
+        assert "1 to 6 of 50 endpoints" in _drawn(screen, 160, 30)
 
     def test_enter_asks_for_an_endpoint_s_requests(self) -> None:
         view = View()
