@@ -67,7 +67,7 @@ KOREAN = {
         "/monitoring의 진행 중인 요청에 경과 시간과 함께 나타나고, 2분 뒤 FlaskRequestStuck 알림이 울립니다."
     ),
     "/monitoring has the death of the worker, with what it was answering.": (
-        "/monitoring에 워커의 죽음이, 그때 응답하던 요청과 함께 나타납니다."
+        "/monitoring에 워커가 죽은 까닭과 그때 응답하던 요청이 나타납니다."
     ),
     # Parts and their links; the names are those on the pages themselves.
     "What happens now?": "지금 무슨 일이 일어나는가?",
@@ -84,7 +84,7 @@ KOREAN = {
     "What is computed and watched?": "무엇을 계산하고 감시하는가?",
     "What fires, or is about to?": "어떤 알림이 울리거나 곧 울리는가?",
     "Who is being told what?": "누구에게 무엇을 알리는가?",
-    "What is being kept quiet?": "무엇을 조용히 두었는가?",
+    "What is being kept quiet?": "어떤 알림을 꺼 두었는가?",
     "Is it healthy?": "정상인가?",
     "Which error, since when?": "어떤 오류가 언제부터인가?",
     "Which requests exactly?": "정확히 어떤 요청인가?",

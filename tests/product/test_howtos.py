@@ -62,6 +62,14 @@ def block(page: str, section: str, number: int = 0) -> Block:
     ]
 
 
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/how-to/")])
+def test_a_page_has_its_parts(name: str) -> None:
+    """As the first page of the how-tos says; it, and the list before production, are others."""
+    parts = [part in PAGES[name].prose for part in ("**You get**", "**You need**", "\n## What goes wrong\n")]
+
+    assert set(parts) == {Path(name).stem not in ("index", "deployment")}
+
+
 def test_every_command_has_its_check() -> None:
     """One of a new kind needs one, or a reason why there is none."""
     checked = {*MAKE, *JQ, *COMPOSE, "kubectl kustomize .\nkubectl apply -k .\n"}
