@@ -151,7 +151,7 @@ def test_kustomization(tmp_path: Path) -> None:
     base = os.path.relpath(ROOT / "deploy/kubernetes", tmp_path)
     text, count = re.subn(r"(?<=resources: \[)[^\]]+", base, text)
     (tmp_path / "kustomization.yaml").write_text(text)
-    command = [executable("kubectl"), "kustomize", tmp_path]
+    command = [str(executable("kubectl")), "kustomize", str(tmp_path)]
     built = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     manifests = list(yaml.safe_load_all(built))
     images = re.findall(r"image: (\S+orders\S*)", built)
@@ -206,7 +206,7 @@ def test_queries_that_show_that_it_works(tmp_path: Path) -> None:
     rules = [{"record": f"query:{number}", "expr": query} for number, (query, _) in enumerate(rows)]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
-    command = [executable("promtool"), "check", "rules", file]
+    command = [str(executable("promtool")), "check", "rules", str(file)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -222,7 +222,7 @@ def test_unit_of_systemd(tmp_path: Path) -> None:
 
     def complaints(text: str) -> str:
         file.write_text(text.replace("/srv/shop/.venv/bin/gunicorn", sys.executable))
-        command = ["systemd-analyze", "verify", "--man=no", file]
+        command = ["systemd-analyze", "verify", "--man=no", str(file)]
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         return "".join(line for line in answer.stderr.splitlines(True) if "shop.service" in line)
 
