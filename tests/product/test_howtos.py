@@ -29,18 +29,10 @@ COMMANDS = [
 ]
 MAKE = [command for _, command in COMMANDS if command.startswith("make ")]
 JQ = [command for _, command in COMMANDS if command.startswith("jq ")]
-COMPOSE = sorted(
-    {
-        command
-        for name, page in PAGES.items()
-        for command in re.findall(
-            r"docker compose[^`\n]* -f [^`\n]*|docker compose[^`\n]*--scale[^`\n]*", page.prose
-        )
-    }
-)
 # The tests that run them, or see what they say.
 ELSEWHERE = {
     r"docker compose up\n": "test_readme.py, with each receiver",
+    r"docker compose -f": "test_compose.py: compose reads the files together",
     r"python -m exporter top --url": "test_top.py, in a terminal",
     r"curl -s http://127\.0\.0\.1:(8000|9090)/": "test_readme.py, of a running stack",
     r"The test alert was handed over to": "test_drill.py: the output of make drill ARGS=--live",
@@ -72,9 +64,9 @@ def test_a_page_has_its_parts(name: str) -> None:
 
 def test_every_command_has_its_check() -> None:
     """One of a new kind needs one, or a reason why there is none."""
-    checked = {*MAKE, *JQ, *COMPOSE, "kubectl kustomize .\nkubectl apply -k .\n"}
+    checked = {*MAKE, *JQ, "kubectl kustomize .\nkubectl apply -k .\n"}
     reasons = [*ELSEWHERE, *NOT_CHECKED]
-    rest = [command for _, command in COMMANDS if command not in checked and command.strip() not in checked]
+    rest = [command for _, command in COMMANDS if command not in checked]
 
     assert [command for command in rest if not any(re.match(reason, command) for reason in reasons)] == []
     assert [reason for reason in reasons if not any(re.match(reason, command) for command in rest)] == []
@@ -94,18 +86,6 @@ def test_make_knows_it(command: str) -> None:
     assert answer.returncode == 0, answer.stderr
     assert names
     assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
-
-
-@pytest.mark.parametrize("command", COMPOSE)
-def test_compose_has_its_files_and_services(command: str) -> None:
-    """Those that it names."""
-    words = shlex.split(command)
-    files = [words[at + 1] for at, word in enumerate(words) if word == "-f"]
-    text = "".join((ROOT / file).read_text(encoding="utf-8") for file in files or ["docker-compose.yml"])
-    services = re.findall(r"--scale (\w+)=|stop (\w+)", command)
-
-    assert not files or files[0] == "docker-compose.yml"
-    assert all(re.search(rf"^  {service or other}:", text, re.MULTILINE) for service, other in services)
 
 
 def test_jq_finds_failures_slow_requests_and_bugs(tmp_path: Path) -> None:
