@@ -120,6 +120,8 @@ def survivors(mutants: Sequence[Mutant]) -> list[Mutant]:
                 shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(ROOT / name, root / name)
+        for name in (".venv", ".tools"):  # what tests take from there
+            (root / name).symlink_to((ROOT / name).resolve())
         tree = Tree(root)
         for mutant in mutants:
             start = time.monotonic()

@@ -1319,7 +1319,7 @@ AIMED = (
         "auto.py",
         "if not settings.auto or _has_exporter(application, settings.prefix):",
         "if not settings.auto:",
-        ("servers/test_auto.py", "test_wsgi.py", "test_extension.py"),
+        ("test_auto.py",),
     ),
     Aimed(
         "auto-fails",
@@ -1327,6 +1327,6 @@ AIMED = (
         "auto.py",
         "    except ClickException:  # a setting",
         "    except Exception:  # a setting",
-        ("servers/test_auto.py", "test_wsgi.py"),
+        ("test_auto.py",),
     ),
 )
