@@ -14,8 +14,9 @@ from flask import Response
 
 from exporter import forks
 from exporter.measure import outcomes
+from exporter.measure.cells import Cell, Distribution
 from exporter.measure.instruments import ExtendedInstruments as Extended
-from exporter.measure.recorder import announced_size
+from exporter.measure.recorder import announced_size, plain_recorder
 from exporter.observation import Recorder
 from exporter.worker.requests import COUNTED
 from tests.rig.exchanges import exchange
@@ -189,3 +190,19 @@ def test_no_thread_takes_over_between_the_counters_and_the_mark(instruments: Ext
 
     assert [state for state in states if state not in ((0.0, {}), (1.0, {0: COUNTED}))] == []
     assert (states[0], states[-1]) == ((0.0, {}), (1.0, {0: COUNTED}))
+
+
+def test_a_recorder_of_few_families_adds_under_its_lock() -> None:
+    lock, is_held = threading.Lock(), list[bool]()
+
+    class Watched(list[float]):
+        def __setitem__(self, at: Any, value: Any) -> None:
+            is_held.append(lock.locked())
+            super().__setitem__(at, value)
+
+    doubles: Any = Watched([0.0] * 4)
+    record = plain_recorder(lock, Distribution(doubles, 0, (1, 2), (1.0,)), Cell(None, doubles, 3))
+    record(exchange(duration=0.5), 0.0)
+
+    assert (doubles, is_held) == ([0.5, 1.0, 0.0, 1.0], [True] * 3)
+    assert not lock.locked()
