@@ -96,7 +96,7 @@ def _row(timeline: Timeline, incident: Incident, level: str, limit: int) -> tupl
     if not messages:
         return f"| {incident.what} | {rate} | **not told** | | | |", False
     (minute, alert), *later = messages
-    others = ", ".join(f"{name} {when - begin}" for when, name in later)
+    others = ", ".join(f"{name} after {when - begin} min" for when, name in later)
     good = minute - begin <= limit and len(messages) <= TIMES
     return f"| {incident.what} | {rate} | {minute - begin} min | {alert} | {others} | {len(messages)} |", good
 

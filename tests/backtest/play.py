@@ -121,7 +121,7 @@ def told(timeline: Timeline) -> Mapping[str, list[tuple[int, str]]]:
 
 
 def _name(alert: Mapping[str, str]) -> str:
-    window = f" {alert['window']}" if "window" in alert else ""
+    window = f" ({alert['window']})" if "window" in alert else ""
     return alert["alertname"] + window
 
 
