@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from prometheus_client import Histogram
 
+from exporter.store.workerfile import place
+
 Doubles = Any  # list[float] | memoryview, for `doubles[index] += amount`
 
 
@@ -99,9 +101,10 @@ class Cells:
         for value in values:
             if value._key not in file._positions:  # it had no place; maybe there is one now
                 file.write_value(value._key, value._value, value._timestamp)
-        if not all(value._key in file._positions for value in values):
+        cells = [Cell(value, *found) for value in values if (found := place(file, value._key))]
+        if len(cells) < len(values):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file._fname)
-        return [Cell(value, *file.place(value._key)) for value in values]
+        return cells
 
 
 def _origin(value: Any) -> Any:

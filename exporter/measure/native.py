@@ -13,7 +13,7 @@ from prometheus_client.mmap_dict import mmap_key
 from exporter import forks
 from exporter.buckets import ZERO
 from exporter.measure.cells import Doubles
-from exporter.store.workerfile import WorkerFile
+from exporter.store.workerfile import WorkerFile, place
 from exporter.worker.failures import Failures
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Natives:
         name = family._name
         key = mmap_key(name, f"{name}:{index}", [*labels], [*labels.values()], family._documentation)
         file.read_value(key)
-        return file.place(key)
+        return place(file, key)
 
     def clear(self) -> None:
         """Forget the counts in memory."""

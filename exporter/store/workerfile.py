@@ -87,12 +87,6 @@ class WorkerFile(MmapedDict):
         except OSError as reason:
             _count(reason)
 
-    def place(self, key: str) -> tuple[Any, int] | None:
-        """The memory as doubles and the index of the key's value in it; None if it has no place."""
-        if key not in self._positions:
-            return None
-        return self._doubles, self._positions[key] >> 3
-
     def close(self) -> None:
         """Close the file and give up its lock; from then on it counts as that of a dead process."""
         # A cell's view of the memory makes mmap.close() raise; then the memory goes with the view.
@@ -192,6 +186,15 @@ class WorkerFile(MmapedDict):
         self._m = mmap.mmap(descriptor, capacity)
         self._doubles = memoryview(self._m).cast("d")
         self._capacity = capacity
+
+
+def place(file: MmapedDict, key: str) -> tuple[Any, int] | None:
+    """The memory of a file as doubles and the index of the key's value in it; None if it has no place."""
+    if key not in file._positions:
+        return None
+    # An application may have made metrics before `install`: then the file is prometheus_client's own.
+    doubles = file._doubles if isinstance(file, WorkerFile) else memoryview(file._m).cast("d")
+    return doubles, file._positions[key] >> 3
 
 
 _files: WeakSet[WorkerFile] = WeakSet()

@@ -52,6 +52,7 @@ def main(chosen: list[str]) -> int:
         "load": os.getloadavg()[1],
     }
     results = {"machine": machine, **{name: [asdict(row) for row in some] for name, some in found.items()}}
+    rows.RESULTS.mkdir(exist_ok=True)
     (rows.RESULTS / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print(f"\nAll of them (Python {machine['python']}, {machine['cores']} cores, load {machine['load']:.1f})")
     for benchmark, some in found.items():

@@ -86,7 +86,9 @@ def test_no_request_waits_for_a_lock(uid: int, has_lock: bool) -> None:
                     beside = longest(server, 100)
                     assert (lock.name in held, "archive.lock" in held) == (has_lock, has_lock)
                     assert {"log", "requests.jsonl"} <= set(held)
-                    assert (log.stat().st_ino == before) == has_lock, "whoever has the lock decides if it rotates"
+                    assert (log.stat().st_ino == before) == has_lock, (
+                        "whoever has the lock decides if it rotates"
+                    )
                 print(f"longest beside held locks {1000 * beside:.1f} ms, without {1000 * free:.1f} ms")
                 if beside < 0.05:
                     return

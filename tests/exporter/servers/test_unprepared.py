@@ -72,6 +72,22 @@ def test_a_directory_is_the_same_after_the_application_has_gone_elsewhere(tmp_pa
     assert list((tmp_path / "workers").glob("counter_*.db"))
 
 
+@pytest.mark.parametrize("kind", ["Counter", "Gauge", "Histogram", "Summary"])
+def test_metrics_made_before_the_exporter_are_in_nobodys_way(tmp_path: Path, kind: str) -> None:
+    """Their file is prometheus_client's own, and the exporter's values of this kind are in it too."""
+    (tmp_path / "workers").mkdir()
+    method = "inc" if kind in ("Counter", "Gauge") else "observe"
+    own = f"from prometheus_client import {kind}; own = {kind}('own', 'Made early'); own.{method}(3)"
+    done = run(tmp_path, f"{own}; {ASK}", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
+    samples = done.stdout.splitlines()
+
+    assert done.stderr == ""
+    assert f"{REQUESTS} 1.0" in samples
+    assert any(line.startswith(("own_sum 3.0", "own_total 3.0", "own{")) for line in samples)
+    labels = 'method="GET",status="200",url_rule="/"'
+    assert f"flask_http_request_duration_seconds_count{{{labels}}} 1.0" in samples
+
+
 def test_a_server_takes_the_directory_that_a_migration_has_made(tmp_path: Path) -> None:
     run(tmp_path, ASK, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
     with serving(tmp_path, source=SERVICE, workers=2) as server:

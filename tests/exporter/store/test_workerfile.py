@@ -19,7 +19,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from exporter.merge.format import head, promises_lock, split
 from exporter.settings import SettingsError
 from exporter.store import workerfile
-from exporter.store.workerfile import WorkerFile, install
+from exporter.store.workerfile import WorkerFile, install, place
 from tests.rig.descriptors import open_below
 from tests.rig.disk import small_disk
 from tests.rig.workerfiles import NOBODY, dead, living, plain, total
@@ -130,11 +130,11 @@ def test_an_existing_file_is_never_opened(tmp_path: Path) -> None:
 def test_closing_with_a_view_of_the_memory_is_no_error(tmp_path: Path) -> None:
     """The recorder keeps views of the memory; closing a file under them leaves them readable."""
     file = living(tmp_path, "counter", NOBODY, {total(): 3.0})
-    place = file.place(total())
+    held = place(file, total())
     file.close()
 
-    assert place is not None
-    view, at = place
+    assert held is not None
+    view, at = held
     assert view[at] == 3.0
     view.release()
 
@@ -143,7 +143,7 @@ def test_all_places_are_in_one_view_of_the_memory(tmp_path: Path) -> None:
     """A view needs more memory than the value that it shows."""
     keys = [total(path=path) for path in ("/a", "/b")]
     file = living(tmp_path, "counter", NOBODY, dict.fromkeys(keys, 1.0))
-    places = [place for key in keys if (place := file.place(key))]
+    places = [found for key in keys if (found := place(file, key))]
     file.close()
 
     assert len(places) == 2
