@@ -32,30 +32,38 @@ class NativeBuckets(dict[int, Place]):
     0.1 µs; `frexp` and a table of eight bounds took 0.3.
     """
 
-    __slots__ = ("_family", "_labels", "_natives")
+    __slots__ = ("_counts", "_family", "_indexes", "_labels", "_natives")
 
     def __init__(self, natives: Natives, family: Histogram, labels: Mapping[str, str]) -> None:
         self._natives = natives
         self._family = family
         self._labels = labels
+        self._indexes: list[int] = []
+        self._counts: list[float] = []
 
     def __missing__(self, position: int) -> Place:
-        place = self._natives.place(self._family, self._labels, position + ZERO)
+        place: Place | None
+        if self._natives.directory is None:
+            place = self._counts, len(self._counts)
+            self._counts.append(0.0)
+            self._indexes.append(position + ZERO)
+        else:
+            place = self._natives.place(self._family, self._labels, position + ZERO)
         if place is None:  # a scrape leaves the native form out where not everything is counted
             return [0.0], 0
         self[position] = place
         return place
 
     def counts(self) -> dict[int, float]:
-        """The count of each bucket, by its index."""
-        return {position + ZERO: doubles[at] for position, (doubles, at) in list(self.items())}
+        """The count of each bucket in memory, by its index."""
+        return dict(zip(self._indexes, self._counts, strict=False))  # one may be added right now
 
 
 class Natives:
     """The native buckets of this process: in memory, or in a worker file of their own in `directory`."""
 
     def __init__(self, directory: str | None, failures: Failures) -> None:
-        self._directory = directory
+        self.directory = directory
         self._failures = failures
         self._retry_at = 0.0
         self._file: WorkerFile | None = None
@@ -76,16 +84,15 @@ class Natives:
         return {labels: buckets.counts() for labels, buckets in list(children.items())}
 
     def place(self, family: Histogram, labels: Mapping[str, str], index: int) -> Place | None:
-        """A place for the count of one bucket; None while the worker directory takes no more."""
-        if self._directory is None:
-            return [0.0], 0
+        """A place in the file for the count of one bucket; None while the worker directory takes no more."""
+        assert self.directory is not None  # noqa: S101  in memory it is not asked
         now = time.monotonic()
         if self._file is None and now < self._retry_at:
             return None
         try:
             if self._file is None:
                 self._retry_at = now + _RETRY_SECONDS
-                self._file = WorkerFile(os.path.join(self._directory, f"native_{os.getpid()}.buckets"))
+                self._file = WorkerFile(os.path.join(self.directory, f"native_{os.getpid()}.buckets"))
             return self._place(self._file, family, labels, index)
         except Exception as error:
             self._failures.count("worker_file", error)
@@ -104,7 +111,7 @@ class Natives:
 
     def after_fork(self) -> None:
         """Forget the parent's file, and where its counts lie."""
-        if self._directory is not None:
+        if self.directory is not None:
             self._file = None
             self._retry_at = 0.0
             self._histograms.clear()
