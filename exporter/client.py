@@ -41,7 +41,7 @@ def check() -> None:
             values.MutexValue: "_value _exemplar _multiprocess",
             values.MultiProcessValue: "_file _key _multiprocess",
             metrics: "_use_created",
-            metrics.MetricWrapperBase: "_is_parent _lock _metrics _name _documentation _type _unit "
+            metrics.MetricWrapperBase: "_is_parent _metrics _name _documentation _type _unit "
             "_labelnames _labelvalues _child_samples",
             Counter: "_value _created",
             Gauge: "_value _child_samples",

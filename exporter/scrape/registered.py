@@ -46,11 +46,8 @@ class Registered:
         if not self._plain:
             raise UnreadableError
         collector = self._collector
-        if collector._is_parent():
-            with collector._lock:
-                children = list(collector._metrics.values())
-        else:
-            children = [collector]
+        # The list is made in one step of the interpreter, so a new child needs no lock.
+        children = list(collector._metrics.values()) if collector._is_parent() else [collector]
         family = self._family
         if family is None or children != self._children or metrics._use_created is not self._created:
             family = self._rebuild(children)

@@ -829,14 +829,6 @@ AIMED = (
         ("scrape/test_exposition.py",),
     ),
     Aimed(
-        "lock-reg",
-        "A scrape reads no family that is getting a child.",
-        "scrape/registered.py",
-        "            with collector._lock:",
-        "            if True:",
-        ("scrape/test_exposition.py",),
-    ),
-    Aimed(
         "lock-begin",
         "A process begins once, whatever the number of first requests.",
         "measure/middleware.py",
