@@ -28,8 +28,8 @@ NOTES = {
     "A native histogram too.",
     "flask_http_request_slow_seconds_total": "A request is slow from `EXPORTER_SLOW` on. `where` is `module:function` "
     "of your own code, or a template.",
-    "flask_http_client_disconnects_total": "Not those of files that the server sends by itself (`send_file`), which "
-    "count with all bytes.",
+    "flask_http_client_disconnects_total": "Not those of files that uWSGI sends by itself (`send_file`), which count with "
+    "all bytes.",
     "flask_health_check_up": "`check` is the name that `@exporter.health_check` gave.",
     "flask_worker_threads": "Over all workers. The hooks of gunicorn and uWSGI know the number.",
     "flask_worker_threads_busy": "A thread is busy while it serves a request, or sends an answer to a slow client.",

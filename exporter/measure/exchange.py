@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from operator import attrgetter
+from os import fstat
+from sys import exc_info
 from time import perf_counter, time
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
@@ -92,7 +96,9 @@ class Exchange(Fallible):
     def take(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """The body for the server, from the body of the application."""
         if type(body) is not ClosingIterator:  # Werkzeug's own type, except for files
-            if type(body) is self.environ.get("wsgi.file_wrapper"):
+            wrapper = self.environ.get("wsgi.file_wrapper")
+            # uWSGI's is a function that returns the file itself, whose iterator would give lines.
+            if type(body) is wrapper or (type(wrapper) is BuiltinFunctionType and hasattr(body, "read")):
                 return self.watch_close(body)
             body = ClosingIterator(body)
         self.body = body
@@ -210,11 +216,11 @@ class Exchange(Fallible):
 
     def watch_close(self, body: Any) -> Iterable[bytes]:
         """The same body, recorded at its `close()`; for a wrapped one the server would not call sendfile."""
-        self.response_size = self.length or 0
         try:
             body.close = _Close(self, body)
         except (AttributeError, TypeError):  # the server's own type, which accepts no attributes
             if not self.recorded:  # CPython has deleted the `_Close`, and so recorded the exchange
+                self.response_size = self.length or 0
                 self.record()
             self.outcomes.flight.leave(self)
         return body  # type: ignore[no-any-return]
@@ -224,24 +230,52 @@ class _Close:
     """The `close()` of a server's file wrapper, which records the exchange.
 
     A middleware that is a generator never calls it; then the end of the wrapper itself records the exchange.
+    How much the server has sent shows in the file's position. Where a whole file has been sent by sendfile,
+    gunicorn moves the position back to where it was.
     """
 
     def __init__(self, exchange: Exchange, body: Any) -> None:
         self._exchange = exchange
+        self._file = getattr(body, "filelike", None) or getattr(body, "file", body)  # the latter is waitress'
+        self._start = self._position()
+        self._error = exc_info()[1]
+        self._size = exchange.length
+        if self._size is None:  # a file object that Flask does not measure
+            with suppress(Exception):
+                self._size = fstat(self._file.fileno()).st_size - self._start
         close = getattr(body, "close", None)
-        if getattr(close, "__self__", None) is body:
+        if getattr(close, "__self__", None) is body is not self._file:
             close = WeakMethod(close)  # a strong reference would keep the body, and so this object
         self._close = close
 
     def __call__(self) -> None:
         close = self._close() if isinstance(self._close, WeakMethod) else self._close
+        # The server closes the body while it handles the error of a client that left.
+        sent, failed = self._position() - self._start, exc_info()[1] is not self._error
         try:
             if close is not None:
                 close()
         finally:
-            self.__del__()
+            self._record(sent, failed=failed)
+            self._close = self._file = None  # breaks the reference cycle of a file that is the body itself
 
     def __del__(self) -> None:
-        if not self._exchange.recorded:
-            self._exchange.record()
-        self._exchange.outcomes.flight.leave(self._exchange)
+        self._record(self._position() - self._start)
+
+    def _record(self, sent: int, *, failed: bool = False) -> None:
+        exchange = self._exchange
+        if not exchange.recorded:
+            length = exchange.length
+            if (failed and sent != length) or (length is not None and 0 < sent < length):
+                exchange.response_size = max(sent, 0)
+                exchange.abandon()
+            else:
+                exchange.response_size = (sent or self._size or 0) if length is None else length
+                exchange.record()
+        exchange.outcomes.flight.leave(exchange)
+
+    def _position(self) -> int:
+        try:
+            return self._file.tell()  # type: ignore[no-any-return]
+        except Exception:  # a pipe has none, a closed file has none any more
+            return 0

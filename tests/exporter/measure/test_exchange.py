@@ -8,7 +8,7 @@ import http.client
 import io
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -314,9 +314,9 @@ def test_a_file_behind_a_middleware_that_is_a_generator_is_recorded_though_nobod
     whole: bool,
 ) -> None:
     class Own:
-        """Another server's, which closes the file itself."""
+        """Another server's, which closes the file itself; as nobody keeps it, its end is not the file's."""
 
-        def __init__(self, file: io.BytesIO, size: int = 5) -> None:
+        def __init__(self, file: io.BytesIO, size: int) -> None:
             self.chunks = iter(lambda: file.read(size), b"")
             self.file = file
 
@@ -327,17 +327,63 @@ def test_a_file_behind_a_middleware_that_is_a_generator_is_recorded_though_nobod
             self.file.close()
 
     app, exporter = application()
-    app.add_url_rule("/download", "download", lambda: send_file(io.BytesIO(b"0123456789"), "text/plain"))
+    app.add_url_rule("/download", "download", lambda: send_file(io.BytesIO(bytes(20_000)), "text/plain"))
 
-    def passing(variables: Any, start_response: Any) -> Iterator[bytes]:
+    def delegating(variables: Any, start_response: Any) -> Iterator[bytes]:
         yield from app(variables, start_response)
 
-    for wrapper in (FileWrapper, Own):
-        call(passing, "/download", variables={"wsgi.file_wrapper": wrapper}, take=None if whole else 1)
+    def by_hand(variables: Any, start_response: Any) -> Iterator[bytes]:
+        for chunk in app(variables, start_response):  # noqa: UP028  as people write it
+            yield chunk
+
+    for middleware, wrapper in ((delegating, FileWrapper), (by_hand, FileWrapper), (delegating, Own)):
+        call(middleware, "/download", variables={"wsgi.file_wrapper": wrapper}, take=None if whole else 1)
 
     counts = Counts(exporter)
-    assert counts.durations == {("GET", "/download", "200"): 2}
+    assert counts.durations == {("GET", "/download", "200"): 3}
+    assert counts.response_sizes == {("GET", "/download"): 60_000 if whole else 8192 + 8192 + 20_000}
+    assert counts.disconnects == ({} if whole else {("/download",): 2})
     assert (counts.in_progress, counts.failures) == ({}, {})
+
+
+@pytest.mark.parametrize("sent", [0, 4])
+def test_a_file_whose_client_leaves_is_a_disconnect_with_the_bytes_that_were_sent(
+    download: tuple[Flask, FlaskExporter], sent: int
+) -> None:
+    """The server closes the body while it handles the error of its socket, as PEP 3333 has it."""
+    app, exporter = download
+    body = app(environ("/download", variables={"wsgi.file_wrapper": FileWrapper}), lambda *_: lambda _: None)
+    assert isinstance(body, FileWrapper)
+
+    with suppress(BrokenPipeError), closing(body):
+        body.filelike.read(sent)
+        raise BrokenPipeError
+
+    counts = Counts(exporter)
+    counts.are("GET", "/download", "200")
+    assert counts.disconnects == {("/download",): 1}
+    assert counts.response_sizes == ({("GET", "/download"): sent} if sent else {})
+
+
+def test_a_file_is_whole_though_an_error_is_handled_around_its_server_or_its_close_raises(
+    download: tuple[Flask, FlaskExporter],
+) -> None:
+    class Rude(io.BytesIO):
+        def close(self) -> None:
+            raise OSError("close")
+
+    app, exporter = download
+    app.add_url_rule("/rude", "rude", lambda: send_file(Rude(b"0123456789"), "text/plain"))
+    variables = {"wsgi.file_wrapper": FileWrapper}
+    try:
+        raise KeyError
+    except KeyError:
+        assert call(app, "/download", variables=variables).body == b"0123456789"
+    assert isinstance(call(app, "/rude", variables=variables).error, OSError)
+
+    counts = Counts(exporter)
+    assert counts.response_sizes == {("GET", "/download"): 10, ("GET", "/rude"): 10}
+    assert counts.disconnects == {}
 
 
 def test_a_servers_own_type_without_attributes_is_recorded_as_it_leaves(

@@ -182,6 +182,33 @@ def test_uwsgi(options: list[str], tmp_path: Path) -> None:
         assert not list(master.directory.glob(f"*_{workers[0]}.db"))
 
 
+DOWNLOAD = """
+from flask import Flask, send_file
+from exporter import FlaskExporter
+
+app = Flask("files")
+FlaskExporter(app)
+
+@app.get("/file")
+def file():
+    return send_file(__file__, max_age=0)
+"""
+
+
+def test_uwsgi_sends_a_file_by_sendfile(tmp_path: Path) -> None:
+    """Its file wrapper returns the file itself; an iterator in its place would give uWSGI line after line."""
+    with started(uwsgi(), tmp_path, DOWNLOAD) as server:
+        master = ready(server)
+        assert master.get("/file").body == DOWNLOAD.encode()
+        samples = master.samples()
+        eventually(lambda: "via sendfile()" in master.text(), "sendfile")
+
+    assert samples[ORDERS.replace("/orders/<int:number>", "/file")] == 1
+    assert samples['flask_http_response_size_bytes_sum{method="GET",url_rule="/file"}'] == len(DOWNLOAD)
+    assert samples["flask_http_requests_in_progress"] == 0
+    assert "flask_http_client_disconnects_total" not in str(samples)
+
+
 def test_uwsgi_without_a_directory_does_not_start(tmp_path: Path) -> None:
     """The error names the variable and the remedy."""
     with started(uwsgi(), tmp_path, PROMETHEUS_MULTIPROC_DIR="") as server:
