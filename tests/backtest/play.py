@@ -71,7 +71,7 @@ def rules(known: Set[str], share: Set[str]) -> list[dict[str, Any]]:
 
 
 def _objective(rule: dict[str, Any]) -> str:
-    """The objective that a rule is about, or nothing; alerts of latency are played where its objectives are."""
+    """The objective that a rule is about, or nothing; every alert of latency counts as about that."""
     label = re.search(r'slo="(\w+)"', rule["expr"])
     default = "latency" if rule.get("alert", "").startswith("FlaskLatency") else ""
     return str(rule.get("labels", {}).get("slo") or (label and label[1]) or default)
