@@ -122,7 +122,7 @@ def element(request: Request) -> dict[str, Any]:
         "url_rule": request.url_rule,
         "endpoint": request.endpoint or None,
         "status_code": request.status,
-        "duration_ms": request.duration * 1000,
+        "duration_ms": _shown(request.duration * 1000),
         "error_occurred": request.failed,
         "error_type": request.error_type or None,
         "request_bytes": request.request_size,
@@ -145,7 +145,7 @@ def slow_element(request: SlowRequest) -> dict[str, Any]:
         "method": request.method,
         "endpoint": request.endpoint or None,
         "status_code": request.status,
-        "duration_ms": request.duration * 1000,
+        "duration_ms": _shown(request.duration * 1000),
         "where": request.where,
         "line": request.line or None,
         "library": request.library or None,
@@ -177,17 +177,22 @@ def _moment(seconds: float) -> dict[str, Any]:
 def _times(requests: Sequence[Request]) -> dict[str, Any]:
     times = sorted(request.duration * 1000 for request in requests)
     return {
-        "average_response_time_ms": sum(times) / len(times) if times else None,
-        "min_response_time_ms": times[0] if times else None,
-        "max_response_time_ms": times[-1] if times else None,
+        "average_response_time_ms": _shown(sum(times) / len(times)) if times else None,
+        "min_response_time_ms": _shown(times[0]) if times else None,
+        "max_response_time_ms": _shown(times[-1]) if times else None,
         "response_time_percentiles": {
-            f"p{percent}": percentile(times, percent) if times else None for percent in _PERCENTILES
+            f"p{percent}": _shown(percentile(times, percent)) if times else None for percent in _PERCENTILES
         },
     }
 
 
+def _shown(milliseconds: float) -> float:
+    """To the nanosecond, which is more than the clock knows."""
+    return round(milliseconds, 6)
+
+
 def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+    return round(part / whole, 9) if whole else 0.0
 
 
 def _top(counts: Counter[str]) -> dict[str, int]:
