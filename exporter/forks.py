@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -75,7 +75,8 @@ class _Descriptors:
 
     def after_fork(self) -> None:
         for descriptor in self.open:
-            os.close(descriptor)
+            with suppress(OSError):  # somebody has closed all descriptors of the process, as daemons do
+                os.close(descriptor)
         self.open.clear()
 
 
@@ -105,8 +106,9 @@ def hold(descriptor: int) -> Iterator[int]:
 
 
 def _after_fork() -> None:
-    for owner in owners():
-        owner.after_fork()
+    with ExitStack() as stack:  # one that fails keeps no other from forgetting
+        for owner in reversed(owners()):
+            stack.callback(owner.after_fork)
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

@@ -72,7 +72,6 @@ def parse(stem: str, key: bytes) -> tuple[Series, str]:
         if not family or family + suffix != name or not fits:
             raise ValueError(f"{name!r} is no sample of the {kind} {family!r}")
         _check_names(tuple(labels))
-        documentation.strip()
         le = None
         if suffix == "_bucket":
             le = float(labels.pop("le"))

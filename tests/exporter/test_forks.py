@@ -69,6 +69,20 @@ def test_owners_forget_in_the_order_of_their_registration() -> None:
     os.close(reading)
 
 
+def test_one_that_fails_keeps_no_other_from_forgetting() -> None:
+    def fail() -> None:
+        raise KeyError
+
+    told: list[int] = []
+    owners = [Owner(fail), Owner(lambda: told.append(7))]
+    child = os.fork()
+    if child == 0:
+        os._exit(sum(told))
+    del owners
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
 def test_a_lock_that_is_held_at_a_fork_is_free_in_the_child() -> None:
     lock = forks.Lock()
     with lock:
@@ -84,8 +98,11 @@ def test_a_lock_that_is_held_at_a_fork_is_free_in_the_child() -> None:
 def test_a_descriptor_that_came_from_the_parent_is_closed_in_the_child(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    """Also one that follows another which somebody else has closed."""
     path = tmp_path_factory.mktemp("forks") / "held"
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
+    closed, descriptor = (os.open(path, os.O_CREAT | os.O_RDWR) for _ in range(2))
+    forks.keep(closed)
+    os.close(closed)
     with forks.hold(descriptor):
         child = os.fork()
         if child == 0:
@@ -96,3 +113,5 @@ def test_a_descriptor_that_came_from_the_parent_is_closed_in_the_child(
             os._exit(0)
 
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        forks.give_up(closed)

@@ -602,8 +602,8 @@ AIMED = (
         "help-no-text",
         "A help text that is no text is corrupt.",
         "merge/series.py",
-        "        documentation.strip()\n",
-        "",
+        "documentation = clean(documentation)",
+        "documentation = clean(str(documentation))",
         (
             "merge/test_series.py",
             "store/test_directory.py",

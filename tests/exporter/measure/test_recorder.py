@@ -66,7 +66,9 @@ def test_each_second_begins_anew(instruments: Extended) -> None:
     assert instruments.slots.totals(1061.0) == (1, 0)
 
 
-def test_a_reader_never_sees_a_second_with_the_values_of_another(instruments: Extended) -> None:
+def test_a_reader_never_sees_a_second_with_the_values_of_another(
+    instruments: Extended, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After each write to a slot that begins anew."""
     record, slots, seen = recorder(instruments, "200"), instruments.slots, []
 
@@ -82,7 +84,7 @@ def test_a_reader_never_sees_a_second_with_the_values_of_another(instruments: Ex
             seen.append((slots.extremes(1000.9).get(RULE), slots.totals(1000.9)))
 
     record(exchange(duration=9.0, failed=True), 940.5)
-    slots.view = Watched()  # type: ignore[assignment]
+    monkeypatch.setattr(slots, "view", Watched())
     record(exchange(duration=0.2), 1000.5)
 
     assert seen[0] == (None, (0, 0))
@@ -90,7 +92,9 @@ def test_a_reader_never_sees_a_second_with_the_values_of_another(instruments: Ex
     assert set(seen) <= {(None, (0, 0)), ((0.2, 0.2), (0, 0)), ((0.2, 0.2), (1, 0))}
 
 
-def test_threads_that_share_a_slot_lose_no_request(instruments: Extended) -> None:
+def test_threads_that_share_a_slot_lose_no_request(
+    instruments: Extended, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Four recorders of one rule, where each access to a slot lets another thread run."""
     recorders = [recorder(instruments, status) for status in ("200", "201", "202", "203")]
 
@@ -110,7 +114,7 @@ def test_threads_that_share_a_slot_lose_no_request(instruments: Extended) -> Non
         for at in range(100):
             recorders[number](exchange(duration=float(1 + 4 * at + number)), 1000.0 + at // 20)
 
-    instruments.slots.view = Yielding()  # type: ignore[assignment]
+    monkeypatch.setattr(instruments.slots, "view", Yielding())
     threads = [threading.Thread(target=answer, args=[number]) for number in range(4)]
     with quick_switches():
         for thread in threads:
