@@ -198,6 +198,9 @@ def test_a_summary_has_sum_and_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counted(exporter, f"{name}_sum") == {("GET", "/slow", "200"): 0.5}
     assert counted(exporter, f"{name}_count") == {("GET", "/slow", "200"): 2}
     assert counted(exporter, f"{name}_bucket") == {}
+    lines = call(app, "/metrics").body.decode().splitlines()
+    labels = 'method="GET",status="200",url_rule="/slow"'
+    assert {f"{name}_count{{{labels}}} 2.0", f"{name}_sum{{{labels}}} 0.5"} <= {*lines}
 
 
 def test_the_minimum_and_maximum_of_the_last_minute_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
