@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import yaml
 
 from tests import matrix
@@ -17,3 +19,20 @@ def test_the_workflow_runs_every_row_with_an_interpreter_for_it() -> None:
 
     assert pythons.keys() == {row.name for row in matrix.ROWS}
     assert [row.name for row in matrix.ROWS if row.python not in ("", pythons[row.name])] == []
+
+
+def test_the_tests_of_the_matrix_import_nothing_that_its_environments_lack() -> None:
+    """pytest would run none of them."""
+    spare = {name.replace("-", "_") for name in matrix.SPARE}
+    files = {file for folder in matrix.ALL for file in (ROOT / "tests" / folder).rglob("*.py")}
+    in_a_browser = {file for file in files if file.match(matrix.IN_A_BROWSER)}
+    imports = {
+        (file.name, alias.name if isinstance(node, ast.Import) else node.module)
+        for file in files - in_a_browser
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+
+    assert in_a_browser
+    assert [(file, module) for file, module in imports if str(module).partition(".")[0] in spare] == []
