@@ -115,3 +115,20 @@ def test_a_descriptor_that_came_from_the_parent_is_closed_in_the_child(
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     with pytest.raises(OSError, match="Bad file descriptor"):
         forks.give_up(closed)
+
+
+def test_a_child_keeps_what_has_the_number_of_a_descriptor_that_was_given_up() -> None:
+    with forks.hold(os.open(os.devnull, os.O_RDONLY)) as former:
+        pass
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os._exit(0)
+        os._exit(7)
+    os.close(descriptor)
+
+    assert descriptor == former
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

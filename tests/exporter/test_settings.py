@@ -243,7 +243,30 @@ def test_the_flask_command_says_it_in_one_line(tmp_path: Path, name: str, value:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("max_series", 10, 1_000_000),
+        ("recent", 0, 1_000_000),
+        ("slow", 0, 3600),
+        ("health_degraded", 0.05, 1),
+        ("health_min_requests", 1, 1_000_000),
+        ("log_max_bytes", 10_000, 1 << 40),
+        ("log_backups", 1, 1000),
+        ("drain", 0, 3600),
+    ],
+)
+def test_a_range_holds_its_bounds_and_nothing_beyond_them(name: str, low: float, high: float) -> None:
+    for value in (low, high):
+        assert getattr(Settings.load({}, **{name: value}), name) == value
+    for value in (low - 1, high + 1):
+        with pytest.raises(SettingsError, match="give "):
+            Settings.load({}, **{name: value})
+
+
 def test_thresholds_in_the_wrong_order_are_an_error() -> None:
+    """They may be equal."""
+    assert Settings.load({"EXPORTER_HEALTH_WARNING": "0.1"}).health_warning == 0.1
     with pytest.raises(
         SettingsError,
         match=r"EXPORTER_HEALTH_WARNING=0\.2: it must be at most EXPORTER_HEALTH_DEGRADED=0\.1",

@@ -66,6 +66,14 @@ def test_the_ten_slowest_stay_whatever_comes_after_them(slowest: Slowest) -> Non
     assert kept(slowest) == {ORDER.url_rule: [25, 25, 24, 24, 23, 23, 22, 22, 21, 21]}
 
 
+def test_of_equal_ones_the_first_stay(slowest: Slowest) -> None:
+    for number in range(EACH + 1):
+        slowest.keep(ended(path=f"/{number}"))
+
+    paths = {request.path for requests in slowest.read().values() for request in requests}
+    assert paths == {f"/{number}" for number in range(EACH)}
+
+
 def test_an_hour_later_it_makes_room(slowest: Slowest) -> None:
     for number in range(EACH):
         slowest.keep(ended(3599.0 + number, duration=9.0))

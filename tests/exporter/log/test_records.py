@@ -1,0 +1,41 @@
+"""Log records as JSON lines: what a destination is told about each."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from exporter.log.masking import Mask
+from exporter.log.records import JsonHandler
+
+
+class Kept:
+    """A destination that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.severities: list[int] = []
+
+    def write(self, line: bytes, severity: int) -> None:  # noqa: ARG002  the text has tests of its own
+        self.severities.append(severity)
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+@pytest.mark.parametrize(
+    ("level", "severity"),
+    [
+        (logging.CRITICAL, 2),
+        (logging.ERROR, 3),
+        (logging.WARNING, 4),
+        (logging.INFO, 6),
+        (logging.INFO - 1, 7),
+    ],
+)
+def test_a_level_has_its_severity_in_syslog(level: int, severity: int) -> None:
+    """RFC 5424, section 6.2.1."""
+    kept = Kept()
+    JsonHandler(kept, "json", 0, Mask(["key"]), "here").handle(logging.makeLogRecord({"levelno": level}))
+
+    assert kept.severities == [severity]
