@@ -20,7 +20,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from exporter import guard
+from exporter import guard, posix
 from exporter.settings import DIRECTORY, SettingsError, worker_directory
 from exporter.worker import deaths
 
@@ -50,15 +50,16 @@ def start(
                 "share, on tmpfs if possible, for example /dev/shm/my-service"
             )
         return None
+    posix.require(DIRECTORY)
     os.environ[DIRECTORY] = path  # prometheus_client would warn of the old name
     # Imported late, because prometheus_client reads the variable at its first import.
     from exporter.store.directory import WorkerDirectory
     from exporter.store.workerfile import install
 
-    install()
     directory = WorkerDirectory(path, max_series)
     try:
         directory.prepare(keep=keep, owner=owner)
+        install()  # after the directory has its owner, who must be able to read the files
     except SettingsError as error:
         raise RuntimeError(f"{DIRECTORY}={path} cannot be used: {error.remedy}") from None
     except OSError as error:

@@ -85,7 +85,7 @@ class Cells:
     def _cells(self, child: Any, values: list[Any]) -> list[Cell]:
         if isinstance(values[0], Cell):
             return values
-        if not values[0]._multiprocess:
+        if not _in_file(values[0]):
             doubles = [value.get() for value in values]
             cells = [Cell(value, doubles, index) for index, value in enumerate(values)]
         else:
@@ -107,9 +107,13 @@ class Cells:
         return cells
 
 
+def _in_file(value: Any) -> bool:
+    return getattr(value, "_multiprocess", False)  # an application may have a class of its own
+
+
 def _origin(value: Any) -> Any:
     if not isinstance(value, Cell):
         return value
-    if not value.origin._multiprocess:
+    if not _in_file(value.origin):
         value.origin.set(value.get())
     return value.origin

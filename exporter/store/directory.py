@@ -12,8 +12,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
-from prometheus_client import values
-
 from exporter import forks, guard
 from exporter.merge.merge import Merge
 from exporter.merge.plan import Content, FamilyValues
@@ -181,7 +179,7 @@ def shared_path() -> str | None:
     Raises SettingsError if that is not possible.
     """
     path = worker_directory()
-    if path and not values.ValueClass._multiprocess:
+    if path and not workerfile.shares_files():
         warnings.warn(
             f"{DIRECTORY}={path!r} came after the first import of prometheus_client and has no effect: "
             "set it before the process starts",

@@ -13,6 +13,7 @@ import re
 import struct
 import time
 from contextlib import suppress
+from inspect import getclosurevars
 from itertools import count
 from typing import Any
 from weakref import WeakSet
@@ -129,10 +130,13 @@ class WorkerFile(MmapedDict):
         """Make a new file with this content."""
         directory, base = os.path.split(self._fname)
         base, extension = os.path.splitext(base)
-        stem, _, pid = base.rpartition("_")
+        *kind, identifier = base.split("_", 1 + self._is_gauge)
+        stem = "_".join(kind)
+        # An application may name its processes with `MultiProcessValue(process_identifier)`.
+        pid = int(identifier) if identifier.isdecimal() else os.getpid()
         at = guard.directory(directory, make=True)
         try:
-            for number in count(int(pid), SAME_PID):
+            for number in count(pid, SAME_PID):
                 name = f"{stem}_{number}{extension}"
                 with suppress(FileExistsError):
                     if self._create(at, name, content):
@@ -241,10 +245,40 @@ def install() -> None:
     vars(values)["MmapedDict"] = WorkerFile
     if forget_empty_directory():
         values.ValueClass = values.MutexValue
-    if values.ValueClass._multiprocess:
+    if shares_files():
         posix.require(DIRECTORY)
         # prometheus_client reads it for each file, and the application may change its working directory.
         os.environ[DIRECTORY] = worker_directory() or ""
+        _adopt(values.ValueClass)
+
+
+def shares_files() -> bool:
+    """Whether prometheus_client writes into worker files, and into no class of the application's own."""
+    return getattr(values.ValueClass, "_multiprocess", False)
+
+
+def _adopt(value_class: Any) -> None:
+    """Move what the application has counted before `install` into files of ours.
+
+    Those files of prometheus_client have no lock, so a process without its process id in their names, or in
+    another container, would seem dead; and they neither outlive the directory nor a full disk.
+    """
+    state = getclosurevars(value_class._MmapedValue__check_for_pid_change).nonlocals
+    files, early = state["files"], state["values"]
+    for value in early[:1]:
+        value.get()  # the first call after a fork opens this process's own files
+    with getclosurevars(value_class.inc).nonlocals["lock"]:
+        for kind, file in files.items():
+            if not isinstance(file, WorkerFile):
+                files[kind] = ours = WorkerFile(file._fname)
+                with suppress(OSError):  # before its counts lie elsewhere: nobody may read them twice
+                    os.unlink(file._fname)
+                for key, number, timestamp in file.read_all_values():
+                    ours.write_value(key, number, timestamp)
+                for value in early:
+                    if value._file is file:
+                        value._file = ours
+                file.close()
 
 
 def ready(path: str) -> None:

@@ -7,12 +7,15 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from exporter.merge.format import promises_lock
 from tests.rig.deadline import eventually
 from tests.rig.places import ROOT
 from tests.rig.server import gunicorn, serving
+from tests.rig.users import STRANGER, needs_root
 
 SERVICE = """
 from prometheus_client import Counter
@@ -72,20 +75,100 @@ def test_a_directory_is_the_same_after_the_application_has_gone_elsewhere(tmp_pa
     assert list((tmp_path / "workers").glob("counter_*.db"))
 
 
-@pytest.mark.parametrize("kind", ["Counter", "Gauge", "Histogram", "Summary"])
-def test_metrics_made_before_the_exporter_are_in_nobodys_way(tmp_path: Path, kind: str) -> None:
-    """Their file is prometheus_client's own, and the exporter's values of this kind are in it too."""
+@pytest.mark.parametrize(
+    ("metric", "count", "sample"),
+    [
+        ("Counter('own', '')", "inc", "own_total 3.0"),
+        ("Histogram('own', '')", "observe", "own_sum 3.0"),
+        ("Summary('own', '')", "observe", "own_sum 3.0"),
+        ("Gauge('own', '')", "inc", "own{pid="),
+        ("Gauge('own', '', multiprocess_mode='livesum')", "inc", "own 3.0"),
+        ("Gauge('own', '', multiprocess_mode='mostrecent')", "set", "own 3.0"),
+    ],
+)
+def test_metrics_made_before_the_exporter_are_in_nobodys_way(
+    tmp_path: Path, metric: str, count: str, sample: str
+) -> None:
+    """The exporter has values of the same kind, which lie in the same file."""
     (tmp_path / "workers").mkdir()
-    method = "inc" if kind in ("Counter", "Gauge") else "observe"
-    own = f"from prometheus_client import {kind}; own = {kind}('own', 'Made early'); own.{method}(3)"
+    own = f"from prometheus_client import *; own = {metric}; own.{count}(3)"
     done = run(tmp_path, f"{own}; {ASK}", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
     samples = done.stdout.splitlines()
 
     assert done.stderr == ""
     assert f"{REQUESTS} 1.0" in samples
-    assert any(line.startswith(("own_sum 3.0", "own_total 3.0", "own{")) for line in samples)
+    assert any(line.startswith(sample) for line in samples)
     labels = 'method="GET",status="200",url_rule="/"'
     assert f"flask_http_request_duration_seconds_count{{{labels}}} 1.0" in samples
+
+
+EARLY = "from prometheus_client import *; own = Counter('own', ''); own.inc(3); "
+NAMED = "from prometheus_client import values; values.ValueClass = values.MultiProcessValue(lambda: {}); "
+AGAIN = "; own.inc(); client.get('/'); print(client.get('/metrics').text)"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        EARLY + ASK + AGAIN,
+        EARLY
+        + ASK
+        + "; import os, shutil; shutil.rmtree(os.environ['PROMETHEUS_MULTIPROC_DIR'])"
+        + "; from exporter.core import cores; [core.worker.tick(0) for core in cores]"
+        + AGAIN,
+        NAMED.format(900_000_001) + EARLY + ASK + AGAIN,
+        NAMED.format("'web_1'") + EARLY + ASK + AGAIN,
+        EARLY
+        + "import os; child = os.fork(); child and (os.wait(), os._exit(0)); own.inc(3); "
+        + ASK
+        + AGAIN,
+    ],
+    ids=["here", "removed directory", "a worker's number", "a worker's name", "forked"],
+)
+def test_metrics_made_before_the_exporter_go_on(tmp_path: Path, code: str) -> None:
+    """They outlive their directory, and a process that is not named after its id is no dead one."""
+    (tmp_path / "workers").mkdir()
+    total = 7 if "fork" in code else 4
+    done = run(tmp_path, code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
+    samples = done.stdout.rpartition("HELP own_total")[2].splitlines()
+
+    assert done.stderr == ""
+    assert f"own_total {total}.0" in samples
+    assert f"{REQUESTS} 2.0" in done.stdout.splitlines()
+
+
+@needs_root
+def test_metrics_made_before_the_master_prepares_belong_to_its_workers(tmp_path: Path) -> None:
+    """gunicorn's configuration may make some, as root."""
+    start = f"from exporter import prefork; prefork.start(2, owner={STRANGER})"
+    with TemporaryDirectory(dir="/dev/shm") as path:  # the stranger must be able to get there
+        os.chmod(path, 0o711)
+        workers = Path(path, "workers")
+        workers.mkdir()
+        done = run(tmp_path, EARLY + start, PROMETHEUS_MULTIPROC_DIR=str(workers))
+
+        assert done.stderr == ""
+        (file,) = workers.glob("counter_*.db")
+        assert file.stat().st_uid == STRANGER[0]
+        assert promises_lock(file.read_bytes())
+
+
+def test_a_class_of_the_applications_own_for_values(tmp_path: Path) -> None:
+    """It lacks what prometheus_client's own have beside the methods."""
+    source = (
+        "from prometheus_client import values\n"
+        "class Value:\n"
+        "    def __init__(self, *_, **__): self.value = 0.0\n"
+        "    def inc(self, amount): self.value += amount\n"
+        "    def set(self, value, timestamp=None): self.value = value\n"
+        "    def get(self): return self.value\n"
+        "    def get_exemplar(self): return None\n"
+        "values.ValueClass = Value\n"
+    )
+    done = run(tmp_path, source + EARLY + ASK)
+
+    assert done.stderr == ""
+    assert {f"{REQUESTS} 1.0", "own_total 3.0"} <= set(done.stdout.splitlines())
 
 
 def test_a_server_takes_the_directory_that_a_migration_has_made(tmp_path: Path) -> None:
