@@ -24,7 +24,10 @@ from tests.mutate.mutants import Mutant, sample
 from tests.rig.places import ROOT
 
 GOALS = {"aimed": 1.0, "sample": 0.97}
-TOP = ("exporter", "prometheus", "grafana", "app", "tests", "pyproject.toml", "README.md", "CHANGELOG.md")
+TOP = (
+    *("exporter", "prometheus", "grafana", "app", "deploy", "examples", "tests"),
+    *("pyproject.toml", "README.md", "CHANGELOG.md", "docker-compose.yml", "replicas.yml"),
+)
 UNCHANGED_SECONDS = 600
 """How long a test file may take without a change."""
 
