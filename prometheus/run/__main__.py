@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-from prometheus.run import ports, preparation, targets
+from prometheus.run import mail, ports, preparation, targets
 from prometheus.run.children import ChildError, Children, Part
 from prometheus.run.parts import TITLES, api_only, processes, request_log, traffic
 from prometheus.run.plan import TOP, Plan, PlanError
@@ -73,6 +73,7 @@ def run(plan: Plan, since: float) -> None:
         warnings = targets.check_jobs(plan)
         preparation.render_alertmanager(plan)
         preparation.check_configuration(plan)
+        warnings += mail.complaints(plan.alertmanager)
         workers = preparation.worker_directory(plan)
         signals = Signals()
         children = Children(plan.logs, TOP, lambda: signals.stop, [workers])

@@ -25,6 +25,7 @@ import yaml
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from prometheus.drill.receiver import Receiver
+from prometheus.run.mail import complaints
 from prometheus.tools.toolbox import executable
 from tests.rig.alertmanager import Alertmanager, secret
 from tests.rig.deadline import eventually
@@ -497,6 +498,30 @@ def test_one_trouble_is_one_message(tmp_path: Path, receiver: Receiver) -> None:
     assert first["text"].count("Since 1 Mar") == 2
     assert second["title"] == "CRITICAL orders: 87% of requests fail"
     assert second["text"].count("Since 1 Mar") == second["text"].count("Over: At worst") == 1
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+def test_a_mail_server_without_starttls_is_named_at_the_start(tmp_path: Path) -> None:
+    """Alertmanager alone finds out with the first alert, and says so in its log."""
+
+    def found(line: str = "") -> list[str]:
+        content = f"smarthost=127.0.0.1:{port}\nfrom=a@example.com\nto=b@example.com\n{line}"
+        answer = start(tmp_path, ALERT_RECEIVER="email", ALERT_SECRET_FILE=secret(tmp_path, content))
+        assert answer.stderr == ""
+        return complaints(tmp_path / "alertmanager.yml")
+
+    with smtp_server(Mailbox()) as port:
+        assert found() == [
+            f"smarthost=127.0.0.1:{port} in the file of ALERT_SECRET_FILE offers no STARTTLS and will get no "
+            "alert: write require_tls=false into the file, or name a server with TLS"
+        ]
+        assert found("require_tls=false\n") == []
+    assert found("require_tls=false\n") == [
+        f"smarthost=127.0.0.1:{port} in the file of ALERT_SECRET_FILE does not answer (Connection refused): "
+        "start it, or mend its address"
+    ]
+    assert start(tmp_path).returncode == 0
+    assert complaints(tmp_path / "alertmanager.yml") == []
 
 
 def test_an_environment_is_named_first(tmp_path: Path, receiver: Receiver) -> None:
