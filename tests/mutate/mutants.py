@@ -16,6 +16,7 @@ TESTS = "tests/exporter"
 # Rooms and modules whose tests stand with those of their users.
 BESIDE = {
     "merge": (f"{TESTS}/store",),
+    "measure": (f"{TESTS}/worker",),
     "gunicorn.py": (f"{TESTS}/servers",),
     "prefork.py": (f"{TESTS}/servers",),
     "parent.py": ("tests/parent_suite",),
@@ -86,14 +87,16 @@ def sample(root: Path, number: int, seed: int) -> list[Mutant]:
 
 
 def tests_of(root: Path, path: Path) -> tuple[str, ...]:
-    """The test files of the folder that mirrors the module's, or the next one above, its own first."""
+    """The test files of the module's name, those of its folder, or the next one above, and those beside it."""
     module = path.relative_to(root / "exporter")
-    folders = [root / TESTS / folder for folder in module.parents]
-    files = list(next(folder for folder in folders if folder.is_dir()).glob("test_*.py"))
+    room = next(folder for parent in module.parents if (folder := root / TESTS / parent).is_dir())
+    files = {*room.glob("test_*.py"), *(root / TESTS).rglob(f"test_{path.stem}.py")}
     for folder in BESIDE.get(module.parts[0], ()):
-        files += (root / folder).glob("test_*.py")
-    files.sort(key=lambda file: (file.stem != f"test_{path.stem}", file.stat().st_size))
-    return tuple(str(file.relative_to(root)) for file in files)
+        files.update((root / folder).glob("test_*.py"))
+    order = sorted(
+        files, key=lambda file: (file.stem != f"test_{path.stem}", file.parent != room, file.stat().st_size)
+    )
+    return tuple(str(file.relative_to(root)) for file in order)
 
 
 @dataclass(frozen=True, slots=True)
