@@ -39,7 +39,8 @@ def check() -> None:
             MmapedDict.write_value: "key value timestamp",
             values: "MmapedDict MutexValue ValueClass",
             values.MutexValue: "_value _exemplar _multiprocess",
-            values.MultiProcessValue: "_file _key _multiprocess",
+            values.MultiProcessValue: "_file _key _multiprocess _MmapedValue__check_for_pid_change "
+            "files values lock",
             metrics: "_use_created",
             metrics.MetricWrapperBase: "_is_parent _metrics _name _documentation _type _unit "
             "_labelnames _labelvalues _child_samples",
@@ -72,7 +73,8 @@ def _names(owner: Any) -> set[str]:
     """The attributes of a module or class, and every name in its code, or in that of a function."""
     if isinstance(owner, CodeType):
         inner = [constant for constant in owner.co_consts if isinstance(constant, CodeType)]
-        return {*owner.co_names, *owner.co_varnames}.union(*map(_names, inner))
+        own = {*owner.co_names, *owner.co_varnames, *owner.co_cellvars}
+        return own.union(*map(_names, inner))
     if isinstance(owner, FunctionType):
         return _names(owner.__code__)
     members = vars(owner).values() if isclass(owner) else ()
