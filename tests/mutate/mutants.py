@@ -87,7 +87,7 @@ def sample(root: Path, number: int, seed: int) -> list[Mutant]:
 
 
 def tests_of(root: Path, path: Path) -> tuple[str, ...]:
-    """The test files of the module's name, those of its folder, or the next one above, and those beside it."""
+    """The test files of the module's name, those of its folder, or the next one above, and others."""
     module = path.relative_to(root / "exporter")
     room = next(folder for parent in module.parents if (folder := root / TESTS / parent).is_dir())
     files = {*room.glob("test_*.py"), *(root / TESTS).rglob(f"test_{path.stem}.py")}
