@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+APART = Path(sys.prefix, "frameworks")
+"""What `make test` has installed apart, because it cannot live beside the tools of the tests."""
+
+needs_apart = pytest.mark.skipif(not APART.is_dir(), reason=f"NOT TESTED: make test installs it into {APART}")
+
+
+def import_path(directory: Path) -> str:
+    """The PYTHONPATH of a service in `directory`, with the old releases of `make matrix`."""
+    return os.pathsep.join([str(directory), *filter(None, [os.environ.get("PYTHONPATH")]), str(APART)])
+
 
 BARE = """
 import logging

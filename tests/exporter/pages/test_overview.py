@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -268,11 +269,9 @@ class TestSafety:
         raw = text.encode("utf-8", "surrogateescape").decode("latin-1")
         for environ in ({"PATH_INFO": f"/{raw}"}, {"PATH_INFO": "/fail", "HTTP_X_REQUEST_ID": raw}):
             client.get("/", environ_overrides={**environ, "REQUEST_METHOD": "GET"})
-        page = _page(
-            client,
-            environ_overrides={"HTTP_HOST": raw, "QUERY_STRING": "endpoint=" + raw},
-            query_string="",
-        )
+        # Werkzeug before 2.3 takes no request for such a host.
+        host = {} if version("werkzeug") < "2.3" else {"HTTP_HOST": raw}
+        page = _page(client, environ_overrides={**host, "QUERY_STRING": "endpoint=" + raw}, query_string="")
 
         assert {tag for tag, _ in page.tags} <= set(_TAGS)
         assert [attributes["src"] for tag, attributes in page.tags if tag == "script"] == [

@@ -17,13 +17,10 @@ import requests
 
 from tests.exporter.servers.test_prefork import ready, uwsgi
 from tests.rig.deadline import eventually
-from tests.rig.frameworks import BARE, DJANGO
+from tests.rig.frameworks import APART, BARE, DJANGO, import_path, needs_apart
 from tests.rig.network import free_ports
 from tests.rig.places import ROOT
 from tests.rig.server import ORDERS, Server, gunicorn, serving, started
-
-FRAMEWORKS = ROOT / ".venv/frameworks"
-"""What `make test` has installed apart, because it cannot live beside the tools of the tests."""
 
 FLASK = """
 from flask import Flask
@@ -100,8 +97,7 @@ def running(directory: Path, command: list[str], source: str = SERVED, **variabl
     (port,) = free_ports(1)
     words = [word.replace("PORT", str(port)) for word in command]
     run = [sys.executable, "-m", "exporter", "run", "--", *words]
-    path = os.pathsep.join([str(directory), str(FRAMEWORKS)])
-    environ = {"PYTHONPATH": path, "PROMETHEUS_MULTIPROC_DIR": "", **variables}
+    environ = {"PYTHONPATH": import_path(directory), "PROMETHEUS_MULTIPROC_DIR": "", **variables}
     with started(run, directory, source, **environ) as server:
         server.port = port
         eventually(lambda: answers(server), "an answer", 60)
@@ -115,7 +111,7 @@ def script(name: str) -> str:
 
 def tutorial(directory: Path) -> None:
     """Flask's own tutorial application as its release has it, with its database."""
-    (archive,) = FRAMEWORKS.glob("flask-*.tar.gz")
+    (archive,) = APART.glob("flask-*.tar.gz")
     with tarfile.open(archive) as content:
         for member in content.getmembers():
             _, _, name = member.name.partition("/examples/tutorial/")
@@ -125,10 +121,11 @@ def tutorial(directory: Path) -> None:
     subprocess.run([script("flask"), "--app", "flaskr", "init-db"], cwd=directory, check=True, timeout=60)
 
 
+@needs_apart
 def test_flasks_own_tutorial_under_gunicorn(tmp_path: Path) -> None:
     tutorial(tmp_path)
     log = tmp_path / "requests.log"
-    variables = {"EXPORTER_REQUEST_LOG": str(log), "PYTHONPATH": str(tmp_path)}
+    variables = {"EXPORTER_REQUEST_LOG": str(log), "PYTHONPATH": import_path(tmp_path)}
     with serving(tmp_path, workers=2, application="flaskr:create_app()", **variables) as server:
         assert [server.get("/auth/login").status for _ in range(10)] == [200] * 10
         assert server.get("/health").json["status"] == "healthy"
@@ -137,9 +134,10 @@ def test_flasks_own_tutorial_under_gunicorn(tmp_path: Path) -> None:
     assert log.read_text().count('"message":"GET /auth/login 200"') == 10
 
 
+@needs_apart
 def test_httpbin_under_gunicorn(tmp_path: Path) -> None:
-    variables = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(FRAMEWORKS)])}
-    with serving(tmp_path, workers=2, application="httpbin:app", **variables) as server:
+    path = import_path(tmp_path)
+    with serving(tmp_path, workers=2, application="httpbin:app", PYTHONPATH=path) as server:
         assert [server.get("/status/418").status for _ in range(10)] == [418] * 10
         assert server.get("/health/ready").status == 200
         assert count(server, "/status/<codes>", "418") == 10
@@ -192,10 +190,11 @@ def test_djangos_own_server(tmp_path: Path, options: list[str]) -> None:
         assert count(server, "/orders/<int:number>") == 3
 
 
+@needs_apart
 @pytest.mark.parametrize("application", ["served:server", "served:app"], ids=["its Flask", "itself"])
 def test_dash_under_gunicorn(tmp_path: Path, application: str) -> None:
     """A page is one route, and its callbacks are another."""
-    path = os.pathsep.join([str(tmp_path), str(FRAMEWORKS)])
+    path = import_path(tmp_path)
     with serving(tmp_path, source=DASH, workers=2, application=application, PYTHONPATH=path) as server:
         url = f"http://127.0.0.1:{server.port}/_dash-update-component"
         for _ in range(10):

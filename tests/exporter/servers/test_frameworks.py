@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig.clients import drive
-from tests.rig.frameworks import SERVICES, Service
-from tests.rig.places import ROOT
+from tests.rig.frameworks import SERVICES, Service, import_path, needs_apart
 from tests.rig.server import serving
 
 CLIENTS = 4
@@ -28,16 +26,14 @@ def requests_of(service: Service, number_of_requests: int) -> Iterator[tuple[str
 
 
 @pytest.mark.parametrize("each", [50, pytest.param(500, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_apart if name == "py4web" else ()) for name in SERVICES]
+)
 def test_every_request_is_counted_under_its_route_and_has_its_line(
     tmp_path: Path, name: str, each: int
 ) -> None:
     service = SERVICES[name]
-    # What cannot live beside the tools of the tests has been installed there by `make test`.
-    variables = {
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / ".venv/frameworks")]),
-        "EXPORTER_REQUEST_LOG": f"{tmp_path}/requests.log",
-    }
+    variables = {"PYTHONPATH": import_path(tmp_path), "EXPORTER_REQUEST_LOG": f"{tmp_path}/requests.log"}
     with serving(tmp_path, source=service.source, workers=2, **variables) as server:
         answers = drive(server.port, CLIENTS, lambda _: requests_of(service, each))
         samples = server.samples()
