@@ -186,11 +186,12 @@ def test_no_thread_takes_over_between_the_counters_and_the_mark(instruments: Ext
             last = dis.opname[frame.f_code.co_code[frame.f_lasti]]
         return trace
 
+    former = sys.gettrace()
     sys.settrace(trace)
     try:
         record(request, 1000.0)
     finally:
-        sys.settrace(None)
+        sys.settrace(former)
 
     assert [state for state in states if state not in ((0.0, {}), (1.0, {0: COUNTED}))] == []
     assert (states[0], states[-1]) == ((0.0, {}), (1.0, {0: COUNTED}))
