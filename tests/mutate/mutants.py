@@ -91,8 +91,8 @@ def tests_of(root: Path, path: Path) -> tuple[str, ...]:
     module = path.relative_to(root / "exporter")
     room = next(folder for parent in module.parents if (folder := root / TESTS / parent).is_dir())
     files = {*room.glob("test_*.py"), *(root / TESTS).rglob(f"test_{path.stem}.py")}
-    for folder in BESIDE.get(module.parts[0], ()):
-        files.update((root / folder).glob("test_*.py"))
+    for other in BESIDE.get(module.parts[0], ()):
+        files.update((root / other).glob("test_*.py"))
     order = sorted(
         files, key=lambda file: (file.stem != f"test_{path.stem}", file.parent != room, file.stat().st_size)
     )
