@@ -43,6 +43,7 @@ plain() {
 # url SETTING FILE PATTERN EXAMPLE: it holds one URL and nothing else. Without TLS only on this machine.
 url() {
   check "$1" "$2" "write a URL such as $4 into it"
+  ! grep -Eq '^http://' "$2" || grep -Eqx "$3" "$2" || refuse "$1=$2 is malformed: http:// would send the secret in plain text; write https://, as in $4"
   grep -Eqx "$3" "$2" && [ "$(grep -c '' "$2")" = 1 ] || refuse "$1=$2 is malformed: it must hold one line with a URL such as $4"
 }
 

@@ -574,7 +574,16 @@ EMAIL = "smarthost=smtp.example.com:587\nfrom=a@example.com\nto=b@example.com\n"
         ("discord", None, "there is no such file"),
         ("discord", "", "is empty: write a URL such as https://discord.com/api/webhooks/123/abc into it"),
         ("discord", "https://discord.com/channels/1/2\n", "is malformed: it must hold one line with a URL"),
-        ("discord", "http://discord.com/api/webhooks/1/a\n", "is malformed"),
+        (
+            "discord",
+            "http://discord.com/api/webhooks/1/a\n",
+            "http:// would send the secret in plain text; write",
+        ),
+        (
+            "slack",
+            "http://hooks.slack.com/services/T/B/x\n",
+            "as in https://hooks.slack.com/services/T0/B0/abc",
+        ),
         ("discord", "https://discord.com/api/webhooks/1/a\nx\n", "is malformed"),
         ("slack", "https://hooks.slack.com/\n", "such as https://hooks.slack.com/services/T0/B0/abc"),
         ("webhook", "example.com/alerts\n", "such as https://example.com/alerts"),
