@@ -132,7 +132,8 @@ def quiet(tmp_path: Path, scale: float, hours: float) -> None:
             TRAFFIC_USERS="0",
             TARGETS_DIR=str(targets(tmp_path / "targets")),
             ALERT_RECEIVER="webhook",
-            GUNICORN_CMD_ARGS="--max-requests 400 --max-requests-jitter 100",
+            # A new worker on a busy machine needs seconds, minutes here: two must seldom begin at once.
+            GUNICORN_CMD_ARGS="--max-requests 1000 --max-requests-jitter 2000",
             **secrets,
         )
         with running(environ) as run:
