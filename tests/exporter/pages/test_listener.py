@@ -22,8 +22,8 @@ from tests.rig.workerfiles import NOBODY, dead, total
 
 @pytest.fixture
 def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Of a listener behind a declared proxy, on which a connection may last for half a second."""
-    monkeypatch.setattr(listener_module, "_CONNECTION_SECONDS", 0.5)
+    """Of a listener behind a declared proxy, on which a connection may last for two seconds."""
+    monkeypatch.setattr(listener_module, "_CONNECTION_SECONDS", 2.0)
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     settings = Settings.load({}, listen="127.0.0.1:0", trusted_proxies="127.0.0.1")
     server = Listener(settings, WorkerDirectory(tmp_path)).bind()
