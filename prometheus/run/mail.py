@@ -24,7 +24,7 @@ def _complaint(smarthost: str, require_tls: bool) -> str:
     if port == _TLS_PORT:
         return ""
     try:
-        with smtplib.SMTP(host, int(port), timeout=PATIENCE) as server:
+        with smtplib.SMTP(host.strip("[]"), int(port), timeout=PATIENCE) as server:
             server.ehlo()
             if not require_tls or server.has_extn("starttls"):
                 return ""
