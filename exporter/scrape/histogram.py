@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain
 from operator import sub
+from time import time
 from typing import NamedTuple
 
 from prometheus_client.samples import Exemplar
@@ -33,6 +34,8 @@ def _delta(difference: int) -> bytes:
 # Looked up by `map`: 30 ns a number, where a call takes 300.
 _BUCKETS = {count: _bucket(count) for count in range(4096)}
 _DELTAS = {difference: _delta(difference) for difference in range(-1024, 1024)}
+# So long (s) a native histogram tells its start; the first scrapes need it.
+_START_SECONDS = 1800.0
 _NATIVE = b"\x28" + zigzag(SCHEMA) + b"\x31" + double(ZERO_THRESHOLD)
 
 
@@ -97,7 +100,10 @@ def histogram(
     shape: _Shape = group.shape or _Shape(group)
     group.shape = shape
     examples = exemplars and not exemplars.keys().isdisjoint(line + at for at in shape.buckets)
-    state = values, native, created
+    began = created or (0.0 if shape.created is None else values[shape.created])
+    if native is not None:
+        began = _safe_start(began)
+    state = values, native, began
     last, message = shape.last
     if state == last and not examples:
         return message
@@ -114,11 +120,21 @@ def histogram(
         parts.append(b"\x11" + double(values[shape.sum]))
     if native is not None:
         parts += _native(native, shape)
-    parts.append(timestamp(15, created or (0.0 if shape.created is None else values[shape.created])))
+    parts.append(timestamp(15, began))
     message = field(7, b"".join(parts))
     if not examples:
         shape.last = state, message
     return message
+
+
+def _safe_start(seconds: float) -> float:
+    """The start of a native histogram, a second early; 0.0 once it is old.
+
+    Prometheus 3.5 ends itself ("unlock of unlocked mutex") if a start is over an hour ago, or is the time
+    of an earlier sample, as that of a series which begins while it is scraped.
+    Source: https://github.com/prometheus/prometheus/issues/16318
+    """
+    return seconds - 1.0 if seconds > time() - _START_SECONDS else 0.0
 
 
 def _caught_up(shape: _Shape, counts: Sequence[int], native: Mapping[int, float], total: int) -> list[int]:

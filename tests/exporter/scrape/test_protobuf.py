@@ -226,6 +226,33 @@ def test_a_histogram_without_observations_is_native_from_the_start() -> None:
     assert {metric.histogram.sample_count for metric in family.metric} == {0}
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_a_native_histogram_tells_its_start_while_it_is_young(native: bool) -> None:
+    """Prometheus 3.5 ends itself over an older start, or over one at the time of an earlier scrape.
+
+    The message that is kept for a histogram at rest is no exception.
+    """
+    registry = CollectorRegistry()
+    took: Any = Histogram("took", "Took", registry=registry)
+    counts: dict[Any, dict[int, float]] = {(): {}}
+    exposition = Exposition(RegistrySource(registry, natives=lambda _: counts if native else {}))
+
+    def start() -> float:
+        (family,) = families(exposition.render(PROTOBUF)[0])
+        told = family.metric[0].histogram.created_timestamp
+        return float(told.seconds + told.nanos / 1e9)
+
+    began = took._created = time.time()
+    assert start() == pytest.approx(began - native, abs=1e-5)
+    began = took._created = time.time() - 3600
+    assert start() == (0.0 if native else pytest.approx(began, abs=1e-5))
+    began = took._created = time.time() - 1795
+    assert start() == pytest.approx(began - native, abs=1e-5)
+    with pytest.MonkeyPatch.context() as later:
+        later.setattr("exporter.scrape.histogram.time", lambda: began + 1801)
+        assert start() == (0.0 if native else pytest.approx(began, abs=1e-5))
+
+
 def test_native_histograms_can_be_turned_off() -> None:
     app, _ = application(native_histograms=False)
     call(app, "/orders/7")
