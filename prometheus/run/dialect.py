@@ -22,6 +22,11 @@ Version = tuple[int, int]
 # versions refuse the key, and have a feature flag for all jobs.
 STABLE = (3, 8)
 
+# What the other jobs are asked for before `STABLE`. With protobuf they would get native histograms too, and
+# Prometheus 3.5 ends itself over one whose start is the time of an earlier sample, as by chance its own is.
+# Source: https://github.com/prometheus/prometheus/pull/16332
+TEXTS = ["OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText0.0.4"]
+
 
 @functools.cache
 def version() -> Version:
@@ -47,14 +52,15 @@ def features(own: Version | None = None) -> str:
 
 
 def translate(document: dict[str, Any], own: Version | None = None) -> dict[str, Any]:
-    """Return prometheus.yml without the keys that the version `own` refuses."""
+    """Return prometheus.yml without the key that the version `own` refuses, and with the same effect."""
     if (own or version()) >= STABLE:
         return document
-    jobs = [
-        {key: value for key, value in job.items() if key != "scrape_native_histograms"}
-        for job in document["scrape_configs"]
-    ]
-    return {**document, "scrape_configs": jobs}
+
+    def translated(job: dict[str, Any]) -> dict[str, Any]:
+        rest = {key: value for key, value in job.items() if key != "scrape_native_histograms"}
+        return rest if job.get("scrape_native_histograms") else {"scrape_protocols": TEXTS, **rest}
+
+    return {**document, "scrape_configs": [*map(translated, document["scrape_configs"])]}
 
 
 def check(directory: Path) -> subprocess.CompletedProcess[str]:

@@ -71,6 +71,13 @@ def test_counts(stack: Run) -> None:
     assert list(stack.query(workers).values()) == [2.0]
 
 
+def test_only_flask_services_have_native_histograms(stack: Run) -> None:
+    """As with compose's Prometheus; the older one of Debian would ask everybody, and end itself by chance."""
+    natives = 'count by (job) (histogram_count({__name__=~".+_seconds"}))'
+    eventually(lambda: stack.query(natives), "native histograms")
+    assert stack.query(natives).keys() == {'{"job": "app"}'}
+
+
 def test_a_point_on_a_graph_leads_to_the_line_of_its_request(stack: Run) -> None:
     """Prometheus gives out the request's id as an exemplar, and the log that the run names has its line."""
     trace = "0af7651916cd43dd8448eb211c80319c"

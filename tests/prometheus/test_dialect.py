@@ -39,7 +39,7 @@ def test_a_new_prometheus_takes_what_is_shipped(version: tuple[int, int]) -> Non
 
 @pytest.mark.parametrize("version", [(3, 5), (3, 7)])
 def test_an_old_prometheus_gets_native_histograms_by_its_flag(version: tuple[int, int]) -> None:
-    """It refuses the key of the job, and takes everything else."""
+    """It refuses the key of the job, and takes everything else; who has no such key is asked for texts."""
     assert dialect.features(version).split(",")[-1] == "native-histograms"
     translation = dialect.translate(SHIPPED, version)
     app = next(job for job in translation["scrape_configs"] if job["job_name"] == "app")
@@ -47,6 +47,8 @@ def test_an_old_prometheus_gets_native_histograms_by_its_flag(version: tuple[int
 
     assert app == {key: value for key, value in shipped.items() if key != "scrape_native_histograms"}
     assert app != shipped
+    others = [job for job in translation["scrape_configs"] if job is not app]
+    assert {tuple(job["scrape_protocols"]) for job in others} == {tuple(dialect.TEXTS)}
     assert translation["global"] == SHIPPED["global"]
 
 

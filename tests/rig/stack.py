@@ -88,7 +88,10 @@ def start(environ: Mapping[str, str], *arguments: str) -> "subprocess.Popen[str]
 
 @contextlib.contextmanager
 def running(environ: Mapping[str, str], *arguments: str) -> Iterator[Run]:
-    """A run inside the context; at its end all that it started ends, if need be by force."""
+    """A run inside the context; at its end all that it started ends, if need be by force.
+
+    A run that a part has ended before is told with what it says, unless the test has read that.
+    """
     run = Run(environ, *arguments)
     try:
         yield run
@@ -98,6 +101,10 @@ def running(environ: Mapping[str, str], *arguments: str) -> Iterator[Run]:
         for pid in run.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for stream in (run.process.stdout, run.process.stderr):
-            assert stream is not None
-            stream.close()
+        output, errors = run.process.stdout, run.process.stderr
+        assert output is not None
+        assert errors is not None
+        complaint = errors.read() if run.process.returncode == 1 and not errors.closed else ""
+        output.close()
+        errors.close()
+        assert not complaint, f"the run has ended by itself: {complaint}"
