@@ -15,8 +15,12 @@ well_formed = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 """Matches an id of a client that may be kept."""
 
 
+# The end of each id of a block, the last first.
+_ENDS = [f"{number:02x}" for number in range(255, -1, -1)]
+
+
 class RequestIds:
-    """New ids, many at a time: a single one would cost 0.2 µs, and 16 random bytes 1 µs."""
+    """New ids, a block at a time: a single one would cost 0.2 µs, and 16 random bytes 1 µs."""
 
     def __init__(self) -> None:
         self.pool: list[str] = []
@@ -26,10 +30,12 @@ class RequestIds:
         forks.forget(self)
 
     def refill(self) -> str:
-        """Fill the pool with further ids, and return one more."""
-        first = next(self._blocks) * 100
-        self.pool.extend(f"{self._half}{number:08x}" for number in range(first + 99, first, -1))
-        return f"{self._half}{first:08x}"
+        """Fill the pool with the ids of the next block, and return the first one."""
+        block = f"{self._half}{next(self._blocks):06x}"
+        fresh = [block + end for end in _ENDS]
+        first = fresh.pop()
+        self.pool.extend(fresh)
+        return first
 
     def after_fork(self) -> None:
         """Take another random half: two processes never make the same id."""
