@@ -34,8 +34,8 @@ def _delta(difference: int) -> bytes:
 # Looked up by `map`: 30 ns a number, where a call takes 300.
 _BUCKETS = {count: _bucket(count) for count in range(4096)}
 _DELTAS = {difference: _delta(difference) for difference in range(-1024, 1024)}
-# So long (s) a native histogram tells its start; the first scrapes need it.
-_START_SECONDS = 1800.0
+# So long (s) a native histogram tells its start: two scrapes at the longest interval of the rules.
+_START_SECONDS = 120.0
 _NATIVE = b"\x28" + zigzag(SCHEMA) + b"\x31" + double(ZERO_THRESHOLD)
 
 
@@ -130,8 +130,9 @@ def histogram(
 def _safe_start(seconds: float) -> float:
     """The start of a native histogram, a second early; 0.0 once it is old.
 
-    Prometheus 3.5 ends itself ("unlock of unlocked mutex") if a start is over an hour ago, or is the time
-    of an earlier sample, as that of a series which begins while it is scraped.
+    Prometheus 3.5 ends itself ("unlock of unlocked mutex") if a start is over an hour ago or older than its
+    `out_of_order_time_window`, or is the time of an earlier sample, as that of a series which begins while
+    it is scraped.
     Source: https://github.com/prometheus/prometheus/issues/16318
     """
     return seconds - 1.0 if seconds > time() - _START_SECONDS else 0.0
