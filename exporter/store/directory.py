@@ -181,8 +181,8 @@ def shared_path() -> str | None:
     path = worker_directory()
     if path and not workerfile.shares_files():
         warnings.warn(
-            f"{DIRECTORY}={path!r} came after the first import of prometheus_client and has no effect: "
-            "set it before the process starts",
+            f"{DIRECTORY}={path!r} has no effect, because prometheus_client was imported before or its "
+            "ValueClass replaced: set it before the process starts, and leave the class",
             stacklevel=3,
         )
         return None
