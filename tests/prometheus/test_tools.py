@@ -167,7 +167,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def filled(
-    tools: Path, site: Site, *packages: Package, timeout: float = 5.0
+    tools: Path, site: Site, *packages: Package, timeout: float = 30.0
 ) -> tuple[dict[Package, str], set[str]]:
     """Fill `tools` from the site; what is missing, and the names that are now in `tools`."""
     missing = fill(packages, tools, Archives(site.address, timeout))
@@ -249,17 +249,18 @@ class TestArchive:
         assert f"{NODE.archive} has SHA-256 {actual}, the release publishes {expected}\n" in missing[NODE]
 
     @pytest.mark.parametrize(
-        ("misbehave", "said"), [(half_of, "ended after {half} of {all} bytes"), (stalled, "broke off after ")]
+        ("misbehave", "timeout", "said"),
+        [(half_of, 30.0, "ended after {half} of {all} bytes"), (stalled, 1.5, "broke off after ")],
     )
     def test_half_a_file(
-        self, site: Site, tmp_path: Path, misbehave: Callable[[bytes], Answer], said: str
+        self, site: Site, tmp_path: Path, misbehave: Callable[[bytes], Answer], timeout: float, said: str
     ) -> None:
         """An archive that ends, or stalls, half-way is reported with its size, and nothing of it stays."""
         body = archive(NODE, {"node_exporter": program("1.9.1") + "#" * 100})
         site.publish(NODE, {"node_exporter": program("1.9.1")})
         site.answers[f"/{NODE.archive}"] = misbehave(body)
 
-        missing, names = filled(tmp_path / "tools", site, NODE, timeout=0.2)
+        missing, names = filled(tmp_path / "tools", site, NODE, timeout=timeout)
 
         assert names == {"node_exporter.unavailable"}
         assert f"{NODE.archive} {said.format(half=len(body) // 2, all=len(body))}" in missing[NODE]
@@ -269,7 +270,7 @@ class TestArchive:
         site.publish(NODE, {"node_exporter": program("1.9.1")})
         site.answers[f"/{NODE.archive}"] = trickle
 
-        missing, names = filled(tmp_path / "tools", site, NODE, timeout=0.5)
+        missing, names = filled(tmp_path / "tools", site, NODE, timeout=1.5)
 
         assert names == {"node_exporter.unavailable"}
         assert f"{NODE.archive} is too slow: " in missing[NODE]
@@ -283,7 +284,7 @@ class TestArchive:
         site.answers[f"/{path}"] = endless
 
         with pytest.raises(UnavailableError, match=f"{path} has more than 10?"):
-            Archives(site.address, 5.0).get(NODE, tmp_path)
+            Archives(site.address, 30.0).get(NODE, tmp_path)
 
     @pytest.mark.parametrize("length", ["abc", "-1", "1e3", "7"])
     def test_a_length_that_is_none(self, site: Site, tmp_path: Path, length: str) -> None:
@@ -295,7 +296,7 @@ class TestArchive:
 
         site.answers[f"/{NODE.checksums}"] = answer
         with pytest.raises(UnavailableError, match=f"{site.address}/{NODE.checksums}"):
-            Archives(site.address, 5.0).get(NODE, tmp_path)
+            Archives(site.address, 30.0).get(NODE, tmp_path)
 
     @pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "-1", "0", "soon"])
     def test_a_timeout_that_is_none(self, seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,41 @@
 """Free ports, and documents over HTTP."""
 
+import itertools
 import json
+import os
+import random
 import socket
 import urllib.error
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.request import Request, urlopen
 
 
+PORTS = range(11_000, 32_768)
+"""Ports that Linux gives to nobody who asks for any port, nor to a connection; Chromium visits all of them."""
+
+
+def _circle() -> Iterator[int]:
+    """Ports from a random one on, round and round; other processes of pytest-xdist have others."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = PORTS[process :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    first = random.SystemRandom().randrange(len(ports))
+    return itertools.cycle([*ports[first:], *ports[:first]])
+
+
+_next = _circle()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listened on a moment ago."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
+    """Ports that nothing listened on a moment ago, and that no other test gets before it listens."""
+    ports: list[int] = []
+    while len(ports) < count:
+        with suppress(OSError), socket.socket() as listener:
+            port = next(_next)
+            listener.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports
 
 
 def get_json(url: str) -> Any:

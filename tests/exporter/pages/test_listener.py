@@ -21,9 +21,8 @@ from tests.rig.workerfiles import NOBODY, dead, total
 
 
 @pytest.fixture
-def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Of a listener behind a declared proxy, on which a connection may last for two seconds."""
-    monkeypatch.setattr(listener_module, "_CONNECTION_SECONDS", 2.0)
+def port(tmp_path: Path) -> Iterator[int]:
+    """Of a listener behind a declared proxy."""
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     settings = Settings.load({}, listen="127.0.0.1:0", trusted_proxies="127.0.0.1")
     server = Listener(settings, WorkerDirectory(tmp_path)).bind()
@@ -75,8 +74,9 @@ def test_head_has_no_body(port: int) -> None:
     assert ask(port, f"GET /metrics HTTP/1.1\r\n{INSIDER}")[1].startswith(b"# HELP")
 
 
-def test_a_client_that_dawdles_is_cut_off(port: int) -> None:
+def test_a_client_that_dawdles_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it sends a byte."""
+    monkeypatch.setattr(listener_module, "_CONNECTION_SECONDS", 0.5)
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         start = time.monotonic()
         with suppress(OSError):
