@@ -11,9 +11,8 @@ from contextlib import suppress
 from typing import Any
 from urllib.request import Request, urlopen
 
-
 PORTS = range(11_000, 32_768)
-"""Ports that Linux gives to nobody who asks for any port, nor to a connection; Chromium visits all of them."""
+"""Ports that Linux gives to nobody who asks for any port, nor to a connection, and Chromium visits all."""
 
 
 def _circle() -> Iterator[int]:

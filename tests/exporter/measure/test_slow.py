@@ -71,13 +71,14 @@ def blame_each(directory: Path, times: int, tolerance: float) -> None:
 
     requests = lines(directory)
     slow = [request for request in requests if request["duration_seconds"] >= 0.5]
-    counts = Counter(request["url_rule"][1:] for request in slow)
-    assert {cause: counts[cause] for cause in CAUSES} == dict.fromkeys(CAUSES, times)
     assert [request for request in requests if "where" in request] == slow
 
-    places = [(request["url_rule"], request["where"]) for request in slow]
-    wrong = [(rule, place) for rule, place in places if place != where(rule[1:])]
-    assert len(wrong) <= tolerance * len(slow), wrong
+    # On a busy machine what is fast is slow too, now and then.
+    places = [(request["url_rule"][1:], request["where"]) for request in slow]
+    planted = [(cause, place) for cause, place in places if cause in CAUSES]
+    assert Counter(cause for cause, _ in planted) == dict.fromkeys(CAUSES, times)
+    wrong = [(cause, place) for cause, place in planted if place != where(cause)]
+    assert len(wrong) <= tolerance * len(planted), wrong
 
     assert sum(seconds for name, seconds in samples.items() if name.startswith(SLOW)) == pytest.approx(
         sum(request["duration_seconds"] for request in slow), abs=1e-6 * len(slow)

@@ -188,7 +188,8 @@ def held(number):
 )
 def test_a_timeout_names_its_request(kind: str, path: str, state: str, tmp_path: Path) -> None:
     """A sync worker answers 500 to what it is killed for, so that one is answered and not lost."""
-    options = ("--worker-class", kind, "--timeout", "3")
+    # Preloaded, since a worker that imports the application for 3 s would be killed for that.
+    options = ("--worker-class", kind, "--timeout", "3", "--preload")
     with serving(tmp_path, *options, source=HELD, workers=1) as server:
         with suppress(OSError, http.client.HTTPException):
             server.get(path)
@@ -310,7 +311,7 @@ def violence(directory: Path, end: str, each: int, timeouts: int) -> int:
     What is told is compared with what clients and application have noted. Every request that was begun and
     has not ended is named, with the cause, and no other; answered, lost and never read are what was sent.
     """
-    options = (*THREADS, "--timeout", "3", "--graceful-timeout", "1")
+    options = (*THREADS, "--timeout", "3", "--graceful-timeout", "1", "--preload")
     variables = {"EXPORTER_RECENT": "100"}
     with serving(directory, *options, source=HELD, workers=4, **variables) as server:
         load = Load(server, 6)

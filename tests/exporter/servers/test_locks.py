@@ -68,7 +68,7 @@ def longest(server: Server, requests: int) -> float:
     ids=["own", "stranger"],
 )
 def test_no_request_waits_for_a_lock(uid: int, has_lock: bool) -> None:
-    """50 ms at most, in one of ten rounds: on a busy machine requests wait for a processor too."""
+    """50 ms at most, in one of ten rounds; on a busy machine twice what requests wait for a processor."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -90,7 +90,7 @@ def test_no_request_waits_for_a_lock(uid: int, has_lock: bool) -> None:
                         "whoever has the lock decides if it rotates"
                     )
                 print(f"longest beside held locks {1000 * beside:.1f} ms, without {1000 * free:.1f} ms")
-                if beside < 0.05:
+                if beside < max(0.05, 2 * free):
                     return
 
-    pytest.fail("a request waited for more than 50 ms in each round")
+    pytest.fail("a request waited for a lock in each round")

@@ -198,7 +198,7 @@ def test_several_applications_share_one_thread() -> None:
         for rig in rigs:
             started(rig)
 
-        assert set(sys._current_frames()) == before
+        assert set(sys._current_frames()) <= before
 
 
 def test_a_request_that_nobody_could_look_at() -> None:
