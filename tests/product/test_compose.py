@@ -406,6 +406,13 @@ def project(tmp_path: Path) -> Iterator[list[str]]:
     command = compose()
     if command is None:
         pytest.skip("NOT TESTED: the app in its container (there is an engine here, but no docker compose)")
+    base = re.search(r"^ARG BASE=(\S+)$", (ROOT / "app/Dockerfile").read_text(), re.MULTILINE)
+    assert base is not None
+    if not any(
+        subprocess.run([docker, *get, base[1]], capture_output=True).returncode == 0
+        for get in (["image", "inspect"], ["pull", "--quiet"])
+    ):
+        pytest.skip(f"NOT TESTED: the app in its container ({base[1]} is not here and cannot be pulled)")
     other_port = tmp_path / "port.yml"
     other_port.write_text('services: {app: {ports: !override ["127.0.0.1::8000"]}}')
     name = f"test-compose-{os.getpid()}"

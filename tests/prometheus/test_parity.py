@@ -37,6 +37,7 @@ WITH_FEW_EVENTS = {
     "flask-errors: Failures by version (A)",
     "flask-errors: Failures by instance (A)",
 }
+HALF_HOUR = 1800
 COUNTERS = re.compile(r"\b(rate|increase)\(")
 
 Answer = dict[str, list[tuple[float, float]]]
@@ -112,10 +113,11 @@ def questions(begin: int, end: int) -> Iterator[Question]:
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, list[Question]]]:
     """Both with 40 minutes of two services and all that the rules record of it, and the questions.
 
-    They are about some minutes in which nothing begins or ends: a change is seen a sample sooner or later.
+    They are about some minutes in which nothing begins or ends, no hour either, by which days are summed: a
+    change is seen a sample sooner or later.
     """
     directory: Path = tmp_path_factory.mktemp("parity")
-    end = int(time.time()) // 60 * 60
+    end = int(time.time() - HALF_HOUR) // 3600 * 3600 + HALF_HOUR
     begin = end - SECONDS
     write(directory, end, recorded=False)
     backfill_rules(directory / "data", begin, end)
