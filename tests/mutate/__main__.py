@@ -6,6 +6,7 @@ Works in a copy of the tree, which is removed at the end. A test that does not e
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -15,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from tests.mutate import choice
 from tests.mutate.aimed import AIMED
 from tests.mutate.mutants import Mutant, sample
 from tests.rig.places import ROOT
@@ -28,8 +30,10 @@ TOP = (
     *("exporter", "prometheus", "grafana", "app", "deploy", "examples", "tests"),
     *("pyproject.toml", "README.md", "CHANGELOG.md", "docker-compose.yml", "replicas.yml"),
 )
+PLUGINS = ("schemathesis",)
+"""What a test file needs of pytest's plugins, if it has this word."""
 UNCHANGED_SECONDS = 600
-"""How long a test file may take without a change."""
+"""How long a test file may take without a change, while its calls are noted."""
 
 
 class Tree:
@@ -39,55 +43,79 @@ class Tree:
         """`patience`: the seconds that a changed run may take beyond thrice the time of an unchanged one."""
         self._root = root
         self._patience = patience
-        self._seconds: dict[str, float] = {}
+        self._calls: dict[str, choice.Calls] = {}
+        self._seconds: dict[str, float] = {}  # of a file beside those of its tests
+        self._noticed: Counter[str] = Counter()
+        self._second = int(time.time())
 
-    def notices(self, mutant: Mutant) -> bool:
-        """Tell whether a test that passes without the change fails, or does not end, with it."""
-        tests = [test for test in mutant.tests if self._passes(test)]
-        deadline = self._patience + 3 * sum(self._seconds[test] for test in tests)
-        with self._changed(mutant):
-            return bool(tests) and self._fails(tests, deadline)
+    def noticed_by(self, mutant: Mutant) -> str | None:
+        """The file of a test that passes without the change and fails, or does not end, with it.
 
-    def _passes(self, test: str) -> bool:
-        if test not in self._seconds:
+        Tests that call the changed function are run before all others, and those that call little else first.
+        After the first file of the mutant come those that have noticed most changes before.
+        """
+        files = [*mutant.tests[:1], *sorted(mutant.tests[1:], key=lambda file: -self._noticed[file])]
+        for is_called in (True, False):
+            for file in files:
+                tests = [
+                    (len(places), seconds, test)
+                    for test, (seconds, places) in self._calls_of(file).items()
+                    if (mutant.function is None or mutant.function in places) is is_called
+                ]
+                if tests and self._is_noticed(mutant, file, [test for *_, test in sorted(tests)]):
+                    self._noticed[file] += 1
+                    return file
+        return None
+
+    def _calls_of(self, file: str) -> choice.Calls:
+        if file not in self._calls:
+            notes = self._root / "notes.json"
             start = time.monotonic()
-            fails = self._fails([test], UNCHANGED_SECONDS)
-            self._seconds[test] = -1 if fails else time.monotonic() - start
-            if fails:
+            self._fails(file, UNCHANGED_SECONDS, {choice.CALLS: str(notes)})
+            try:
+                self._calls[file], failures = json.loads(notes.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                self._calls[file], failures = {}, [file]
+            for test in failures:
                 print(f"{test} fails without a change: it is left out", flush=True)
-        return self._seconds[test] >= 0
+            in_tests = sum(seconds for seconds, _ in self._calls[file].values())
+            self._seconds[file] = time.monotonic() - start - in_tests
+            notes.unlink(missing_ok=True)
+        return self._calls[file]
 
-    @contextmanager
-    def _changed(self, mutant: Mutant) -> Iterator[None]:
-        path = self._root / mutant.file
-        text = path.read_text(encoding="utf-8")
+    def _is_noticed(self, mutant: Mutant, file: str, tests: Sequence[str]) -> bool:
+        seconds = self._seconds[file] + sum(self._calls[file][test][0] for test in tests)
+        path, chosen = self._root / mutant.file, self._root / "choice.json"
+        text, stat = path.read_text(encoding="utf-8"), path.stat()
         path.write_text(mutant.text, encoding="utf-8")
+        # Bytecode is known by the second and the length of its source: two changes may have both in common.
+        self._second += 1
+        os.utime(path, (self._second, self._second))
+        chosen.write_text(json.dumps(tests), encoding="utf-8")
         try:
-            yield
+            return self._fails(file, self._patience + 3 * seconds, {choice.CHOICE: str(chosen)})
         finally:
             path.write_text(text, encoding="utf-8")
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            chosen.unlink()
 
-    def _fails(self, tests: Sequence[str], deadline: float) -> bool:
+    def _fails(self, file: str, deadline: float, task: Mapping[str, str]) -> bool:
         temporary = self._root / "t"
         temporary.mkdir(exist_ok=True)
         environ = {
             **os.environ,
-            "PYTHONPATH": str(self._root),
-            # Two changes within a second may leave a file as long as it was: its old code would be run.
-            "PYTHONDONTWRITEBYTECODE": "1",
+            **task,
+            "PYTHONPATH": f"{self._root}{os.pathsep}{ROOT}",
+            # To load all of them takes longer than most files of tests.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "TMPDIR": str(temporary),
         }
+        plugins = ["no:cacheprovider", choice.__name__]
+        plugins += [name for name in PLUGINS if name in (self._root / file).read_text(encoding="utf-8")]
         command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-m",
-            "not soak",
-            "-p",
-            "no:cacheprovider",
-            *tests,
+            *(sys.executable, "-m", "pytest", "-q", "-m", "not soak", *(f"-p{name}" for name in plugins)),
+            *([] if choice.CALLS in task else ["-x"]),
+            file,
         ]
         process = subprocess.Popen(
             command,
@@ -128,10 +156,10 @@ def survivors(mutants: Sequence[Mutant]) -> list[Mutant]:
         tree = Tree(root)
         for mutant in mutants:
             start = time.monotonic()
-            noticed = tree.notices(mutant)
-            verdict = "noticed" if noticed else "SURVIVED"
-            print(f"{verdict} after {time.monotonic() - start:.0f} s: {mutant.name}", flush=True)
-            if not noticed:
+            test = tree.noticed_by(mutant)
+            verdict = f"noticed by {test}" if test else f"SURVIVED ({mutant.what})"
+            print(f"{mutant.name} {verdict} after {time.monotonic() - start:.0f} s", flush=True)
+            if test is None:
                 rest.append(mutant)
     return rest
 

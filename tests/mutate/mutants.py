@@ -41,12 +41,16 @@ OPPOSITES: dict[type[ast.AST], Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A module with one change, and the test files that cover the module, those that notice most first."""
+    """A module with one change, and the test files that cover the module, those that notice most first.
+
+    `function`, if the change is in one, is its file and first line.
+    """
 
     name: str
     what: str
     file: str
     text: str
+    function: str | None
     tests: tuple[str, ...]
 
 
@@ -68,7 +72,9 @@ class Aimed:
         if text.count(self.before) != 1:
             raise LookupError(f"{self.name}: {file} has its text {text.count(self.before)} times, not once")
         tests = tuple(f"{TESTS}/{test}" for test in self.tests)
-        return Mutant(self.name, self.truth, file, text.replace(self.before, self.after), tests)
+        line = text[: text.index(self.before)].count("\n") + 1
+        function = function_of(file, text, line)
+        return Mutant(self.name, self.truth, file, text.replace(self.before, self.after), function, tests)
 
 
 def sample(root: Path, number: int, seed: int) -> list[Mutant]:
@@ -82,8 +88,22 @@ def sample(root: Path, number: int, seed: int) -> list[Mutant]:
     for path, source, change in chosen:
         file = str(path.relative_to(root))
         name = f"{file}:{change.line}"
-        mutants.append(Mutant(name, change.what, file, change.applied(source), tests_of(root, path)))
+        function = function_of(file, source, change.line)
+        mutants.append(
+            Mutant(name, change.what, file, change.applied(source), function, tests_of(root, path))
+        )
     return mutants
+
+
+def function_of(file: str, source: str, line: int) -> str | None:
+    """The file and the first line, decorators included, of the innermost function around a line."""
+    starts = [
+        min(part.lineno for part in (node, *node.decorator_list))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return f"{file}:{max(starts)}" if starts else None
 
 
 def tests_of(root: Path, path: Path) -> tuple[str, ...]:

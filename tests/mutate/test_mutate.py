@@ -67,28 +67,39 @@ def test_a_sample_is_repeated_by_its_seed() -> None:
 
 @pytest.mark.soak
 def test_a_change_is_noticed_and_none_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A test that does not end notices; one that fails without the change does not. Nothing stays changed."""
+    """A test that does not end notices; one that fails without the change does not. Nothing stays changed.
+
+    Tests that call the changed function come first, those that do not are run, too.
+    """
     text = "def one():\n    return 1\n"
     (tmp_path / "module.py").write_text(text)
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nmarkers = ['soak']\n")
     (tmp_path / "test_fit.py").write_text("import module\ndef test_fit():\n    assert module.one() == 1\n")
+    (tmp_path / "test_far.py").write_text(
+        "def test_far():\n    assert '  return 1' in open('module.py').read()\n"
+    )
     (tmp_path / "test_unfit.py").write_text(
-        "import module\ndef test_unfit():\n    assert module.one() == 2\n"
+        "import module\ndef test_unfit():\n    assert module.one() == 2\ndef test_half():\n    module.one()\n"
     )
     tree = Tree(tmp_path, patience=1)
 
-    def notices(changed: str, *tests: str) -> bool:
-        return tree.notices(Mutant("name", "what", "module.py", changed, tests))
+    def noticed_by(changed: str, *tests: str) -> str | None:
+        return tree.noticed_by(Mutant("name", "what", "module.py", changed, "module.py:1", tests))
 
-    assert notices(text.replace("1", "2"), "test_fit.py")
-    assert notices(text.replace("return 1", "while True: pass"), "test_fit.py")
-    assert not notices(text, "test_fit.py")
-    assert not notices(text.replace("1", "3"), "test_unfit.py")
-    assert capsys.readouterr().out == "test_unfit.py fails without a change: it is left out\n"
+    assert noticed_by(text.replace("1", "2"), "test_unfit.py", "test_fit.py") == "test_fit.py"
+    assert noticed_by(text.replace("return 1", "while True: pass"), "test_fit.py") == "test_fit.py"
+    assert noticed_by(text, "test_fit.py") is None
+    assert noticed_by(text.replace("1", "3"), "test_fit.py") == "test_fit.py"
+    assert noticed_by(text.replace("1", "2"), "test_unfit.py") is None
+    assert noticed_by(text.replace("1", "1 / 0"), "test_unfit.py") == "test_unfit.py"
+    assert noticed_by(text.replace("1", "4"), "test_far.py", "test_fit.py") == "test_fit.py"
+    assert noticed_by(text.replace("1", "+1"), "test_fit.py", "test_far.py") == "test_far.py"
+    assert capsys.readouterr().out == "test_unfit.py::test_unfit fails without a change: it is left out\n"
     assert (tmp_path / "module.py").read_text() == text
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted({path.name for path in tmp_path.iterdir()} - {"__pycache__"}) == [
         "module.py",
         "pyproject.toml",
+        "test_far.py",
         "test_fit.py",
         "test_unfit.py",
     ]

@@ -1,0 +1,75 @@
+"""A plugin of pytest: notes what each test calls, or runs the chosen tests in their order."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+from types import CodeType, FrameType
+
+import pytest
+
+Calls = dict[str, tuple[float, list[str]]]
+"""By test its seconds, and the functions that it calls, each as its file and first line."""
+
+CALLS = "MUTATE_CALLS"
+"""A file for the calls of the tests that pass, and the names of those that fail."""
+CHOICE = "MUTATE_CHOICE"
+"""A file with the tests to be run."""
+
+_calls: Calls = {}
+_failed: set[str] = set()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the chosen tests, in their order."""
+    if CHOICE in os.environ:
+        order = {name: at for at, name in enumerate(json.loads(Path(os.environ[CHOICE]).read_text()))}
+        items[:] = sorted(
+            (item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid]
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Note what the test calls, in all of its threads."""
+    if CALLS not in os.environ:
+        return (yield)
+    codes: dict[int, CodeType] = {}
+
+    def trace(frame: FrameType, _: str, __: object) -> None:
+        codes[id(frame.f_code)] = frame.f_code
+
+    start = time.monotonic()
+    threading.settrace(trace)
+    sys.settrace(trace)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(None)
+        threading.settrace(None)
+        root = f"{item.config.rootpath}{os.sep}"
+        places = {
+            f"{code.co_filename.removeprefix(root)}:{code.co_firstlineno}"
+            for code in codes.values()
+            if code.co_filename.startswith(root)
+        }
+        _calls[item.nodeid] = time.monotonic() - start, sorted(places)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note the failure."""
+    if report.failed:
+        _failed.add(report.nodeid)
+
+
+def pytest_sessionfinish() -> None:
+    """Write down what was noted."""
+    if CALLS in os.environ:
+        calls = {test: call for test, call in _calls.items() if test not in _failed}
+        Path(os.environ[CALLS]).write_text(json.dumps([calls, sorted(_failed)]))
