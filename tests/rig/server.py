@@ -66,6 +66,9 @@ def boom():
 """A service whose orders are now and then missing, and which has an error."""
 
 
+SCRIPTS = str(Path(sys.executable).parent)
+"""Where the environment of the tests has its commands."""
+
 # From 25.1 on gunicorn makes a socket under $HOME.
 QUIET = ["--no-control-socket"] if version("gunicorn") >= "25.1" else []
 
@@ -116,11 +119,12 @@ def gunicorn(
     config: str = "python:exporter.gunicorn",
     workers: int = 3,
     application: str = "served:app",
+    scripts: str = SCRIPTS,
     **variables: str,
 ) -> Server:
     """gunicorn with our hooks; started, but not necessarily ready."""
     # The script and not -m: at SIGUSR2 gunicorn starts sys.argv again, which for a module is a file in it.
-    script = str(Path(sys.executable).with_name("gunicorn"))
+    script = f"{scripts}/gunicorn"
     command = [script, "-c", config, *QUIET, "-b", "127.0.0.1:0"]
     return started([*command, "-w", str(workers), *options, application], directory, source, **variables)
 
@@ -133,6 +137,7 @@ def serving(
     config: str = "python:exporter.gunicorn",
     workers: int = 3,
     application: str = "served:app",
+    scripts: str = SCRIPTS,
     **variables: str,
 ) -> Iterator[Server]:
     """gunicorn with our hooks, ready for requests; at the end it finishes those in progress."""
@@ -143,6 +148,7 @@ def serving(
         config=config,
         workers=workers,
         application=application,
+        scripts=scripts,
         **variables,
     ) as server:
         server.port = int(server.await_text(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
