@@ -9,6 +9,7 @@ import pytest
 
 from tests.rig.deadline import eventually
 from tests.rig.examples import running
+from tests.rig.frameworks import CONDITIONS
 from tests.rig.places import ROOT
 
 EXAMPLES = {
@@ -22,7 +23,9 @@ def test_every_example_has_its_test() -> None:
     assert {path.name for path in (ROOT / "examples").iterdir()} == set(EXAMPLES)
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize(
+    "example", [pytest.param(example, marks=CONDITIONS.get(example, ())) for example in EXAMPLES]
+)
 def test_an_example_does_what_its_readme_says(tmp_path: Path, example: str) -> None:
     order, rule, boom = EXAMPLES[example]
     text = (ROOT / "examples" / example / "README.md").read_text()

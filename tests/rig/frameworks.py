@@ -13,6 +13,10 @@ APART = Path(sys.prefix, "frameworks")
 """What `make test` has installed apart, because it cannot live beside the tools of the tests."""
 
 needs_apart = pytest.mark.skipif(not APART.is_dir(), reason=f"NOT TESTED: make test installs it into {APART}")
+needs_imp = pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason="NOT TESTED: web2py imports imp, which Python has no longer from 3.12 on",
+)
 
 
 def import_path(directory: Path) -> str:
@@ -172,6 +176,9 @@ class Service:
     nothing: str = "/nothing"
     """What there is no route for."""
 
+
+CONDITIONS = {"py4web": needs_apart, "web2py": needs_imp}
+"""What a framework needs to be tested."""
 
 SERVICES = {
     "bare": Service(BARE, "/orders/", "/orders/<id>"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig.clients import drive
-from tests.rig.frameworks import SERVICES, Service, import_path, needs_apart
+from tests.rig.frameworks import CONDITIONS, SERVICES, Service, import_path
 from tests.rig.server import serving
 
 CLIENTS = 4
@@ -26,9 +26,7 @@ def requests_of(service: Service, number_of_requests: int) -> Iterator[tuple[str
 
 
 @pytest.mark.parametrize("each", [50, pytest.param(500, marks=pytest.mark.soak)])
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=needs_apart if name == "py4web" else ()) for name in SERVICES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=CONDITIONS.get(name, ())) for name in SERVICES])
 def test_every_request_is_counted_under_its_route_and_has_its_line(
     tmp_path: Path, name: str, each: int
 ) -> None:
