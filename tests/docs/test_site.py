@@ -150,7 +150,7 @@ def test_no_page_is_wider_than_the_window(
     page = browser.new_page(viewport={"width": width, "height": 800}, java_script_enabled=False)
     breadths = {}
     for entry in pages(site)[::share]:
-        page.goto(f"{address}/{entry}/", timeout=PATIENCE, wait_until="domcontentloaded")
+        page.goto(f"{address}/{entry}/", timeout=PATIENCE)
         breadths[entry] = page.evaluate("document.documentElement.scrollWidth")
 
     assert {entry: breadth for entry, breadth in breadths.items() if breadth > width} == {}

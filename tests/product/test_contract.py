@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from grafana.build import documents
-from tests.rig.alerts import ALERTS, Query, queries
+from tests.rig.alerts import ALERTS, Query, queries, rules
 from tests.rig.deadline import eventually
 from tests.rig.network import get_json
 from tests.rig.queries import queries_of
@@ -27,8 +27,9 @@ from tests.rig.stack import Run, running, settings
 COMPOSE_ONLY = ("loki_", "alloy_", "vmalert_")
 
 # Only an https target has the first, only a service that was there yesterday the next three, only requests
-# that came through a proxy the next ones, only a service without native histograms the next one, and only a
-# Prometheus that sends its samples the last; their labels are those of another series.
+# that came through a proxy the next ones, only a service without native histograms the next one, only a
+# Prometheus that sends its samples the next, and the sums of days come with a full hour, which is a minute
+# here; their labels are those of another series.
 REQUESTS_5M = "job:flask_http_request_duration_seconds:rate_5m"
 LIKE = {
     "probe_ssl_earliest_cert_expiry": "probe_success",
@@ -50,7 +51,17 @@ LIKE = {
         ),
         "prometheus_tsdb_wal_storage_size_bytes",
     ),
+    **{
+        f"slo:flask_http_requests:{name}_{days}d": f"slo:flask_http_requests:{name}_1h"
+        for name in ("total", "good", "covered", "burn_rate")
+        for days in (1, 3)
+    },
 }
+
+# It comes after half an hour.
+LATER = {"host:flask_worker_resident_memory_bytes:growth_4h": {"job", "service", "host"}}
+
+RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 
 # What tells services, the parts of one, and receivers of samples apart, and a label of vmalert; a target here
 # has none of them.
@@ -147,7 +158,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
             for path in REQUESTS:
                 ask(stack, path)
             found.update(labels(stack))
-            found.update({name: found[like] for name, like in LIKE.items() if like in found})
+            like = {name: found[like] for name, like in LIKE.items() if like in found} | LATER
+            found.update({name: like[name] for name in like if ":" not in name or name in RECORDED})
             for name in found:
                 if name.startswith(PROMISES):
                     found[name].add("url_rule")
