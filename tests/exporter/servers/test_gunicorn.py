@@ -490,7 +490,7 @@ def test_a_hung_reader_costs_the_master_one_wait(tmp_path: Path) -> None:
     seconds = []
     for name, operation in ("free", fcntl.LOCK_UN), ("hung", fcntl.LOCK_SH):
         (tmp_path / name).mkdir()
-        with serving(tmp_path / name, workers=12) as master:
+        with serving(tmp_path / name, "--preload", workers=12) as master:
             master.samples()
             with open(master.directory / "archive.lock") as lock:
                 fcntl.flock(lock, operation)
