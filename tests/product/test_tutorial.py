@@ -61,13 +61,13 @@ def fresh_clone(path: Path) -> Path:
 
 
 def test_tutorial(tmp_path: Path) -> None:
-    """120 times as fast. Each output that the page shows is seen."""
+    """Sixty times as fast. Each output that the page shows is seen."""
     listen, start, shop, ask, count, up, fault, pending, details, bug, repair, again = SHELL
     warning, critical, resolved = HEARD
     numbers = [address.partition(":")[2] for address in PORTS]
     ports = dict(zip([*numbers, "8001", "9099"], free_ports(len(PORTS) + 2), strict=True))
     settings = {setting: str(ports[address.partition(":")[2]]) for address, setting in PORTS.items()}
-    environ = environment(**settings, TIME_SCALE="120", TRAFFIC_USERS="1")
+    environ = environment(**settings, TIME_SCALE="60", TRAFFIC_USERS="1")
     reader = Reader(fresh_clone(tmp_path / "clone"), ports, environ)
     for block in FILES:
         (reader.clone / block.file).write_text(reader.local(block))
@@ -90,13 +90,13 @@ def test_tutorial(tmp_path: Path) -> None:
                 return shows(reader.answer(pending), pending.output)
 
             def is_told() -> bool:
-                reader.answer(fault)  # at this speed its errors are forgotten after two and a half seconds
+                reader.answer(fault)  # at this speed its errors are forgotten after five seconds
                 is_heard = shows(heard.read_text(), critical.text)
                 return is_heard and shows(reader.answer(details), details.output)
 
             eventually(is_pending, f"{CRITICAL} is pending", 90)
             eventually(is_told, critical.text, 90)
-            # The critical alert holds the warning back if it comes while that waits, for a quarter second.
+            # The critical alert holds the warning back if it comes while that still waits, for half a second.
             assert "FlaskErrorBurst" not in heard.read_text() or shows(heard.read_text(), warning.text)
             reader.sees(bug)
             reader.answer(repair)
