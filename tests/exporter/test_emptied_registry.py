@@ -11,8 +11,10 @@ from flask import Flask
 from prometheus_client import CollectorRegistry, Counter
 
 from exporter import FlaskExporter
+from tests.rig.clientmodel import families, labels_of, native_buckets
 from tests.rig.wsgi import call, counted
 
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 Empty = Callable[[CollectorRegistry], None]
 
 
@@ -103,6 +105,41 @@ def test_an_application_that_lives_on_is_measured_after_a_clearing(between: Empt
     for _ in range(3):
         is_measured(app, exporter)
         between(exporter.registry)
+
+
+def fail() -> str:
+    raise ValueError
+
+
+@pytest.mark.parametrize("between", CLEAR)
+def test_a_clearing_makes_room_below_the_cap(between: Empty) -> None:
+    """Series that are gone count no longer, in any family; nor do the native buckets of those that return."""
+    exporter = FlaskExporter.for_app_factory(registry=CollectorRegistry(), max_series=10, slow=1e-9)
+    app = measured(exporter)
+    for number in range(20):
+        app.add_url_rule(f"/{number}", f"view{number}", fail)
+    for number in range(15):
+        call(app, f"/{number}")
+    between(exporter.registry)
+    call(app, "/19")
+    call(app, "/0")
+
+    where = f"{__name__}:fail"
+    assert counted(exporter, "flask_http_request_errors_total") == {
+        ("GET", rule, "500", "ValueError"): 1 for rule in ("/19", "/0")
+    }
+    assert set(counted(exporter, "flask_http_request_slow_seconds_total")) == {("/19", where), ("/0", where)}
+    groups = counted(exporter, "flask_http_request_error_group_total")
+    assert [names[1:] for names in groups] == [("ValueError", where)] * 2
+    body = call(app, "/metrics", variables={"HTTP_ACCEPT": PROTOBUF}).body
+    (durations,) = (family for family in families(body) if family.name.endswith("_duration_seconds"))
+    assert {
+        labels_of(metric)["url_rule"]: sum(native_buckets(metric.histogram).values())
+        for metric in durations.metric
+    } == {
+        "/19": 1,
+        "/0": 1,
+    }
 
 
 def test_metrics_of_the_user_come_back_too() -> None:

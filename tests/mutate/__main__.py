@@ -146,6 +146,7 @@ def survivors(mutants: Sequence[Mutant]) -> list[Mutant]:
     rest = []
     with tempfile.TemporaryDirectory(prefix="m-") as directory:
         root = Path(directory)
+        root.chmod(0o755)  # tests start programs as other users
         for name in TOP:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
