@@ -101,3 +101,12 @@ def test_many_idle_connections_keep_nobody_out(port: int, monkeypatch: pytest.Mo
 
         # Each read has a time of its own, of 10 s.
         eventually(lambda: threading.active_count() <= before + 32, "few threads", 5)
+
+
+def test_an_address_of_ipv6(tmp_path: Path) -> None:
+    """Its socket tells four parts of an address."""
+    listener = Listener(Settings.load({}, listen="[::1]:0"), WorkerDirectory(tmp_path))
+    server = listener.bind()
+
+    assert (server.server_name, server.server_port) == ("::1", listener.port)
+    listener.close()
