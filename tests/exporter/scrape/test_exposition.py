@@ -27,7 +27,7 @@ from exporter.scrape.turns import Turns
 from exporter.store.directory import WorkerDirectory
 from exporter.worker.requests import Request
 from tests.rig.deadline import eventually
-from tests.rig.workerfiles import NOBODY, dead, histogram, living, their_lines, total
+from tests.rig.workerfiles import NOBODY, dead, histogram, key, living, their_lines, total
 from tests.rig.wsgi import Raises, application, call, counted
 
 ACCEPTED = [
@@ -369,6 +369,15 @@ def test_exemplars_under_several_workers(tmp_path: Path) -> None:
         ("errors_total", None): Exemplar({"request_id": "r6"}, 1.0, 1e9 + 6.3),
     }
     assert b"r9" not in exposition.render()[0]
+
+
+def test_a_summary_has_no_exemplars(tmp_path: Path) -> None:
+    """OpenMetrics refuses them there; an application can ask for its durations as a summary."""
+    dead(tmp_path, "summary", NOBODY, {key("took", "_count"): 2.0, key("took", "_sum"): 0.5})
+    observed = [Observed("took", {}, Exemplar({"request_id": "r1"}, 0.25, 1e9))]
+    exposition = Exposition(DirectorySource(WorkerDirectory(tmp_path), []), lambda: observed)
+
+    assert "took_count 2.0" in exposition.render(OPENMETRICS)[0].decode().splitlines()
 
 
 def test_an_exemplar_in_one_process_takes_the_place_of_an_older_one() -> None:
