@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 TESTS = "tests/exporter"
-# Rooms and modules whose tests stand with those of their users.
+# Rooms and modules whose tests, folders or files, stand with those of their users.
 BESIDE = {
     "merge": (f"{TESTS}/store",),
-    "measure": (f"{TESTS}/worker",),
+    "measure": (f"{TESTS}/worker", f"{TESTS}/servers/test_prefork.py"),
+    "worker": (f"{TESTS}/servers/test_prefork.py",),
     "gunicorn.py": (f"{TESTS}/servers",),
     "prefork.py": (f"{TESTS}/servers",),
     "parent.py": ("tests/parent_suite",),
@@ -112,7 +113,7 @@ def tests_of(root: Path, path: Path) -> tuple[str, ...]:
     room = next(folder for parent in module.parents if (folder := root / TESTS / parent).is_dir())
     files = {*room.glob("test_*.py"), *(root / TESTS).rglob(f"test_{path.stem}.py")}
     for other in BESIDE.get(module.parts[0], ()):
-        files.update((root / other).glob("test_*.py"))
+        files.update([root / other] if other.endswith(".py") else (root / other).glob("test_*.py"))
     order = sorted(
         files, key=lambda file: (file.stem != f"test_{path.stem}", file.parent != room, file.stat().st_size)
     )

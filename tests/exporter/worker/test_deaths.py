@@ -245,9 +245,9 @@ def test_the_file_keeps_what_there_is_room_for(tmp_path: Path, monkeypatch: pyte
     assert 1800 < (tmp_path / deaths.FILE).stat().st_size <= 2000
     assert kept == list(range(100, 100 - len(kept), -1))
 
-    # With the rule of its request, the line is too long.
+    # It fills the file, and with the rule of its request it is too long.
     size = len(line(counted=False, cause="", requests=[LOST]))
-    death = line(counted=False, cause="x" * (1999 - size), requests=[LOST])
+    death = line(counted=False, cause="x" * (2000 - size), requests=[LOST])
     (tmp_path / deaths.FILE).write_bytes(death)
     for number in (1, 0):
         with deaths.new_deaths(str(tmp_path), rule) as (new, mark):
