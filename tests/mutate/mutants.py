@@ -18,6 +18,8 @@ BESIDE = {
     "merge": (f"{TESTS}/store",),
     "measure": (f"{TESTS}/worker", f"{TESTS}/servers/test_prefork.py"),
     "worker": (f"{TESTS}/servers/test_prefork.py",),
+    "guard.py": (f"{TESTS}/store",),
+    "posix.py": (f"{TESTS}/worker",),
     "gunicorn.py": (f"{TESTS}/servers",),
     "prefork.py": (f"{TESTS}/servers",),
     "parent.py": ("tests/parent_suite",),

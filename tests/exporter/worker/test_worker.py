@@ -20,6 +20,7 @@ from exporter.worker import worker as worker_module
 from exporter.worker.worker import Worker
 from tests.rig.clients import drive
 from tests.rig.server import Server, threaded
+from tests.rig.users import as_child
 from tests.rig.wsgi import Clock, Raises, application, call, counted
 
 
@@ -219,6 +220,22 @@ def test_a_forked_child_begins_anew() -> None:
     assert os.read(reading, 1000).decode() == repr((4.0, 2.0, (1, 0), 1, {}))
     assert counted(exporter, "flask_http_request_total") == {("GET", "200"): 3}
     os.close(reading)
+
+
+def test_a_child_of_the_same_second_has_gauges_of_its_own(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not wait for a second request, which may never come."""
+    Clock(monkeypatch)
+    monkeypatch.setattr(time, "process_time", lambda: 5.0)
+    worker = Worker.of(registry, None)
+    worker.start()
+
+    def child() -> None:
+        worker.start()
+        assert value(registry, "cpu_seconds_total") == 5.0 + 5.0
+
+    as_child(child)
 
 
 # Several workers
