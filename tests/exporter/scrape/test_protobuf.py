@@ -364,13 +364,13 @@ def test_exemplars_stand_in_their_buckets(tmp_path: Path) -> None:
     dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": 3.0, "+Inf": 1.0}, 1.5, path="/"))
     dead(tmp_path, "counter", NOBODY, {total(path="/"): 2.0})
     observed = [
-        Observed("took", {"path": "/"}, Exemplar({"request_id": "r1"}, 0.25, 1e9)),
+        Observed("took", {"path": "/"}, Exemplar({"request_id": "r1"}, 0.75, 1e9)),
         Observed("hits", {"path": "/"}, Exemplar({"request_id": "r2"}, 1.0, 1e9)),
     ]
     body, _ = Exposition(DirectorySource(WorkerDirectory(tmp_path), []), lambda: observed).render(PROTOBUF)
     hits, took = families(body)
 
-    assert [bucket.exemplar.value for bucket in took.metric[0].histogram.bucket] == [0.25, 0.0]
+    assert [bucket.exemplar.value for bucket in took.metric[0].histogram.bucket] == [0.0, 0.75]
     assert hits.metric[0].counter.exemplar.label[0].value == "r2"
 
 
