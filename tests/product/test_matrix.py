@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+import pytest
 import yaml
 
 from tests import matrix
@@ -18,7 +19,23 @@ def test_the_workflow_runs_every_row_with_an_interpreter_for_it() -> None:
         pythons |= dict.fromkeys(job["rows"].split(), job["python"])
 
     assert pythons.keys() == {row.name for row in matrix.ROWS}
-    assert [row.name for row in matrix.ROWS if row.python not in ("", pythons[row.name])] == []
+    assert [row.name for row in matrix.ROWS if row.choose([pythons[row.name]]) != pythons[row.name]] == []
+
+
+@pytest.mark.parametrize(
+    ("row", "here", "python"),
+    [
+        (matrix.Row("any"), ["3.9", "3.10", "3.14"], "3.14"),
+        (matrix.Row("old", until="3.13"), ["3.9", "3.10", "3.14"], "3.10"),
+        (matrix.Row("old", until="3.13"), ["3.13", "3.14"], "3.13"),
+        (matrix.Row("old", until="3.13"), ["3.14"], "3.13"),
+        (matrix.Row("one", python="3.10"), ["3.14"], "3.10"),
+    ],
+)
+def test_a_row_has_the_newest_interpreter_that_its_releases_know(
+    row: matrix.Row, here: list[str], python: str
+) -> None:
+    assert row.choose(here) == python
 
 
 def test_the_tests_of_the_matrix_import_nothing_that_its_environments_lack() -> None:
