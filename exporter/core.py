@@ -227,7 +227,7 @@ class Core:
 
     def _exemplars(self) -> Iterable[Observed]:
         try:
-            requests = self.flight_recorder.read()
+            requests = self.flight_recorder.latest()
         except Exception as error:  # a scrape without exemplars is better than none
             self.worker.failures.count("recent", error)
             requests = []

@@ -1,6 +1,7 @@
 """Exemplars: the newest requests of the flight recorder, each beside the sample that counts it.
 
-prometheus_client keeps none under several workers.
+prometheus_client keeps none under several workers. Prometheus refuses an exemplar that is older than one that
+it has of the same series, and warns of it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Observed(NamedTuple):
 def of_requests(
     requests: Iterable[Request], *, durations: str, errors: str, group: str
 ) -> Iterator[Observed]:
-    """Exemplars of recorded requests for the histogram `durations` and the counter `errors`.
+    """Exemplars of recorded requests for the histogram `durations` and the counter `errors`, in their order.
 
     `group` is the label that requests are grouped by.
     """
@@ -36,7 +37,7 @@ def of_requests(
         ids = {"request_id": request.request_id, "trace_id": request.trace_id}
         ids = {name: value for name, value in ids.items() if value}
         labels = {"method": request.method, group: request.url_rule, "status": str(request.status)}
-        end = request.start_time + request.duration
+        end = request.end_time
         yield Observed(durations, labels, Exemplar(ids, request.duration, end))
         if request.status >= 400 or request.error_type:
             yield Observed(errors, {**labels, "error_type": request.error_type}, Exemplar(ids, 1.0, end))

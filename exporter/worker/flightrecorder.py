@@ -30,7 +30,7 @@ _READ_LIMIT = 10_001
 # A server that has not closed an answer after an hour has forgotten it.
 _CLOSE_SECONDS = 3600.0
 
-_start = attrgetter("start_time")
+_start, _end = attrgetter("start_time"), attrgetter("end_time")
 _holders = getattr(sys, "getrefcount", lambda _: 5)  # PyPy counts no references
 
 
@@ -120,6 +120,20 @@ class FlightRecorder:
             history += recent[: self._recent]
         history.sort(key=_start, reverse=True)
         return history
+
+    def latest(self) -> list[Request]:
+        """The recorded requests since the last one that any ring has lost: newest end first.
+
+        So the newest of a kind never gives way to an older one, which another ring still has.
+        """
+        if not self._recent:
+            return []
+        rings = [(second, [*requests.history(first, second)]) for first, second in self._contents()]
+        since = max(
+            (min(map(_end, kept)) for content, kept in rings if kept and content.has_lost), default=0.0
+        )
+        latest = [request for _, kept in rings for request in kept if request.end_time >= since]
+        return sorted(latest, key=_end, reverse=True)
 
     def tally(self) -> Tally | None:
         """The tally of this process; None if the ring is a file, from which it can be read."""

@@ -84,6 +84,11 @@ class Request:
     library: str = ""
     call: str = ""
 
+    @property
+    def end_time(self) -> float:
+        """Seconds since the epoch."""
+        return self.start_time + self.duration
+
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
@@ -196,6 +201,11 @@ class Content(NamedTuple):
     def starts(self) -> array[float]:
         """The start of the request in each slot; the first number is the count of requests without a slot."""
         return array("d", self.data[HEADER : self.header.first])
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether a record may have been overwritten: the last slot is used when all others have been."""
+        return self.data[-8:] != bytes(8)
 
     def last_starts(self) -> list[float]:
         """The start of the latest request in each slot, even if that has ended."""

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import multiprocessing
 import os
+import random
 import re
 import shutil
 import signal
@@ -389,6 +390,33 @@ class TestWorkers:
 
         assert _paths(mine) == ["/orders/4", "/orders/3", "/orders/2", "/orders/1"]
         assert _paths(FlightRecorder(10, str(tmp_path))) == _paths(mine)
+
+    def test_the_latest_of_a_kind_is_never_older_than_before(self, tmp_path: Path) -> None:
+        """Also if the ring of a busy worker has lost it, and that of an idle one still has an older one."""
+        chance = random.Random(7)
+        busy, idle = (opened(4, str(tmp_path), threads=1) for _ in range(2))
+        told: dict[int, float] = {}
+        for now in range(1, 500):
+            duration = chance.choice((0.25, 0.25, 0.25, 0.25, 2.5, 20.5))
+            recorder = idle if chance.random() < 0.1 else busy
+            keep(recorder, started=1000.0 + now - duration, duration=duration, status=int(duration * 4))
+
+            latest = {request.status: request.end_time for request in reversed(recorder.latest())}
+            assert {kind: end for kind, end in latest.items() if end < told.get(kind, 0.0)} == {}
+            told |= latest
+        assert told.keys() == {1, 10, 82}
+        assert len(busy.latest()) < len(busy.read())
+
+    def test_a_ring_that_has_lost_nothing_keeps_all_exemplars(self, tmp_path: Path) -> None:
+        mine = opened(3, str(tmp_path), threads=1)
+        _run(_record, str(tmp_path), 10, 1, 2)
+        keep(mine, **_numbered(3))
+        keep(mine, **_numbered(4))
+        assert [request.path for request in mine.latest()] == [f"/orders/{number}" for number in (4, 3, 2, 1)]
+        keep(mine, **_numbered(5))
+
+        assert [request.path for request in mine.latest()] == [f"/orders/{number}" for number in (5, 4, 3)]
+        assert FlightRecorder(0, str(tmp_path)).latest() == []
 
     def test_one_that_follows_inherits_the_ring(self, tmp_path: Path) -> None:
         """And overwrites the oldest record of it first."""
