@@ -185,6 +185,7 @@ class TestSockets:
             ({"Forwarded": 'for=10.9.8.7;host="x,for=203.0.113.9"'}, 200),
             ({"Forwarded": 'for=203.0.113.9;host="x, for=10.0.0.9'}, 403),
             ({"Forwarded": "host=x,for=10.0.0.9;for=203.0.113.9"}, 403),
+            ({"Forwarded": "for=;for=10.0.0.9"}, 403),
             ({"Forwarded": "for=203.0.113.9 for=10.0.0.9"}, 403),
             ({"X-Real-IP": "10.9.8.7"}, 200),
             # The proxy maintains one header and passes the client's invention in the other on.
