@@ -319,8 +319,8 @@ class TestInProgress:
         recorder.settle()
         assert [one for one in recorder.live if one is not None] == [known, running]
 
-        known.started -= 3601
-        running.started -= 3601
+        known.started -= 3600
+        running.started -= 3600
         recorder.settle()
         assert [one for one in recorder.live if one is not None] == [running]
 
