@@ -20,6 +20,7 @@ BESIDE = {
     "worker": (f"{TESTS}/servers/test_prefork.py",),
     "guard.py": (f"{TESTS}/store",),
     "posix.py": (f"{TESTS}/worker",),
+    "auto.py": (f"{TESTS}/servers/test_gunicorn.py",),
     "servers.py": (f"{TESTS}/servers/test_auto.py",),
     "gunicorn.py": (f"{TESTS}/servers",),
     "prefork.py": (f"{TESTS}/servers",),
