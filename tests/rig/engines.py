@@ -36,10 +36,20 @@ def ask(api: str, path: str, **parameters: object) -> Any:
 
 
 class Engine(Program):
-    """A running program that answers at `url`; its API begins at `api`."""
+    """A running program that answers at `url`; its API begins at `api`.
+
+    Asked for `flush` it shows what it has taken, which would else take some seconds.
+    """
 
     def __init__(
-        self, command: Sequence[object], directory: Path, port: int, api: str = "", **environ: str
+        self,
+        command: Sequence[object],
+        directory: Path,
+        port: int,
+        api: str = "",
+        *,
+        flush: str = "",
+        **environ: str,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         log = directory / f"log-{port}"
@@ -47,6 +57,7 @@ class Engine(Program):
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.api = f"{self.url}{api}"
+        self._flush = flush
 
     def ready(self, path: str) -> None:
         """Wait until `path` answers 200."""
@@ -73,6 +84,8 @@ class Engine(Program):
 
     def samples(self, selector: str) -> list[tuple[Labels, list[tuple[float, float]]]]:
         """Every stored sample of the last hour, as (time, value), of each series."""
+        if self._flush:
+            urllib.request.urlopen(f"{self.url}{self._flush}", timeout=30).close()
         result = self.ask("query", query=f"{selector}[1h]")["result"]
         return [
             (series["metric"], [(float(time), float(value)) for time, value in series["values"]])
@@ -138,6 +151,7 @@ def victoriametrics(directory: Path, *flags: str, port: int = 0) -> Engine:
         ],
         directory,
         port,
+        flush="/internal/force_flush",
     )
     engine.ready("/health")
     return engine
