@@ -26,7 +26,7 @@ class ErrorWatch:
     def handle_user_exception(self, error: Exception) -> Any:
         """Note an exception that the application may handle, and let Flask look for the handler."""
         exchanges = self._exchanges()
-        if not _redirects(error):
+        if not redirects(error):
             for exchange in exchanges:
                 exchange.classify(error, is_answer=isinstance(error, HTTPException))
                 exchange.pending_error = error
@@ -43,7 +43,7 @@ class ErrorWatch:
 
     def receive(self, sender: Flask, exception: Exception, **_: Any) -> None:  # noqa: ARG002  a receiver
         """Note an exception that Flask signals without a handler; Flask-RESTful may still answer it."""
-        if not _redirects(exception):
+        if not redirects(exception):
             for exchange in self._exchanges():
                 exchange.report(exception)
 
@@ -54,5 +54,6 @@ class ErrorWatch:
         return [exchange for exchange in exchanges if exchange is not None]
 
 
-def _redirects(error: Exception) -> bool:
+def redirects(error: BaseException) -> bool:
+    """Whether this exception is a redirect, and so no error."""
     return isinstance(error, HTTPException) and (error.code or 0) < 400

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
 from exporter.labels import UNMATCHED, clean
+from exporter.measure.exceptions import redirects
 from exporter.observation import EXCHANGE, Context, Observation, Route
 from exporter.routes.table import Finder
 from exporter.routes.template import NOWHERE, report
@@ -149,7 +150,7 @@ def finder(application: WSGIApplication) -> Finder | None:
 
 
 def _tell(sender: Any, exception: BaseException, **_: Any) -> None:  # noqa: ARG001  the signal's signature
-    if has_request_context():
+    if has_request_context() and not redirects(exception):
         report(request.environ, exception)
 
 

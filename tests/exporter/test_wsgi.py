@@ -12,10 +12,11 @@ from typing import Any
 
 import bottle
 import pytest
-from flask import Flask
+from flask import Flask, got_request_exception
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.routing import RequestRedirect
 
 from exporter import FlaskExporter, SettingsError, request_id
 from exporter.routes.template import likely
@@ -24,6 +25,7 @@ from exporter.wsgi import WSGIExporter
 from tests.rig.wsgi import call, counted
 
 DURATIONS = "flask_http_request_duration_seconds_count"
+ERRORS = "flask_http_request_errors_total"
 
 
 def shop(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -213,6 +215,24 @@ def test_flask_applications_behind_another_application_tell_their_rules_and_erro
     }
     assert counted(app, "flask_http_request_errors_total")["GET", "/boom", "500", "ZeroDivisionError"] == 1
     assert counted(app, "flask_http_request_exceptions_total") == {("GET", "500"): 1}
+
+
+def test_a_redirect_that_a_flask_application_signals_is_no_error() -> None:
+    """Neither behind another application nor with an exporter of its own in the same process."""
+    own = flask_application()
+    own_exporter = FlaskExporter(own, registry=CollectorRegistry())
+    inner = flask_application()
+    exporter = measured(DispatcherMiddleware(shop, {"/inner": inner}))
+    for app in inner, own:
+
+        @app.get("/moved")
+        def moved(app: Flask = app) -> tuple[str, int]:
+            got_request_exception.send(app, exception=RequestRedirect("/new"))
+            return "", 308
+
+    assert call(exporter, "/inner/moved").status == "308 PERMANENT REDIRECT"
+    assert call(own, "/moved").status == "308 PERMANENT REDIRECT"
+    assert counted(exporter, ERRORS) == counted(own_exporter, ERRORS) == {}
 
 
 def test_a_request_to_a_flask_application_with_an_exporter_inside_counts_once() -> None:
