@@ -6,7 +6,9 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -52,11 +54,22 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+def in_one_piece(app: Any) -> Any:
+    """The application with its bodies closed: Werkzeug's server closes none where the client has left."""
+
+    def wrapper(environ: Any, start_response: Any) -> list[bytes]:
+        with closing(app(environ, start_response)) as body:
+            return list(body)
+
+    return wrapper
+
+
 @pytest.fixture
 def address(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A server with the service; a parameter overrides its settings."""
     settings = {"DATABASE": tmp_path / "orders.db", **getattr(request, "param", {})}
-    server = make_server("127.0.0.1", 0, create_app(settings, CollectorRegistry()), threaded=True)
+    app = in_one_piece(create_app(settings, CollectorRegistry()))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.port}"
