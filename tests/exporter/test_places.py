@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import flask
@@ -38,15 +39,21 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     yield write
     for name in set(sys.modules) - before:
-        del sys.modules[name]
+        if str(tmp_path) in repr(sys.modules[name].__spec__):
+            del sys.modules[name]
 
 
 def place_in(places: Places, file: str, module: str = "orders", source: str = "def view(): pass") -> Place:
     """The place of the last function of a module in this file."""
+    return places.of(*last_function(file, module, source))
+
+
+def last_function(file: str, module: str, source: str) -> tuple[CodeType, dict[str, Any]]:
+    """The code of the last function of a module, and the names in that."""
     space: dict[str, Any] = {"__name__": module}
     exec(compile(source, file, "exec"), space)
     functions = [value for value in space.values() if hasattr(value, "__code__")]
-    return places.of(functions[-1].__code__, space)
+    return functions[-1].__code__, space
 
 
 @pytest.mark.parametrize(
@@ -152,13 +159,14 @@ def test_a_link_to_a_library_is_the_library(tmp_path: Path, monkeypatch: pytest.
 def test_a_working_directory_that_a_deploy_has_removed_is_needed_for_no_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    function = last_function("shop.py", "orders", "def view(): pass")
     (tmp_path / "old").mkdir()
     monkeypatch.chdir(tmp_path / "old")
     (tmp_path / "old").rmdir()
     places = Places()
     places.add("shop", ".")
 
-    assert place_in(places, "shop.py").kind is Kind.OWN
+    assert places.of(*function).kind is Kind.OWN
 
 
 @pytest.mark.parametrize(
