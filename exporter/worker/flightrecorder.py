@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from time import monotonic, perf_counter
@@ -122,18 +122,12 @@ class FlightRecorder:
         return history
 
     def latest(self) -> list[Request]:
-        """The recorded requests since the last one that any ring has lost: newest end first.
-
-        So the newest of a kind never gives way to an older one, which another ring still has.
-        """
+        """The recorded requests since the last one that any ring has lost: newest end first."""
         if not self._recent:
             return []
-        rings = [(second, [*requests.history(first, second)]) for first, second in self._contents()]
-        since = max(
-            (min(map(_end, kept)) for content, kept in rings if kept and content.has_lost), default=0.0
+        return _since_a_loss(
+            [(second, [*requests.history(first, second)]) for first, second in self._contents()]
         )
-        latest = [request for _, kept in rings for request in kept if request.end_time >= since]
-        return sorted(latest, key=_end, reverse=True)
 
     def tally(self) -> Tally | None:
         """The tally of this process; None if the ring is a file, from which it can be read."""
@@ -152,15 +146,7 @@ class FlightRecorder:
         if self._directory is not None:
             with suppress(OSError):
                 entries += inflight.in_flight(self._directory, self._most)
-        return [
-            entry._replace(thread=exchange.thread)
-            if entry.pid == os.getpid()
-            and entry.request.slot < len(live)
-            and (exchange := live[entry.request.slot]) is not None
-            and exchange.started == entry.request.started
-            else entry
-            for entry in entries
-        ]
+        return [_with_thread(entry, live) for entry in entries]
 
     def birth(self) -> float:
         """The start of the service in monotonic seconds, from the oldest ring or this process."""
@@ -247,6 +233,22 @@ class FlightRecorder:
         for exchange in list(self._surplus):
             if exchange.recorded and exchange.started < oldest:
                 self.leave(exchange)
+
+
+def _since_a_loss(rings: list[tuple[Content, list[Request]]]) -> list[Request]:
+    """So the newest of a kind never gives way to an older one, which another ring still has."""
+    since = max((min(map(_end, kept)) for content, kept in rings if kept and content.has_lost), default=0.0)
+    latest = [request for _, kept in rings for request in kept if request.end_time >= since]
+    return sorted(latest, key=_end, reverse=True)
+
+
+def _with_thread(entry: WorkerRequest, live: Sequence[Observation | None]) -> WorkerRequest:
+    """The entry, with its thread if the request is this process's own and still the same."""
+    slot = entry.request.slot
+    exchange = live[slot] if entry.pid == os.getpid() and slot < len(live) else None
+    if exchange is None or exchange.started != entry.request.started:
+        return entry
+    return entry._replace(thread=exchange.thread)
 
 
 def _is_in_environ(exchange: Observation) -> bool:
