@@ -18,6 +18,7 @@ BESIDE = {
     "merge": (f"{TESTS}/store",),
     "measure": (f"{TESTS}/worker", f"{TESTS}/servers/test_prefork.py"),
     "worker": (f"{TESTS}/servers/test_prefork.py",),
+    "extension.py": (f"{TESTS}/log", f"{TESTS}/pages"),
     "guard.py": (f"{TESTS}/store",),
     "posix.py": (f"{TESTS}/worker",),
     "auto.py": (f"{TESTS}/servers/test_gunicorn.py",),

@@ -352,3 +352,12 @@ def test_a_file_costs_two_descriptors(tmp_path: Path) -> None:
     assert open_below(tmp_path) == [file._fname] * 2
     file.close()
     assert open_below(tmp_path) == []
+
+
+def test_a_directory_that_may_not_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+
+    with pytest.raises(SettingsError, match="Permission denied; give a directory"):
+        workerfile.ready(str(tmp_path))
