@@ -44,10 +44,19 @@ def fill(
     packages: Iterable[Package], tools: Path = TOOLS, archives: Archives | None = None
 ) -> dict[Package, str]:
     """Make sure that `tools` holds all `packages`; return a report about each that cannot be had."""
-    tools.mkdir(parents=True, exist_ok=True)
+    packages = [package for package in packages if not _present(package, tools)]
+    if not packages:
+        return {}  # a user who may not write there needs nothing
+    try:
+        tools.mkdir(parents=True, exist_ok=True)
+        lock = (tools / ".lock").open("w")
+    except OSError as error:
+        return {
+            package: f"{package.name} cannot be put into {tools}: {error.strerror}" for package in packages
+        }
     reports = {}
     # A second caller waits here, and then finds everything in place.
-    with (tools / ".lock").open("w") as lock:
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in tools.glob(f"{PARTIAL}*"):
             shutil.rmtree(leftover)

@@ -452,6 +452,19 @@ class TestReport:
         assert names == {"node_exporter"}
 
     @pytest.mark.usefixtures("path")
+    def test_a_directory_that_cannot_be_written(self, site: Site, tmp_path: Path) -> None:
+        """What is there already suffices, as for a user of somebody else's tools; the rest is named."""
+        tools = tmp_path / "tools"
+        site.publish(NODE, {"node_exporter": program("1.9.1")})
+        filled(tools, site, NODE)
+        (tools / ".lock").unlink()
+        (tools / ".lock").mkdir()  # root may write everywhere, but not here
+
+        assert fill([NODE], tools) == {}
+        report = fill([NODE, NGINX], tools)[NGINX]
+        assert report == f"nginx cannot be put into {tools}: Is a directory"
+
+    @pytest.mark.usefixtures("path")
     def test_leftovers(self, site: Site, tmp_path: Path) -> None:
         """What a killed run left half-written goes at the next."""
         (tmp_path / "tools/.partial-killed").mkdir(parents=True)
