@@ -242,6 +242,7 @@ def counted(directory: Path) -> dict[str, Any]:
     own = f"{COUNT}{{url_rule!='/'}}"  # the prober asks for / all the while
     by_rule = f"sum by (method, status, url_rule) ({own}) > 0"
     eventually(lambda: ask(by_rule) == sent, f"{sent} are counted")
+    services = eventually(lambda: ask(f"{RATE} > 0"), "the rate is recorded, with the next evaluation")
     lines = [json.loads(line) for line in (directory / "requests.jsonl").read_text().splitlines()]
     return {
         "sent": sent,
@@ -249,7 +250,7 @@ def counted(directory: Path) -> dict[str, Any]:
         "instances": ask(f"sum by (instance) ({own})"),
         "logged": Counter(line["instance"] for line in lines if line.get("url_rule") != "/"),
         "not in the queue": ask(f"sum({COUNT}) - sum(flask_http_request_queue_seconds_count)"),
-        "services": ask(f"{RATE} > 0"),
+        "services": services,
         "closed": {path: answers("127.0.0.1", path) for path in CLOSED},
         "health": [get_json(f"http://127.0.0.1:8000/health{path}") for path in ("", "/ready")],
     }
