@@ -409,7 +409,7 @@ def project(tmp_path: Path) -> Iterator[list[str]]:
     base = re.search(r"^ARG BASE=(\S+)$", (ROOT / "app/Dockerfile").read_text(), re.MULTILINE)
     assert base is not None
     if not any(
-        subprocess.run([docker, *get, base[1]], capture_output=True).returncode == 0
+        subprocess.run([docker, *get, base[1]], capture_output=True, timeout=600).returncode == 0
         for get in (["image", "inspect"], ["pull", "--quiet"])
     ):
         pytest.skip(f"NOT TESTED: the app in its container ({base[1]} is not here and cannot be pulled)")
