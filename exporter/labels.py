@@ -30,6 +30,11 @@ def error_type_of(status: int) -> str:
     return default_exceptions.get(status, HTTPException).__name__
 
 
+def is_redirect(error: BaseException) -> bool:
+    """Whether this exception is a redirect, and so no error."""
+    return isinstance(error, HTTPException) and (error.code or 0) < 400
+
+
 def coarse(label: str, value: str) -> str:
     """The value of a label above the series cap: a status by class, methods alike, others alike."""
     if label == "method":

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Flask, got_request_exception, has_request_context, request
 from werkzeug.exceptions import HTTPException
 
+from exporter.labels import is_redirect
 from exporter.measure.exchange import Exchange
 
 
@@ -26,7 +27,7 @@ class ErrorWatch:
     def handle_user_exception(self, error: Exception) -> Any:
         """Note an exception that the application may handle, and let Flask look for the handler."""
         exchanges = self._exchanges()
-        if not redirects(error):
+        if not is_redirect(error):
             for exchange in exchanges:
                 exchange.classify(error, is_answer=isinstance(error, HTTPException))
                 exchange.pending_error = error
@@ -43,7 +44,7 @@ class ErrorWatch:
 
     def receive(self, sender: Flask, exception: Exception, **_: Any) -> None:  # noqa: ARG002  a receiver
         """Note an exception that Flask signals without a handler; Flask-RESTful may still answer it."""
-        if not redirects(exception):
+        if not is_redirect(exception):
             for exchange in self._exchanges():
                 exchange.report(exception)
 
@@ -52,8 +53,3 @@ class ErrorWatch:
             return []
         exchanges = (request.environ.get(key) for key in self.keys.values())
         return [exchange for exchange in exchanges if exchange is not None]
-
-
-def redirects(error: BaseException) -> bool:
-    """Whether this exception is a redirect, and so no error."""
-    return isinstance(error, HTTPException) and (error.code or 0) < 400

@@ -12,8 +12,7 @@ from flask import Flask, Response, got_request_exception, has_request_context, m
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
-from exporter.labels import UNMATCHED, clean
-from exporter.measure.exceptions import redirects
+from exporter.labels import UNMATCHED, clean, is_redirect
 from exporter.observation import EXCHANGE, Context, Observation, Route
 from exporter.routes.table import Finder
 from exporter.routes.template import NOWHERE, report
@@ -150,7 +149,7 @@ def finder(application: WSGIApplication) -> Finder | None:
 
 
 def _tell(sender: Any, exception: BaseException, **_: Any) -> None:  # noqa: ARG001  the signal's signature
-    if has_request_context() and not redirects(exception):
+    if has_request_context() and not is_redirect(exception):
         report(request.environ, exception)
 
 
