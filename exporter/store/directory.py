@@ -174,10 +174,7 @@ class WorkerDirectory:
 
 
 def shared_path() -> str | None:
-    """The path of the worker directory, if prometheus_client writes there; a missing one is created.
-
-    Raises SettingsError if that is not possible.
-    """
+    """The path of the worker directory, if prometheus_client writes there; the first file makes it ready."""
     path = worker_directory()
     if path and not workerfile.shares_files():
         warnings.warn(
@@ -186,6 +183,4 @@ def shared_path() -> str | None:
             stacklevel=3,
         )
         return None
-    if path:
-        workerfile.ready(path)
     return path

@@ -66,6 +66,14 @@ def test_a_directory_that_is_not_there_is_made_for_this_user_alone(tmp_path: Pat
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
+def test_a_full_disk_keeps_no_service_from_its_start(tmp_path: Path) -> None:
+    full = "lambda *_, **__: os.write(os.open('/dev/full', os.O_WRONLY), b'x')"
+    code = f"import os; make, os.makedirs = os.makedirs, {full}; from served import app; os.makedirs = make; "
+    done = run(tmp_path, code + ASK, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
+
+    assert f"{REQUESTS} 1.0" in done.stdout, done.stderr
+
+
 def test_a_directory_is_the_same_after_the_application_has_gone_elsewhere(tmp_path: Path) -> None:
     """A relative path is that of the start."""
     code = ASK.replace("client.get('/');", "import os; os.chdir('/'); client.get('/');")
