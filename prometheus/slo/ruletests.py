@@ -76,6 +76,7 @@ TEST = """\
 CHECK = "      - {{expr: '{expr}', eval_time: {minute}m, exp_samples: [{samples}]}}"
 
 WINDOW_LABELS = {"job": "app", "service": "any", "slo": "errors"}
+RARE_LABELS = WINDOW_LABELS | {"service": "rare"}
 
 Rates = list[tuple[float, int]]
 """The share of bad requests, and its duration in minutes."""
@@ -92,7 +93,8 @@ def tests(slo: Slo) -> str:
 
 def window_tests(slo: Slo) -> str:
     """Return the text of the rule tests of the recorded windows: two samples an hour are as good as sixty."""
-    left = _check(f"{SERIES}:budget_left_{slo.period}", round(hours(slo.period) * 60), WINDOW_LABELS, -9.0)
+    record = f'{SERIES}:budget_left_{slo.period}{{service="any"}}'
+    left = _check(record, round(hours(slo.period) * 60), WINDOW_LABELS, -9.0)
     return (
         HEAD.format(interval="30m")
         + _windows(slo, "30m", round(hours(slo.period) * 2), slo.windows, left)
@@ -101,12 +103,18 @@ def window_tests(slo: Slo) -> str:
 
 
 def _windows(slo: Slo, interval: str, count: int, windows: Iterable[str], *checks: str) -> str:
-    """A service with a sample each `interval`, of ten requests more than the last, a tenth of them bad."""
+    """A service with a sample each `interval`, of ten requests more than the last, a tenth of them bad.
+
+    One with less than a request in all that time has the same share of bad ones.
+    """
     rates = range(10, 10 * count + 11, 10)  # the first is outside of the longest window
     series = [
         _series(f"{SERIES}:total_rate_5m", WINDOW_LABELS, f"10+10x{count}"),
         _series(f"{SERIES}:good_rate_5m", WINDOW_LABELS, f"9+9x{count}"),
         _series(f"{SERIES}:objective", WINDOW_LABELS, f"0.99x{count}"),
+        _series(f"{SERIES}:total_rate_5m", RARE_LABELS, f"1e-9x{count}"),
+        _series(f"{SERIES}:good_rate_5m", RARE_LABELS, f"9e-10x{count}"),
+        _series(f"{SERIES}:objective", RARE_LABELS, f"0.99x{count}"),
     ]
     end = count * _minutes(interval)
     texts = []
@@ -116,10 +124,12 @@ def _windows(slo: Slo, interval: str, count: int, windows: Iterable[str], *check
         values = {"total": total, "good": total * 9 / 10}
         if window in slo.windows:
             values["burn_rate"] = 10.0
+            texts.append(_check(f'{SERIES}:burn_rate_{window}{{service="rare"}}', end, RARE_LABELS, 10.0))
         if window in {burn.long for burn in slo.burns}:
             values["covered"] = length / 60 / hours(window)
         texts += [
-            _check(f"{SERIES}:{name}_{window}", end, WINDOW_LABELS, value) for name, value in values.items()
+            _check(f'{SERIES}:{name}_{window}{{service="any"}}', end, WINDOW_LABELS, value)
+            for name, value in values.items()
         ]
     return TEST.format(
         name=f"windows add up, with a sample each {interval}",
@@ -276,15 +286,15 @@ def _burst(slo: Slo, objective: Objective) -> str:
 
 
 def _events(objective: Objective) -> str:
-    """The promise, and the good and all requests of a service with a quarter of bad ones."""
+    """The promise, and the good and all requests of a service: one in two seconds, a quarter of them bad."""
     labels = _labels(objective, "app") | {"slo": objective.slo}
-    values = {"objective": objective.percent / 100, "total_rate_5m": RATE, "good_rate_5m": 0.75 * RATE}
+    values = {"objective": objective.percent / 100, "total_rate_5m": 0.5, "good_rate_5m": 0.375}
     values["burn_rate_5m"] = 0.25 / objective.budget
     return TEST.format(
         name=f"events, {_title(objective)}",
         interval="1m",
         alerts="",
-        series="\n".join(_requests(objective, "app", [(0.25, 3)])),
+        series="\n".join(_requests(objective, "app", [(0.25, 3)], 0.5)),
         checks="\n".join(
             _check(f'{SERIES}:{name}{{slo="{objective.slo}"}}', 1, labels, value)
             for name, value in values.items()

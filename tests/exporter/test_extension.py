@@ -208,6 +208,14 @@ def test_default_labels_are_values_functions_and_functions_of_the_response() -> 
     assert counted(exporter, "flask_exporter_failures_total") == {}
 
 
+def test_default_labels_that_are_values_alone() -> None:
+    app, exporter = application(default_labels={"host": "a"})
+
+    call(app, "/orders/7")
+
+    assert durations(exporter) == {("GET", RULE, "200", "a"): 1}
+
+
 def test_default_labels_of_an_exception_that_leaves_the_application() -> None:
     """There is no response then; as in the parent it is a plain 500 that says `Exception`."""
     app, exporter = application(default_labels={"status_of": lambda response: response.status_code})

@@ -15,9 +15,12 @@ from typing import Any
 TESTS = "tests/exporter"
 # Rooms and modules whose tests, folders or files, stand with those of their users.
 BESIDE = {
+    "__main__.py": (f"{TESTS}/servers/test_auto.py",),
     "merge": (f"{TESTS}/store",),
     "measure": (f"{TESTS}/worker", f"{TESTS}/servers/test_prefork.py"),
     "worker": (f"{TESTS}/servers/test_prefork.py",),
+    "routes": (f"{TESTS}/measure", f"{TESTS}/servers/test_frameworks.py"),
+    "startup": (f"{TESTS}/servers/test_auto.py",),
     "extension.py": (f"{TESTS}/log", f"{TESTS}/pages"),
     "guard.py": (f"{TESTS}/store",),
     "posix.py": (f"{TESTS}/worker",),

@@ -464,6 +464,51 @@ class TestLive:
             terminal.wait(lambda text: "answers 503" not in text and "DOWN" not in text)
 
 
+# The terminal has other columns at the third look for keys, and somebody quits at the sixth.
+SILENT = """
+import os, sys
+from exporter.__main__ import main
+from exporter.commands.screen import Screen
+from exporter.commands.terminal import Keyboard
+
+looks, pictures, live = iter(range(6)), [], Screen.live
+
+def keys(*_):
+    look = next(looks)
+    if look == 2:
+        os.system("stty cols 50")
+    return ["q"] if look == 5 else []
+
+def picture(screen, *size):
+    pictures.append(size)
+    return live(screen, *size)
+
+Keyboard.keys, Screen.live = keys, picture
+os.system("stty cols 40 rows 5")
+main(["top", "--interval", "3600", "--url", sys.argv[1]])
+sys.stderr.write(str(pictures))
+"""
+
+
+def test_a_picture_is_drawn_when_there_is_something_new_and_not_before() -> None:
+    main, other = pty.openpty()
+    try:
+        with _answering(lambda path: (200, "[]" if path.endswith("requests") else "{}")) as url:
+            done = subprocess.run(
+                [sys.executable, "-c", SILENT, url],
+                stdin=other,
+                stdout=other,
+                stderr=subprocess.PIPE,
+                env=_environment(TERM="xterm"),
+                timeout=60,
+            )
+    finally:
+        os.close(main)
+        os.close(other)
+
+    assert done.stderr == b"[(40, 5), (50, 5)]"
+
+
 def _snapshot(at: float, requests: int, errors: int, **endpoints: int) -> Snapshot:
     stats: dict[str, Any] = {
         "total_requests": requests,
@@ -569,6 +614,7 @@ class TestScreen:
     @pytest.mark.parametrize(
         ("width", "height", "columns"),
         [
+            (33, 24, "endpoint requests▼ errors"),
             (40, 10, "endpoint requests▼ errors"),
             (60, 24, "endpoint requests▼ errors p95 ms max ms"),
             (200, 50, "endpoint requests▼ rate errors mean ms p50 ms p95 ms p99 ms max ms"),
@@ -583,6 +629,7 @@ class TestScreen:
         assert lines[-1].startswith("q quit   ? help   ")
         assert columns in [" ".join(line.split()) for line in lines]
         assert max(map(len, lines)) <= width
+        assert height < 20 or lines[2].startswith("requests/s ")
 
     def test_a_service_that_is_down_is_red_and_its_old_figures_are_dim(self) -> None:
         screen = _screen(View())
@@ -640,10 +687,10 @@ class TestScreen:
 
         view.press("\x1b[A")
         assert "16 to 21 of 50 endpoints" in _drawn(screen, 160, 30)
-        for key in ("\t", *["\x1b[6~"] * 9):
+        for key in ("\t", *["\x1b[6~"] * 10):
             view.press(key)
         text = _drawn(screen, 160, 30)
-        assert ("id-90 " in text, "id-1 " in text, "16 to 21 of 50 endpoints" in text) == (True, False, True)
+        assert ("id-99 " in text, "id-1 " in text, "16 to 21 of 50 endpoints" in text) == (True, False, True)
         view.press("\x1b")
         assert "1 to 6 of 50 endpoints" in _drawn(screen, 160, 30)
 

@@ -433,7 +433,14 @@ class TestWords:
 
     @pytest.mark.parametrize(
         ("milliseconds", "text"),
-        [(None, "-"), (0.123, "0.12 ms"), (12.34, "12.3 ms"), (123.4, "123 ms"), (1234567.0, "1,234.57 s")],
+        [
+            (None, "-"),
+            (0.123, "0.12 ms"),
+            (10.0, "10.0 ms"),
+            (100.0, "100 ms"),
+            (1000.0, "1.00 s"),
+            (1234567.0, "1,234.57 s"),
+        ],
     )
     def test_a_duration(self, milliseconds: float | None, text: str) -> None:
         assert wording.milliseconds(milliseconds) == text
@@ -443,6 +450,7 @@ class TestWords:
         [
             (0.04, "0.0 s"),
             (9.94, "9.9 s"),
+            (10.0, "10 s"),
             (42.9, "42 s"),
             (125, "2 min 5 s"),
             (3600, "1 h"),

@@ -325,13 +325,14 @@ def test_a_command_starts_as_it_does_alone(tmp_path: Path, own: str) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "name the command that serves"),
-        (["no-such-command"], "no-such-command: No such file or directory"),
+        ([], "the following arguments are required: command"),
+        (["run", "--"], "name the command that serves"),
+        (["run", "--", "no-such-command"], "no-such-command: No such file or directory"),
     ],
 )
 def test_a_command_that_cannot_be_started(words: list[str], complaint: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "exporter", "run", "--", *words],
+        [sys.executable, "-m", "exporter", *words],
         capture_output=True,
         text=True,
         check=False,

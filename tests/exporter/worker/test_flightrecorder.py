@@ -307,6 +307,14 @@ class TestInProgress:
         keep(recorder, **_numbered(9))
         assert _paths(recorder) == ["/orders/9"]
 
+    def test_the_recorders_of_two_applications_have_places_of_their_own(self, tmp_path: Path) -> None:
+        """Each lists the requests of both, however few places it has itself."""
+        small, large = opened(1, str(tmp_path), threads=1), opened(9, str(tmp_path))
+        for number in range(3):
+            large.enter(exchange(**_numbered(number)))
+
+        assert [entry.request.slot for entry in small.in_flight()] == [1, 2, 3]
+
     def test_what_no_server_closes_is_freed_when_nobody_knows_it(self, directory: str | None) -> None:
         recorder = opened(10, directory)
         known, forgotten, running = (exchange(started=time.perf_counter()) for _ in range(3))

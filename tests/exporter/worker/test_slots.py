@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from exporter.worker.slots import SLOT, WINDOW, Slots, _walk
 from tests.rig.descriptors import open_below
+from tests.rig.wsgi import Raises
 
 
 def write(slots: Slots, group: str, second: int, low: float, high: float, some: int, wrong: int = 0) -> None:
@@ -76,17 +78,17 @@ def test_workers_see_each_other(tmp_path: Path) -> None:
 
 
 def test_the_next_worker_inherits_the_file_of_a_dead_one_with_its_last_minute(tmp_path: Path) -> None:
-    first = Slots(str(tmp_path))
-    write(first, "/a", 1000, 0.2, 0.5, 3, 1)
+    first, now = Slots(str(tmp_path)), int(time.monotonic())
+    write(first, "/a", now, 0.2, 0.5, 3, 1)
     first.close()
 
     heir = Slots(str(tmp_path))
-    write(heir, "/a", 1001, 0.1, 0.1, 1)
-    write(heir, "/b", 1001, 0.3, 0.3, 1)
+    write(heir, "/a", now + 1, 0.1, 0.1, 1)
+    write(heir, "/b", now + 1, 0.3, 0.3, 1)
 
     assert os.listdir(tmp_path) == ["slots_0.ring"]
-    assert heir.totals(1001.0) == (5, 1)
-    assert heir.extremes(1001.0) == {"/a": (0.1, 0.5), "/b": (0.3, 0.3)}
+    assert heir.totals(now + 1) == (5, 1)
+    assert heir.extremes(now + 1) == {"/a": (0.1, 0.5), "/b": (0.3, 0.3)}
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,17 @@ def test_slots_move_into_a_directory_with_all_places(tmp_path: Path) -> None:
     assert slots.is_shared
     assert slots.entry("/a") == place
     assert Slots(str(tmp_path)).totals(1000.0) == (3, 0)
+
+
+def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = Slots(None)
+    write(slots, "/a", 1000, 0.2, 0.5, 3)
+    monkeypatch.setattr("exporter.posix.reserve", Raises(OSError(errno.ENOSPC, "No space left on device")))
+
+    with pytest.raises(OSError, match="No space left"):
+        slots.move(str(tmp_path))
+
+    assert (slots.totals(1000.0), open_below(tmp_path)) == ((3, 0), [])
 
 
 def test_slots_that_are_closed_twice_close_no_file_of_others(tmp_path: Path) -> None:

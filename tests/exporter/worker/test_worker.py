@@ -170,6 +170,19 @@ def test_files_that_have_been_removed_are_replaced_in_the_next_second(
     assert moves == [1, 2]
 
 
+def test_slots_move_into_the_directory_as_soon_as_there_is_one(
+    registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    directory = tmp_path / "workers"
+    worker = Worker.of(registry, str(directory), Files(removals=0))
+    assert not worker.slots.is_shared
+
+    directory.mkdir()
+    worker.tick(1)
+
+    assert worker.slots.is_shared
+
+
 def test_log_records_are_counted_by_level(registry: CollectorRegistry) -> None:
     worker = Worker.of(registry, None)
     logger = logging.getLogger("tests.workers")
