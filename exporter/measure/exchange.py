@@ -51,7 +51,8 @@ class Exchange(Fallible):
         try:
             if exc_info is not None:
                 self.report(exc_info[1])
-            headers = [*headers]  # the application may use its own list for another answer
+            if type(headers) is not list:  # it could be read only once
+                headers = [*headers]
             environ = self.environ
             request_id = self.request_id
             length = None
@@ -65,7 +66,8 @@ class Exchange(Fallible):
                 elif name != "Content-Type" and name.lower() == "x-request-id":
                     request_id = ""
             if request_id:
-                headers.append(("X-Request-ID", request_id))
+                # A new list: the application may use its own one for another answer.
+                headers = [*headers, ("X-Request-ID", request_id)]
             outcomes = self.outcomes
             method = environ["REQUEST_METHOD"]
             route = None if self.error_type else outcomes.route(environ)

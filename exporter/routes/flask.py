@@ -54,9 +54,10 @@ class FlaskGrouping:
         request: Any = environ.get("werkzeug.request")
         try:
             rule: Route | None = request.url_rule
+            marks = request.__dict__
         except AttributeError:  # there is none, or it is Werkzeug's and not Flask's
             return None
-        return None if hasattr(request, "prom_do_not_track") or hasattr(request, "prom_exclude_all") else rule
+        return None if "prom_do_not_track" in marks or "prom_exclude_all" in marks else rule
 
     def resolve(self, observation: Observation, environ: WSGIEnvironment) -> None:
         """Fill in what the application tells of the request, whose context may be gone."""

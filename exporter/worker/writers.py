@@ -15,6 +15,7 @@ from mmap import mmap
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from exporter.labels import METHODS
 from exporter.observation import Delay, Observation
 from exporter.worker import requests
 from exporter.worker.requests import (
@@ -31,6 +32,7 @@ from exporter.worker.requests import (
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+_METHODS = {method: method.encode() for method in METHODS}
 _NO_TIME = 1e-9  # stands for a duration of 0.0, which means "no answer yet"
 
 
@@ -90,7 +92,7 @@ def writers(  # noqa: C901  five functions
             slot * RECORD + heads_at,
             OPEN_STREAM if "HTTP_UPGRADE" in environ and _is_websocket(environ) else 0.0,
             exchange.request_id.encode(),
-            environ["REQUEST_METHOD"].encode("utf-8", "replace"),
+            _METHODS.get(environ["REQUEST_METHOD"], b""),
             len(script),
             path.encode("latin-1", "replace"),
             id(thread) if has_greenlets else thread,
@@ -122,7 +124,7 @@ def writers(  # noqa: C901  five functions
         pack_tail(
             memory,
             slot * RECORD + records_at,
-            exchange.trace_id.encode(),
+            exchange.trace_id.encode() if exchange.trace_id else b"",
             names,
             exchange.request_size,
             exchange.response_size,

@@ -187,6 +187,7 @@ def test_no_thread_takes_over_between_the_counters_and_the_mark(instruments: Ext
         return trace
 
     former = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for such a frame when a trace begins
     sys.settrace(trace)
     try:
         record(request, 1000.0)

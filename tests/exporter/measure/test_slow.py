@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -62,8 +62,11 @@ def ask_each(server: Server, times: int) -> None:
             assert {request.result().status for request in slow} == {200}
 
 
-def blame_each(directory: Path, times: int, tolerance: float) -> None:
-    """Plant each cause so many times; a share of them may be blamed on something else."""
+def blame_each(directory: Path, times: int, tolerance: float, unseen: Sequence[str] = ()) -> None:
+    """Plant each cause so many times; a share of them may be blamed on something else.
+
+    Those that are `unseen` may be blamed on nothing at all.
+    """
     with causes(directory) as server:
         ask_each(server, times)
         samples = server.samples()
@@ -77,7 +80,8 @@ def blame_each(directory: Path, times: int, tolerance: float) -> None:
     places = [(request["url_rule"][1:], request["where"]) for request in slow]
     planted = [(cause, place) for cause, place in places if cause in CAUSES]
     assert Counter(cause for cause, _ in planted) == dict.fromkeys(CAUSES, times)
-    wrong = [(cause, place) for cause, place in planted if place != where(cause)]
+    blamed = [(cause, place) for cause, place in planted if place != "-" or cause not in unseen]
+    wrong = [(cause, place) for cause, place in blamed if place != where(cause)]
     assert len(wrong) <= tolerance * len(planted), wrong
 
     assert sum(seconds for name, seconds in samples.items() if name.startswith(SLOW)) == pytest.approx(
@@ -230,7 +234,8 @@ def test_every_worker_shows_the_same_also_of_one_that_was_killed(tmp_path: Path)
 
 
 def test_the_right_function_is_blamed(tmp_path: Path) -> None:
-    blame_each(tmp_path, 1, tolerance=0.1)
+    # On a loaded machine one call of C may last as long as its whole request, and nobody can look meanwhile.
+    blame_each(tmp_path, 1, tolerance=0.1, unseen=HOLDERS)
 
 
 @pytest.mark.soak
