@@ -66,8 +66,8 @@ KOREAN = {
     "It is in progress on /monitoring with its age; in two minutes FlaskRequestStuck fires.": (
         "/monitoring의 진행 중인 요청에 경과 시간과 함께 나타나고, 2분 뒤 FlaskRequestStuck 알림이 울립니다."
     ),
-    "/monitoring has the death of the worker, with what it was answering.": (
-        "/monitoring에 워커가 죽은 까닭과 그때 응답하던 요청이 나타납니다."
+    "/monitoring has its death. A browser may ask again, and then a second worker dies.": (
+        "/monitoring에 그 죽음이 나타납니다. 브라우저가 다시 요청하면 워커가 하나 더 죽습니다."
     ),
     # Parts and their links; the names are those on the pages themselves.
     "What happens now?": "지금 무슨 일이 일어나는가?",

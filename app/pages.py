@@ -61,7 +61,7 @@ SEQUELS = {
     "/test/server-error": "A hundred: FlaskErrorBurst fires within a minute. There is no exception to group.",
     "/test/stream": "It is timed until its last chunk, not until its first.",
     "/test/stuck": "It is in progress on /monitoring with its age; in two minutes FlaskRequestStuck fires.",
-    "/test/crash": "/monitoring has the death of the worker, with what it was answering.",
+    "/test/crash": "/monitoring has its death. A browser may ask again, and then a second worker dies.",
 }
 ONCE = ("/test/stuck", "/test/crash")
 

@@ -154,8 +154,9 @@ def main() -> int:
         if strangers:
             command.error(f"the drill has no {', '.join(strangers)}")
         if arguments.live:
-            log = Plan.load().logs / "alertmanager.log"
-            print(live(os.environ.get("ALERTMANAGER_URL", "http://127.0.0.1:9093"), log))
+            plan = Plan.load()
+            url = os.environ.get("ALERTMANAGER_URL", plan.url("alertmanager"))
+            print(live(url, plan.logs / "alertmanager.log"))
             return 0
         for report in fill(REQUIRED).values():
             raise PlanError(report)

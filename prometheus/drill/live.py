@@ -7,6 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from prometheus.drill.watch import SWITCH
 from prometheus.run.children import ask
 
 PATIENCE = 60.0  # seconds: a critical alert waits 10 s for others of its group
@@ -39,7 +40,8 @@ def live(alertmanager: str, log: Path) -> str:
         return _through(alertmanager, log)
     except OSError as error:
         raise LiveError(
-            f"Alertmanager does not answer at {alertmanager} ({error}): set ALERTMANAGER_URL"
+            f"Alertmanager does not answer at {alertmanager} ({error}): "
+            "start the stack, or set ALERTMANAGER_URL"
         ) from error
 
 
@@ -90,8 +92,7 @@ def _send(alertmanager: str, duration: datetime.timedelta) -> None:
         "annotations": {
             "summary": "A drill: nothing is wrong.",
             "description": "Somebody tries whether alerts arrive. If you read this, they do.",
-            "runbook_url": "http://127.0.0.1:9090/user/MonitoringDeadMansSwitch.md",
-            "dashboard_url": "http://127.0.0.1:3000/d/monitoring-pipeline",
+            **_links(alertmanager),
         },
         "startsAt": now.isoformat(),
         "endsAt": (now + duration).isoformat(),
@@ -102,6 +103,17 @@ def _send(alertmanager: str, duration: datetime.timedelta) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=5):
         pass
+
+
+def _links(alertmanager: str) -> dict[str, str]:
+    """Those of the dead-man's switch: they lead where the links of this deployment's alerts do."""
+    switches = json.loads(ask(f"{alertmanager}/api/v2/alerts?filter=alertname%3D{SWITCH}"))
+    return {
+        name: text
+        for switch in switches
+        for name, text in switch["annotations"].items()
+        if name.endswith("_url")
+    }
 
 
 def _counts(alertmanager: str) -> dict[str, tuple[float, float]]:

@@ -3,10 +3,12 @@
 import datetime
 import ssl
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import trustme
+
+from prometheus.drill.server import Server
 
 
 class Site:
@@ -33,8 +35,7 @@ class Site:
             def log_message(self, *_: object) -> None:
                 """Nobody reads the server's log."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", 0), Handler)
         if tls:
             # The handshake belongs to the request's own thread, not to the one that accepts.
             self._server.socket = tls.wrap_socket(

@@ -22,6 +22,9 @@ Version = tuple[int, int]
 # versions refuse the key, and have a feature flag for all jobs.
 STABLE = (3, 8)
 
+# Alerts of two objectives have one name, which promtool calls a failure and takes all the same.
+LINT = "--lint=none"
+
 # What the other jobs are asked for before `STABLE`. With protobuf they would get native histograms too, and
 # Prometheus 3.5 ends itself over one whose start is the time of an earlier sample, as by chance its own is.
 # Source: https://github.com/prometheus/prometheus/pull/16332
@@ -72,7 +75,7 @@ def check(directory: Path) -> subprocess.CompletedProcess[str]:
         document = translate(yaml.safe_load(file.read_text(encoding="utf-8")))
         file.unlink()
         file.write_text(yaml.safe_dump(document), encoding="utf-8")
-        command = [str(executable("promtool")), "check", "config", str(file)]
+        command = [str(executable("promtool")), "check", "config", LINT, str(file)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

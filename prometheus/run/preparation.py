@@ -182,7 +182,7 @@ def render_alertmanager(plan: Plan) -> None:
 def check_configuration(plan: Plan) -> None:
     """Raise PlanError with the complaint of promtool or amtool, if there is one."""
     checks = (
-        ("promtool", "check", "config", "prometheus.yml"),
+        ("promtool", "check", "config", dialect.LINT, "prometheus.yml"),
         ("amtool", "check-config", str(plan.alertmanager)),
     )
     for tool, *arguments in checks:

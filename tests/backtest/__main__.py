@@ -35,6 +35,8 @@ def main() -> int:
         (wanted(fortnight(arguments.seed)), 0, int(FORTNIGHT / 60)),
         (wanted(incidents()), 60, int((BEFORE + DURATION) / 60)),
     )
+    if not any(services for services, *_ in histories):
+        parser.error(f"no service has {arguments.only} in its name")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = []
         for services, first, last in histories:

@@ -29,13 +29,18 @@ def main() -> int:
     parser.add_argument("files", nargs="*", help="rule files without .yml; default: all", metavar="FILE")
     parser.add_argument("--only", default="", help="only rules whose name has this in it")
     arguments = parser.parse_args()
-    names = arguments.files or [file.stem for file in sorted(RULES.glob("*.yml"))]
+    all_names = [file.stem for file in sorted(RULES.glob("*.yml"))]
+    if strangers := sorted(set(arguments.files) - set(all_names)):
+        parser.error(f"there is no {', '.join(strangers)}; there are {', '.join(all_names)}")
+    names = arguments.files or all_names
     work = [
         (name, mutant)
         for name in names
         for mutant in mutants(rules_of(name))
         if arguments.only in mutant.name
     ]
+    if not work:
+        parser.error(f"no rule of {', '.join(names)} has {arguments.only} in its name")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         verdicts = list(pool.map(lambda item: notices(*item), work))
     for (name, mutant), noticed in zip(work, verdicts, strict=True):

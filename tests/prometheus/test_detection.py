@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.backtest.__main__ import SHARES, TIMES
+from tests.backtest.__main__ import SHARES, TIMES, main
 from tests.backtest.play import Timeline, rules, told
 from tests.backtest.scenes import INCIDENTS, incidents
 from tests.rig.alerts import ALERTS
@@ -31,6 +31,17 @@ def test_page_shows_that_the_goals_are_met() -> None:
     assert [row for row in ROWS[2:] if int(row[5]) > TIMES] == []
     assert names <= {rule["alert"] for rule in ALERTS}
     assert set(re.findall(r"^False alarms above info in .*: (\d+)\.", PAGE, re.M)) == {"0"}
+
+
+def test_unknown_service_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt service is an error, and no goal is met by it."""
+    monkeypatch.setattr("sys.argv", ["backtest", "--only", "nosuch"])
+
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "no service has nosuch in its name" in capsys.readouterr().err
 
 
 def test_each_alert_is_played_once() -> None:

@@ -1,8 +1,11 @@
 """`make drill`: real faults, alerts that arrive and end, and the way out of the running deployment."""
 
 import re
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from prometheus.drill.__main__ import table
 from prometheus.drill.faults import Alert, faults
 from prometheus.drill.live import LiveError, live
 from prometheus.drill.receiver import Receiver
-from prometheus.drill.watch import Course
+from prometheus.drill.sites import Site
+from prometheus.drill.watch import SWITCH, Course
 from tests.rig.alertmanager import Alertmanager, secret
 from tests.rig.alerts import ALERTS
 from tests.rig.deadline import eventually
@@ -95,7 +99,8 @@ def test_unknown_alert_is_named() -> None:
 
 
 def test_live_goes_through_the_real_receiver(tmp_path: Path) -> None:
-    """The people's receiver gets the test alert, and its end; the heartbeat does not count."""
+    """The people's receiver gets the test alert, with this deployment's links, and its end."""
+    link = {"dashboard_url": "https://grafana.example.com/d/monitoring-pipeline"}
     with Receiver() as receiver:
         heartbeat = tmp_path / "heartbeat"
         heartbeat.write_text(f"{receiver.url}/heartbeat")
@@ -105,15 +110,42 @@ def test_live_goes_through_the_real_receiver(tmp_path: Path) -> None:
             "ALERT_HEARTBEAT_FILE": str(heartbeat),
         }
         with Alertmanager(tmp_path, **environ) as alertmanager:
+            alertmanager.send({"labels": {"alertname": SWITCH}, "annotations": link})
             said = live(alertmanager.url, alertmanager.path)
-            eventually(lambda: len(receiver.posts) > 1, "the end of the test alert")
-        titles = [post.document["embeds"][0]["title"] for post in receiver.posts]
+            eventually(lambda: "RESOLVED" in str(receiver.posts), "the end of the test alert")
+        embeds = [post.document["embeds"][0] for post in receiver.posts if post.path != "/heartbeat"]
+        titles = [embed["title"] for embed in embeds]
 
     assert said == "The test alert was handed over to discord. Look whether it is there."
     assert [re.sub(r"after \S+:", "after:", title) for title in titles] == [
         "🔴 CRITICAL drill: A drill: nothing is wrong.",
         "🟢 RESOLVED drill after: It was: A drill: nothing is wrong.",
     ]
+    assert f"[Dashboard]({link['dashboard_url']}?" in embeds[0]["description"]
+
+
+def test_a_caller_may_hang_up(capfd: pytest.CaptureFixture[str]) -> None:
+    """What the drill cuts off leaves no traceback between its lines."""
+    threads = threading.active_count()
+    arrived, gone = threading.Event(), threading.Event()
+
+    class Slow(Site):
+        def metrics(self) -> str:
+            arrived.set()
+            assert gone.wait(30)
+            return super().metrics()
+
+    site = Slow()
+    host, port = site.address.split(":")
+    with socket.create_connection((host, int(port))) as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
+        caller.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert arrived.wait(30)
+    gone.set()
+    eventually(lambda: threading.active_count() == threads + 1, "the end of the request's thread")
+    site.close()
+
+    assert capfd.readouterr().err == ""
 
 
 def test_live_says_why_nothing_arrives(tmp_path: Path) -> None:
@@ -135,7 +167,7 @@ def test_live_says_why_nothing_arrives(tmp_path: Path) -> None:
         pytest.raises(LiveError, match="set ALERT_RECEIVER"),
     ):
         live(alertmanager.url, alertmanager.path)
-    with pytest.raises(LiveError, match=r"does not answer at http://127.0.0.1:1 .*: set ALERTMANAGER_URL"):
+    with pytest.raises(LiveError, match=r"does not answer at http://127.0.0.1:1 .*: start the stack"):
         live("http://127.0.0.1:1", tmp_path / "no.log")
 
 

@@ -49,6 +49,27 @@ def test_a_change_is_noticed_and_none_is_not() -> None:
     assert not notices("probe", replace(changed, value=rule["expr"]))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nosuch"], "there is no nosuch; there are dashboards, host,"),
+        (["slo", "--only", "Nosuch"], "no rule of slo has Nosuch in its name"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    """A misspelt file or rule is an error with the names, not a score of nothing."""
+    monkeypatch.setattr("sys.argv", ["mutation", *arguments])
+
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert complaint in capsys.readouterr().err
+
+
 @pytest.mark.soak
 def test_rule_tests_notice_changes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -488,6 +488,15 @@ def test_configuration(plan: Plan, file: str, right: str, wrong: str, said: str)
     assert "\n" not in str(refusal.value)
 
 
+def test_only_what_is_wrong_is_said(plan: Plan) -> None:
+    """A mistake in a rule file of the user's is named alone, without promtool's remarks on other files."""
+    localize(plan, set())
+    (plan.configuration / "rules/zz.yml").write_text("groups: 5")
+
+    with pytest.raises(PlanError, match=r"^promtool refuses the configuration: rules/zz\.yml: "):
+        preparation.check_configuration(plan)
+
+
 def test_targets(plan: Plan) -> None:
     """Compose's addresses become this machine's, users' own stay, and what does not run here is left out."""
     plan.targets.mkdir()
