@@ -50,7 +50,9 @@ def _through(alertmanager: str, log: Path) -> str:
     if not before:
         raise LiveError("nobody would be told: set ALERT_RECEIVER and ALERT_SECRET_FILE")
     length = log.stat().st_size if log.exists() else 0
-    _send(alertmanager, datetime.timedelta(minutes=5))
+    # A group of its own, or Alertmanager takes it for an earlier one, of which it has told already.
+    labels = {**LABELS, "job": f"drill-{time.time_ns()}"}
+    _send(alertmanager, labels, datetime.timedelta(minutes=5))
     deadline = time.monotonic() + PATIENCE
     success = False
     while time.monotonic() < deadline:
@@ -58,13 +60,13 @@ def _through(alertmanager: str, log: Path) -> str:
         for integration, (requests, failures) in _counts(alertmanager).items():
             new_requests, new_failures = requests - before[integration][0], failures - before[integration][1]
             if new_failures:
-                _send(alertmanager, datetime.timedelta(0))
+                _send(alertmanager, labels, datetime.timedelta(0))
                 raise LiveError(
                     f"{integration} did not take the test alert: {_reason(log, length, integration)}"
                 )
             # A failure is counted a moment after its request, so only a second look is sure.
             if new_requests and success:
-                _send(alertmanager, datetime.timedelta(0))
+                _send(alertmanager, labels, datetime.timedelta(0))
                 return f"The test alert was handed over to {integration}. Look whether it is there."
             success = new_requests > 0
     raise LiveError(f"the test alert was not handed over within {PATIENCE:.0f} s: see Alertmanager's log")
@@ -85,10 +87,10 @@ def _reason(log: Path, length: int, integration: str) -> str:
     return "Alertmanager's log says why (docker compose logs alertmanager)"
 
 
-def _send(alertmanager: str, duration: datetime.timedelta) -> None:
+def _send(alertmanager: str, labels: dict[str, str], duration: datetime.timedelta) -> None:
     now = datetime.datetime.now(datetime.timezone.utc)
     alert = {
-        "labels": LABELS,
+        "labels": labels,
         "annotations": {
             "summary": "A drill: nothing is wrong.",
             "description": "Somebody tries whether alerts arrive. If you read this, they do.",

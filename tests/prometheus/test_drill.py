@@ -148,6 +148,17 @@ def test_a_caller_may_hang_up(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == ""
 
 
+def test_live_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, though Alertmanager tells of no alert twice within hours, which are 48 s here."""
+    monkeypatch.setattr("prometheus.drill.live.PATIENCE", 20.0)
+    with Receiver() as receiver:
+        file = secret(tmp_path, f"{receiver.url}/people")
+        with Alertmanager(tmp_path, ALERT_RECEIVER="webhook", ALERT_SECRET_FILE=file) as alertmanager:
+            said = [live(alertmanager.url, alertmanager.path) for _ in range(2)]
+
+    assert said == ["The test alert was handed over to webhook. Look whether it is there."] * 2
+
+
 def test_live_says_why_nothing_arrives(tmp_path: Path) -> None:
     """A receiver that refuses, no receiver, and no Alertmanager are told apart."""
     for name in ("none", "refusing"):
