@@ -100,6 +100,11 @@ class Server(Program):
         pairs = (line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 
+    def children(self) -> list[int]:
+        """The process ids of its children."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
 
 def started(command: Sequence[str], directory: Path, source: str = WORKER_IDS, **variables: str) -> Server:
     """A server of `served:app` with this source, in `directory`. An empty variable is left out."""
@@ -156,8 +161,13 @@ def serving(
         eventually(lambda: server.get("/health/live").status == 200, "an answer")
         yield server
         server.process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            server.process.wait(30)
+        # A worker that starts at this moment misses its signal, and gunicorn waits 30 s for it.
+        for patience in (3, 30):
+            with suppress(subprocess.TimeoutExpired):
+                server.process.wait(patience)
+                break
+            for child in server.children():
+                os.kill(child, signal.SIGTERM)
 
 
 @contextmanager

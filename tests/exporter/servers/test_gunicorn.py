@@ -278,10 +278,9 @@ def answers(master: Server, port: int) -> bool:
 
 def listener_of(master: Server) -> int:
     """The child of the master that is no worker."""
-    children = Path(f"/proc/{master.process.pid}/task/{master.process.pid}/children").read_text().split()
-    workers = {line.rsplit(" ", 1)[1] for line in master.text().splitlines() if "Booting worker" in line}
-    (found,) = set(children) - workers
-    return int(found)
+    workers = {int(line.rsplit(" ", 1)[1]) for line in master.text().splitlines() if "Booting worker" in line}
+    (found,) = set(master.children()) - workers
+    return found
 
 
 def test_an_address_that_is_taken_does_not_start(tmp_path: Path) -> None:
@@ -378,7 +377,7 @@ def test_a_worker_gets_root_to_write_nowhere(tmp_path: Path) -> None:
         variables = {"PROMETHEUS_MULTIPROC_DIR": str(workers), "EXPORTER_LISTEN": f"127.0.0.1:{port}"}
         with serving(tmp_path, *options, source=ITEMS, workers=1, **variables) as master:
             eventually(lambda: answers(master, port), "the listener")
-            assert {uids(child) for child in children(master)} == {"65534 65534 65534 65534"}
+            assert {uids(child) for child in master.children()} == {"65534 65534 65534 65534"}
             master.get("/")
             (worker,) = {int(name.stem.split("_")[1]) for name in workers.glob("histogram_*.db")} - {
                 master.process.pid
@@ -390,11 +389,6 @@ def test_a_worker_gets_root_to_write_nowhere(tmp_path: Path) -> None:
             assert victim.read_text() == "precious"
             assert {path.lstat().st_uid for path in workers.iterdir()} == {65534}
             assert master.samples(port)[COUNT] == 1.0
-
-
-def children(master: Server) -> list[int]:
-    pid = master.process.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def uids(pid: int) -> str:
@@ -477,7 +471,7 @@ def test_a_frozen_listener_does_not_keep_the_master(tmp_path: Path) -> None:
     with serving(tmp_path, workers=1, EXPORTER_LISTEN=f"127.0.0.1:{port}") as master:
         eventually(lambda: answers(master, port), "the listener")
         workers = set(order(master, 5))
-        (listener,) = set(children(master)) - workers
+        (listener,) = set(master.children()) - workers
         os.kill(listener, signal.SIGSTOP)
         master.process.send_signal(signal.SIGTERM)
 
