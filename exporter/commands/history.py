@@ -77,7 +77,7 @@ def _since(snapshot: Snapshot, last: Snapshot | None, name: str) -> int | None:
 
 def sparkline(values: Iterable[float | None], width: int, *, from_zero: bool = True) -> str:
     """The last `width` values as bars to the greatest, from 0 or from the least; a gap for None."""
-    visible = list(values)[-width:] if width > 0 else []
+    visible = list(values)[-width:]
     numbers = [value for value in visible if value is not None]
     low = 0.0 if from_zero else min(numbers, default=0.0)
     height = max(numbers, default=0.0) - low

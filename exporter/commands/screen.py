@@ -70,7 +70,7 @@ class Screen:
         elif view.detail:
             body = _pairs(((name, _text(value)) for name, value in view.detail.items()), width)
         else:
-            body = self._body(width, max(height - _FRAME, 2))
+            body = self._body(width, height - _FRAME)
         keys = Text(f"filter: {view.filter}▏" if view.typing else KEYS, "dim", no_wrap=True, overflow="crop")
         frame = Table.grid()
         frame.add_row(self._head())
@@ -80,7 +80,7 @@ class Screen:
 
     def once(self, width: int, height: int | None) -> RenderableType:
         """One look, without keys; None shows every endpoint."""
-        body = self._body(width, None if height is None else max(height - _FRAME + 1, 2))
+        body = self._body(width, None if height is None else height - _FRAME + 1)
         return Group(self._head(), self._news(), body)
 
     def _body(self, width: int, height: int | None) -> RenderableType:

@@ -116,6 +116,23 @@ def test_a_file_of_somebody_else_is_not_opened(tmp_path: Path) -> None:
         guard.regular(str(tmp_path / "file"), os.O_RDONLY)
 
 
+@needs_root
+def test_a_file_of_root_is_opened_by_others(tmp_path: Path) -> None:
+    """A master that runs as root has made it."""
+    (tmp_path / "file").touch(0o644)
+    tmp_path.chmod(0o755)
+    at = guard.directory(str(tmp_path))
+
+    def read() -> None:
+        os.setuid(STRANGER[0])
+        os.close(guard.regular("file", os.O_RDONLY, at))
+
+    try:
+        as_child(read)
+    finally:
+        os.close(at)
+
+
 def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
     os.close(guard.regular(str(tmp_path / "file"), os.O_RDWR | os.O_CREAT))
 

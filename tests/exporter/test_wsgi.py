@@ -51,6 +51,14 @@ def test_flask_is_not_imported_for_it() -> None:
     assert subprocess.run([sys.executable, "-c", check], check=False, timeout=60).returncode == 0
 
 
+def test_an_application_of_no_framework_runs_beside_all_of_them() -> None:
+    """In a process that has imported them."""
+    check = "import bottle, django.core.handlers.wsgi, falcon, flask, pyramid.router, exporter.wsgi as wsgi; "
+    command = [sys.executable, "-c", f"{check} wsgi.WSGIExporter(lambda *_: [])"]
+
+    assert subprocess.run(command, check=False, timeout=60).returncode == 0
+
+
 def test_a_request_is_counted_and_has_an_id() -> None:
     app = measured()
     answers = [call(app, "/orders/7"), call(app, "/orders/8"), call(app, "/nothing"), call(app, "/boom")]

@@ -24,13 +24,14 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from exporter.commands import tables
 from exporter.commands.alerts import Prometheus
 from exporter.commands.history import History, number, sparkline
 from exporter.commands.remote import Snapshot
 from exporter.commands.screen import Screen
 from exporter.commands.tables import clean
 from exporter.commands.terminal import Keyboard
-from exporter.commands.view import View
+from exporter.commands.view import SORTS, View
 from tests.rig.deadline import eventually
 from tests.rig.server import ORDERS, Server, threaded
 
@@ -549,7 +550,7 @@ class TestHistory:
         assert sparkline([5.0, 0.0, 0.0], 2) == "▁▁"
         assert sparkline([90.0, None, 97.0], 10, from_zero=False) == "▁ █"
         assert sparkline([90.0, 90.0], 10, from_zero=False) == "▁▁"
-        assert sparkline([], 10) == sparkline([1.0], 0) == ""
+        assert sparkline([], 10) == ""
 
     def test_numbers(self) -> None:
         assert (number(1234.56), number(1234.5, 0), number(None)) == ("1,234.6", "1,234", "-")
@@ -617,6 +618,7 @@ class TestScreen:
             (33, 24, "endpoint requests▼ errors"),
             (40, 10, "endpoint requests▼ errors"),
             (60, 24, "endpoint requests▼ errors p95 ms max ms"),
+            (100, 24, "endpoint requests▼ rate errors mean ms p50 ms p95 ms p99 ms max ms"),
             (200, 50, "endpoint requests▼ rate errors mean ms p50 ms p95 ms p99 ms max ms"),
         ],
     )
@@ -630,6 +632,7 @@ class TestScreen:
         assert columns in [" ".join(line.split()) for line in lines]
         assert max(map(len, lines)) <= width
         assert height < 20 or lines[2].startswith("requests/s ")
+        assert any(line.rstrip().endswith("  ValueError   20") for line in lines) is (width >= 100)
 
     def test_a_service_that_is_down_is_red_and_its_old_figures_are_dim(self) -> None:
         screen = _screen(View())
@@ -693,6 +696,41 @@ class TestScreen:
         assert ("id-99 " in text, "id-1 " in text, "16 to 21 of 50 endpoints" in text) == (True, False, True)
         view.press("\x1b")
         assert "1 to 6 of 50 endpoints" in _drawn(screen, 160, 30)
+
+    @pytest.mark.parametrize(
+        ("keys", "row"),
+        [
+            (("\x1b[A", "\x1bOA", "k"), 19),
+            (("\x1b[B", "\x1bOB", "j"), 21),
+            (("\x1b[5~",), 10),
+            (("\x1b[6~",), 30),
+        ],
+    )
+    def test_a_key_moves_by_its_rows(self, keys: tuple[str, ...], row: int) -> None:
+        rows = [("endpoint", str(number)) for number in range(40)]
+        for key in keys:
+            view = View(selected=rows[20], rows={row: {} for row in rows})
+            view.press(key)
+
+            assert view.selected == rows[row]
+
+    def test_each_column_sorts(self) -> None:
+        """In each there is another endpoint that has most, or comes first."""
+        figures: dict[str, dict[str, Any]] = {
+            "requests": {"request_count": 9},
+            "rate": {"request_count": 5},
+            "errors": {"error_rate": 1.0},
+            "mean": {"average_response_time_ms": 1.0},
+            "p95": {"response_time_percentiles": {"p95": 1.0}},
+            "max": {"max_response_time_ms": 1.0},
+            "endpoint": {},
+        }
+        history, before = History(), {"requests": figures["requests"]}
+        history.add(replace(_snapshot(100.0, 9, 0), endpoints=before))
+        snapshot = replace(_snapshot(102.0, 14, 0), endpoints=figures)
+        history.add(snapshot)
+
+        assert [tables.endpoints(snapshot, history, View(sort=sort))[0][0] for sort in SORTS] == list(SORTS)
 
     def test_enter_asks_for_an_endpoint_s_requests(self) -> None:
         view = View()

@@ -91,6 +91,17 @@ def every_type(directory: Path, pid: int, seed: int) -> list[WorkerFile]:
     return [living(directory, stem, pid, content, chance.random()) for stem, content in files.items()]
 
 
+def test_a_series_began_when_its_dead_worker_began_it(tmp_path: Path) -> None:
+    """Also to a process that has read no file but the archive."""
+    before = time.time()
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    after = time.time()
+    WorkerDirectory(tmp_path).sweep()
+    ((family, _),) = WorkerDirectory(tmp_path).merge()
+
+    assert before <= family.groups[0].created <= after
+
+
 def test_every_type_and_mode_is_merged_as_by_prometheus_client(
     tmp_path: Path, directory: WorkerDirectory
 ) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from exporter.worker.peers import Peers
+from tests.rig.descriptors import open_below
+from tests.rig.places import ROOT
 
 MAYBE = {"wsgi.multiprocess": True}
 
@@ -81,11 +83,13 @@ def test_a_forked_child_that_serves_nothing_is_no_peer() -> None:
 
 
 def test_a_child_forgets_what_its_parent_serves() -> None:
+    """The descriptor that has the parent's locks, too."""
     with listener() as port:
         mine = serve(port)
 
         def ask() -> None:
             assert not mine.present()
+            assert open_below(ROOT / "exporter") == []
 
         with child(ask):
             assert not mine.present()

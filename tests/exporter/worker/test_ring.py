@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.worker import ring
+from tests.rig.descriptors import open_below
 from tests.rig.wsgi import Raises
 
 
@@ -23,3 +24,10 @@ def test_a_process_that_may_not_be_asked_lives(
     monkeypatch.setattr(os, "kill", Raises(error))
 
     assert [ring.is_held(other, 7) for _, other in ring.descriptors(tmp_path, "requests")] == [holds]
+
+
+def test_a_ring_that_cannot_be_judged_stays_open_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Input/output error"):
+        ring.claim(tmp_path, "requests", Raises(OSError(5, "Input/output error")))
+
+    assert open_below(tmp_path) == []

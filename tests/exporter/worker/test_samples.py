@@ -51,7 +51,7 @@ def test_many_spots_are_the_first_64_and_others() -> None:
     seconds = seen(*((spot, 0.01 * number) for number, spot in enumerate(spots, 1))).total(20.0)
 
     assert list(seconds)[:64] == spots[:64]
-    assert [spot.where for spot in seconds][64:] == ["_other"]
+    assert [(spot.where, spot.line) for spot in seconds][64:] == [("_other", 0)]
     assert sum(seconds.values()) == pytest.approx(20.0)
 
 
@@ -78,4 +78,4 @@ def test_what_was_at_no_own_place_is_the_view() -> None:
 def test_a_request_that_nobody_saw(blocked: bool, where: str, library: str) -> None:
     cause = delay(unsampled_seconds(2.0, blocked), "orders:view")
 
-    assert (cause.where, cause.library, cause.shares) == (where, library, {where: 1.0})
+    assert (cause.where, cause.line, cause.library, cause.shares) == (where, 0, library, {where: 1.0})
