@@ -60,9 +60,10 @@ def test_each_second_begins_anew(instruments: Extended) -> None:
 
     assert instruments.slots.extremes(1001.0) == {RULE: (0.2, 9.0)}
 
+    record(exchange(duration=0.5), 1001.5)
     record(exchange(duration=0.4), 1060.0)
 
-    assert instruments.slots.extremes(1060.0) == {RULE: (0.2, 0.4)}
+    assert instruments.slots.extremes(1060.0) == {RULE: (0.2, 0.5)}
     assert instruments.slots.totals(1061.0) == (1, 0)
 
 

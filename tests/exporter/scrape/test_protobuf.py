@@ -179,7 +179,7 @@ def test_the_numbers_of_the_wire_format() -> None:
 
 
 def test_bounds_are_those_of_schema_3() -> None:
-    assert [BOUNDS[0], BOUNDS[8], BOUNDS[-1]] == [2.0**-17, 2.0**-16, 256.0]
+    assert [ZERO_THRESHOLD, BOUNDS[0], BOUNDS[8], BOUNDS[-1]] == [2.0**-17, 2.0**-17, 2.0**-16, 256.0]
     assert len(BOUNDS) == 201
     for position, bound in enumerate(BOUNDS):
         assert bound == pytest.approx(2 ** ((position + ZERO) / 8), rel=1e-15)

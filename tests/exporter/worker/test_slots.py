@@ -80,15 +80,18 @@ def test_workers_see_each_other(tmp_path: Path) -> None:
 def test_the_next_worker_inherits_the_file_of_a_dead_one_with_its_last_minute(tmp_path: Path) -> None:
     first, now = Slots(str(tmp_path)), int(time.monotonic())
     write(first, "/a", now, 0.2, 0.5, 3, 1)
+    write(first, "/older", now - 70, 0.2, 0.5, 3, 1)
     first.close()
 
     heir = Slots(str(tmp_path))
+    assert heir.entry("/a") == first.entry("/a")
     write(heir, "/a", now + 1, 0.1, 0.1, 1)
     write(heir, "/b", now + 1, 0.3, 0.3, 1)
 
     assert os.listdir(tmp_path) == ["slots_0.ring"]
     assert heir.totals(now + 1) == (5, 1)
     assert heir.extremes(now + 1) == {"/a": (0.1, 0.5), "/b": (0.3, 0.3)}
+    assert heir.extremes(now - 70) == {}
 
 
 @pytest.mark.parametrize(
