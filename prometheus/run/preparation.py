@@ -91,6 +91,8 @@ def stop(plan: Plan) -> str:
                 time.sleep(0.1)
             return f"stopped the run (pid {pid})"
         processes = Record.of(plan.run).end()
+        for directory in _worker_directories(plan):
+            shutil.rmtree(directory, ignore_errors=True)
     if not processes:
         return f"nothing to stop in {plan.run}"
     names = ", ".join(f"{process.name} {process.pid}" for process in processes)
@@ -198,8 +200,7 @@ def check_configuration(plan: Plan) -> None:
 
 def worker_directory(plan: Plan) -> Path:
     """Make an empty directory for the workers' metric files, in memory if possible."""
-    name = f"flask-stack-{hashlib.sha256(os.fsencode(plan.run)).hexdigest()[:12]}"
-    for directory in (SHM / name, plan.run / "workers"):
+    for directory in _worker_directories(plan):
         try:
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(mode=0o700)
@@ -209,3 +210,9 @@ def worker_directory(plan: Plan) -> Path:
     raise PlanError(
         f"directory {plan.run / 'workers'} cannot be emptied: remove it, or set RUN_DIR to another"
     )
+
+
+def _worker_directories(plan: Plan) -> tuple[Path, Path]:
+    """The place in memory, and the one on the disk where there is no memory."""
+    name = f"flask-stack-{hashlib.sha256(os.fsencode(plan.run)).hexdigest()[:12]}"
+    return SHM / name, plan.run / "workers"

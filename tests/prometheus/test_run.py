@@ -124,6 +124,8 @@ def test_leftovers(tmp_path: Path) -> None:
     environ = settings(tmp_path / "run", **QUICK, TRAFFIC_USERS="0")
     with running(environ) as run:
         run.wait_until_up()
+        app = next(pid for pid, command in run.processes().items() if "app/gunicorn.conf.py" in command)
+        workers = Path(environment(app)["PROMETHEUS_MULTIPROC_DIR"])
         keeper = next(pid for pid, command in run.processes().items() if "prometheus.run.record" in command)
         os.kill(keeper, signal.SIGKILL)
         run.process.kill()
@@ -138,6 +140,7 @@ def test_leftovers(tmp_path: Path) -> None:
         assert line == f"a run that was killed has left processes ({names}): end them with `make stop`"
         assert stop.communicate(timeout=40) == (f"ended what a killed run has left: {names}\n", "")
         assert run.processes() == {}
+        assert not workers.exists()
 
 
 def test_stop(tmp_path: Path) -> None:

@@ -577,6 +577,22 @@ def test_a_view_of_a_websocket_that_loses_its_database_is_a_500(propagate: bool)
     Counts(exporter).are("GET", "/socket", "500", "ConnectionRefusedError", exceptions=1)
 
 
+def test_an_answer_that_breaks_is_no_end_of_a_connection_that_was_taken_over() -> None:
+    app, exporter = application()
+
+    def rows(is_broken: bool) -> Iterator[str]:
+        yield "x"
+        if is_broken:
+            raise ConnectionResetError
+
+    app.add_url_rule("/rows", "rows", lambda: Response(rows("broken" in request.args)))
+    call(app, "/rows", variables={"HTTP_UPGRADE": "h2c"})
+    call(app, "/rows", variables={"HTTP_UPGRADE": "h2c", "QUERY_STRING": "broken"})
+
+    assert Counts(exporter).total == {("GET", "200"): 2}
+    assert Counts(exporter).exceptions == {("GET", "500"): 1}
+
+
 def test_an_application_that_answers_nothing_is_a_500() -> None:
     app, exporter = application(wrap=lambda _: lambda *_: [])
 
