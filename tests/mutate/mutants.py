@@ -17,7 +17,7 @@ TESTS = "tests/exporter"
 BESIDE = {
     "__main__.py": (f"{TESTS}/servers/test_auto.py",),
     "merge": (f"{TESTS}/store",),
-    "measure": (f"{TESTS}/worker", f"{TESTS}/servers/test_prefork.py"),
+    "measure": (f"{TESTS}/worker", f"{TESTS}/scrape", f"{TESTS}/servers/test_prefork.py"),
     "worker": (f"{TESTS}/servers/test_prefork.py",),
     "routes": (f"{TESTS}/measure", f"{TESTS}/servers/test_frameworks.py"),
     "startup": (f"{TESTS}/servers/test_auto.py",),

@@ -171,6 +171,7 @@ def test_names_select_and_gzip_compresses() -> None:
 def test_the_numbers_of_the_wire_format() -> None:
     """The examples of protobuf's own documentation, and both ends of 64 bits."""
     assert (varint(0), varint(150), varint(2**64 - 1)) == (b"\0", b"\x96\x01", b"\xff" * 9 + b"\x01")
+    assert varint(2**21) == b"\x80\x80\x80\x01"
     assert [zigzag(number) for number in (0, -1, 1, -2, 2)] == [b"\0", b"\x01", b"\x02", b"\x03", b"\x04"]
     assert zigzag(-(2**31)) == varint(2**32 - 1)
 
