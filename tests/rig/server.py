@@ -167,7 +167,8 @@ def serving(
                 server.process.wait(patience)
                 break
             for child in server.children():
-                os.kill(child, signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGTERM)
 
 
 @contextmanager
