@@ -16,6 +16,11 @@ import yaml
 # A range must contain this many scrapes, or rate() over it is empty from time to time.
 SCRAPES_PER_RANGE = 4
 
+# Prometheus looks for targets for up to five seconds after its start, at any factor. An alert that waits for
+# `LONG` as shipped outlasts that, and so must the scaled one (both in milliseconds).
+LONG = 300_000
+START = 15_000
+
 UNITS = {
     "ms": 1,
     "s": 1_000,
@@ -30,7 +35,7 @@ UNITS = {
 FLAGS = {"--query.lookback-delta": "5m", "--rules.alert.resend-delay": "1m"}
 
 INTERVALS = {"scrape_interval", "evaluation_interval"}
-RULE_TIMES = {"interval", "for", "keep_firing_for", "query_offset"}
+RULE_TIMES = {"interval", "keep_firing_for", "query_offset"}
 ALERTMANAGER_TIMES = {"group_wait", "group_interval", "repeat_interval", "resolve_timeout"}
 
 DURATION = r"(?:\d+(?:ms|[smhdwy]))+(?!\w)"
@@ -105,7 +110,8 @@ def flags(factor: float) -> list[str]:
 def directory(configuration: Path, factor: float) -> None:
     """Scale prometheus.yml, rules/*.yml and alertmanager/*.yml of a copy of the configuration, in place.
 
-    Intervals of scrapes and evaluations are at least a second, unless the shortest range needs shorter ones.
+    Intervals of scrapes and evaluations are at least a second, unless the shortest range needs shorter ones. An
+    alert that waits for five minutes or longer still waits for `START`.
     """
     rules = {file: _load(file) for file in sorted((configuration / "rules").glob("*.yml"))}
     longest = min(map(_shortest, rules.values()), default=math.inf) / factor / SCRAPES_PER_RANGE
@@ -116,9 +122,13 @@ def directory(configuration: Path, factor: float) -> None:
     def time(duration: str) -> str:
         return divide(duration, factor)
 
+    def wait(duration: str) -> str:
+        return spell(max(milliseconds(duration) / factor, START if milliseconds(duration) >= LONG else 0))
+
     for file, document in rules.items():
         keys = {
             **dict.fromkeys(RULE_TIMES, time),
+            "for": wait,
             "expr": lambda promql: expression(promql, factor),
         }
         _dump(file, _walk(document, keys))

@@ -145,6 +145,16 @@ def test_four_scrapes_a_range(tmp_path: Path) -> None:
     assert prometheus["global"]["scrape_interval"] == "250ms"
 
 
+@pytest.mark.parametrize(("shipped", "scaled"), [("4m59s", "4s984ms"), ("5m", "15s"), ("20m", "20s")])
+def test_an_alert_outlasts_a_start(tmp_path: Path, shipped: str, scaled: str) -> None:
+    """Prometheus has no targets for five seconds after its start: that does not fire what waits for minutes."""
+    file = configuration(tmp_path) / "rules/a.yml"
+    file.write_text(file.read_text().replace("for: 2m", f"for: {shipped}"))
+    directory(tmp_path, 60)
+
+    assert yaml.safe_load(file.read_text())["groups"][0]["rules"][0]["for"] == scaled
+
+
 def test_shipped(tmp_path: Path) -> None:
     """What is shipped can be scaled, and Prometheus and Alertmanager accept the result."""
     for name in ("rules", "alertmanager", "targets"):
