@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.mutate import choice
 from tests.mutate.aimed import AIMED
-from tests.mutate.mutants import Mutant, sample
+from tests.mutate.mutants import TESTS, Mutant, sample
 from tests.rig.places import ROOT
 
 GOALS = {"aimed": 1.0, "sample": 0.97}
@@ -52,11 +52,18 @@ class Tree:
         """The file of a test that passes without the change and fails, or does not end, with it.
 
         Tests that call the changed function are run before all others, and those that call little else first.
-        After the first file of the mutant come those that have noticed most changes before.
+        After the first file of the mutant come those that have noticed most changes before. At last come the
+        tests of other rooms that call the function.
         """
         files = [*mutant.tests[:1], *sorted(mutant.tests[1:], key=lambda file: -self._noticed[file])]
-        for is_called in (True, False):
-            for file in files:
+        rest = {str(path.relative_to(self._root)) for path in (self._root / TESTS).rglob("test_*.py")}
+        others = sorted(rest - {*files}, key=lambda file: (-self._noticed[file], file))
+        for is_called, candidates in (
+            (True, files),
+            (False, files),
+            (True, others if mutant.function else ()),
+        ):
+            for file in candidates:
                 tests = [
                     (len(places), seconds, test)
                     for test, (seconds, places) in self._calls_of(file).items()

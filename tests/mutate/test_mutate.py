@@ -69,7 +69,8 @@ def test_a_sample_is_repeated_by_its_seed() -> None:
 def test_a_change_is_noticed_and_none_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A test that does not end notices; one that fails without the change does not. Nothing stays changed.
 
-    Tests that call the changed function come first, those that do not are run, too.
+    Tests that call the changed function come first, those that do not are run, too; of other files those that
+    call it.
     """
     text = "def one():\n    return 1\n"
     (tmp_path / "module.py").write_text(text)
@@ -81,6 +82,9 @@ def test_a_change_is_noticed_and_none_is_not(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "test_unfit.py").write_text(
         "import module\ndef test_unfit():\n    assert module.one() == 2\ndef test_half():\n    module.one()\n"
     )
+    other = "tests/exporter/test_other.py"
+    (tmp_path / other).parent.mkdir(parents=True)
+    (tmp_path / other).write_text("import module\ndef test_other():\n    assert module.one() < 5\n")
     tree = Tree(tmp_path, patience=1)
 
     def noticed_by(changed: str, *tests: str) -> str | None:
@@ -94,6 +98,7 @@ def test_a_change_is_noticed_and_none_is_not(tmp_path: Path, capsys: pytest.Capt
     assert noticed_by(text.replace("1", "1 / 0"), "test_unfit.py") == "test_unfit.py"
     assert noticed_by(text.replace("1", "4"), "test_far.py", "test_fit.py") == "test_fit.py"
     assert noticed_by(text.replace("1", "+1"), "test_fit.py", "test_far.py") == "test_far.py"
+    assert noticed_by(text.replace("1", "5"), "test_unfit.py") == other
     assert capsys.readouterr().out == "test_unfit.py::test_unfit fails without a change: it is left out\n"
     assert (tmp_path / "module.py").read_text() == text
     assert sorted({path.name for path in tmp_path.iterdir()} - {"__pycache__"}) == [
@@ -102,6 +107,7 @@ def test_a_change_is_noticed_and_none_is_not(tmp_path: Path, capsys: pytest.Capt
         "test_far.py",
         "test_fit.py",
         "test_unfit.py",
+        "tests",
     ]
 
 
