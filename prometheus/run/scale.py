@@ -110,8 +110,8 @@ def flags(factor: float) -> list[str]:
 def directory(configuration: Path, factor: float) -> None:
     """Scale prometheus.yml, rules/*.yml and alertmanager/*.yml of a copy of the configuration, in place.
 
-    Intervals of scrapes and evaluations are at least a second, unless the shortest range needs shorter ones. An
-    alert that waits for five minutes or longer still waits for `START`.
+    Intervals of scrapes and evaluations are at least a second, unless the shortest range needs shorter ones.
+    An alert that waits for five minutes or longer still waits for `START`.
     """
     rules = {file: _load(file) for file in sorted((configuration / "rules").glob("*.yml"))}
     longest = min(map(_shortest, rules.values()), default=math.inf) / factor / SCRAPES_PER_RANGE

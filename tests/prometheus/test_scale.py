@@ -147,7 +147,7 @@ def test_four_scrapes_a_range(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("shipped", "scaled"), [("4m59s", "4s984ms"), ("5m", "15s"), ("20m", "20s")])
 def test_an_alert_outlasts_a_start(tmp_path: Path, shipped: str, scaled: str) -> None:
-    """Prometheus has no targets for five seconds after its start: that does not fire what waits for minutes."""
+    """Prometheus has no targets for five seconds after its start: what waits for minutes does not fire."""
     file = configuration(tmp_path) / "rules/a.yml"
     file.write_text(file.read_text().replace("for: 2m", f"for: {shipped}"))
     directory(tmp_path, 60)
