@@ -64,6 +64,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "FlaskSeriesCapReached": FIRST,
     },
     "slo": {},
+    "slo-edges": {},
     "slo-windows": {},
 }
 LONG = {"monitoring-edges", "probe", "service", "service-edges", "slo", "slo-windows"}
