@@ -195,10 +195,15 @@ def _expressions(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def _nodes(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
-    """What runs: no annotations, no imports for types, and no f-strings, whose parts have no places."""
+    """What runs: no annotations, no imports for types, and no f-strings, whose parts have no places.
+
+    That a dataclass is frozen or has slots is a declaration, too: only an error of ours would show it.
+    """
     for field, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or field in ("annotation", "returns"):
+                continue
+            if field == "decorator_list" and ast.unparse(child).startswith("dataclass("):
                 continue
             if isinstance(child, ast.JoinedStr) or (
                 isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"

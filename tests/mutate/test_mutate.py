@@ -48,6 +48,10 @@ def test_an_aimed_change_without_its_place_is_an_error(tmp_path: Path, text: str
         ("x.y = z", ["pass"]),
         ("'words'\nx = f'{a + b}'", []),
         ("if TYPE_CHECKING:\n  x = 1", []),
+        (
+            "@dataclass(frozen=True)\nclass A:\n  x: int = field(init=True)",
+            ["@dataclass(frozen=True)\nclass A:\n  x: int = field(init=(False))"],
+        ),
         ("def f() -> 'int':\n  return a", ["def f() -> 'int':\n  return None"]),
         ("def f():\n  return None", []),
     ],
