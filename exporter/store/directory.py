@@ -81,15 +81,21 @@ class WorkerDirectory:
             return master.is_held(self._files)
 
     def is_left_over(self) -> bool:
-        """Whether only processes that have ended wrote here; this one does not count."""
+        """Whether only processes that have ended wrote here before this one.
+
+        Processes that have begun later, as their numbers tell, do not count: of several that begin together the
+        first one finds what is left over.
+        """
         with self._busy, self._files.enter():
             dead = ARCHIVE in self._files.names()
             for file in self._files.worker_files():
-                if file.dead or file.pid % workerfile.SAME_PID != os.getpid():
+                pid = file.pid % workerfile.SAME_PID
+                if file.dead or pid != os.getpid():
                     with forks.hold(self._files.descriptor(file.name)) as descriptor:
-                        if not file.dead and workerfile.is_locked(descriptor):
-                            return False
-                        dead = True
+                        is_alive = not file.dead and workerfile.is_locked(descriptor)
+                    if is_alive and pid < os.getpid():
+                        return False
+                    dead = dead or not is_alive
         return dead
 
     def leave_alone(self) -> None:

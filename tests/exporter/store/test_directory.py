@@ -566,11 +566,14 @@ def test_what_the_dead_have_left_is_told_apart_from_what_the_living_write(
     tmp_path: Path, directory: WorkerDirectory
 ) -> None:
     assert not directory.is_left_over()
-    with closing(living(tmp_path, "gauge_livesum", os.getpid(), {})):
+    with (
+        closing(living(tmp_path, "gauge_livesum", os.getpid(), {})),
+        closing(living(tmp_path, "gauge_livesum", NOBODY + 1, {})),  # begun later
+    ):
         assert not directory.is_left_over()
         dead(tmp_path, "counter", NOBODY, {total(): 1.0})
         assert directory.is_left_over()
-        with closing(living(tmp_path, "counter", NOBODY + 1, {total(): 1.0})):
+        with closing(living(tmp_path, "counter", 1, {total(): 1.0})):
             assert not directory.is_left_over()
         directory.sweep()
         assert directory.is_left_over()  # in the archive
