@@ -83,8 +83,8 @@ class WorkerDirectory:
     def is_left_over(self) -> bool:
         """Whether only processes that have ended wrote here before this one.
 
-        Processes that have begun later, as their numbers tell, do not count: of several that begin together the
-        first one finds what is left over.
+        Processes that have begun later, as their numbers tell, do not count: of several that begin together
+        the first one finds what is left over.
         """
         with self._busy, self._files.enter():
             dead = ARCHIVE in self._files.names()
