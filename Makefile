@@ -69,7 +69,7 @@ test: $(VENV)/.dev $(VENV)/.frameworks tools browser ## run every test
 # One row by name: make matrix ARGS=flask-2.2
 .PHONY: matrix
 matrix: $(VENV)/.dev ## the exporter's tests with old and new releases of what it needs
-	@$(BIN)/python -m tests.matrix $(ARGS)
+	@$(BIN)/python -m tests.rig.command tests.matrix $(ARGS)
 
 # strace lets system calls fail, atheris fuzzes; where one cannot be had, its runs say so and are skipped.
 .PHONY: soak
@@ -79,9 +79,10 @@ soak: $(VENV)/.dev tools ## the long failure and fuzz runs
 	  echo 'installing strace'; apt-get -qq update && apt-get -qq install --yes strace >/dev/null; fi
 	$(BIN)/python -m pytest -m soak
 
+# For another time, in seconds, and some parsers by name: make fuzz ARGS='60 settings query'
 .PHONY: fuzz
 fuzz: $(VENV)/.fuzz ## an hour of fuzzing for every parser of foreign bytes
-	$(BIN)/python -m tests.fuzz 3600
+	@$(BIN)/python -m tests.rig.command tests.fuzz $(or $(ARGS),3600)
 
 .PHONY: lint
 lint: $(VENV)/.dev tools ## ruff, mypy, rules and configurations
@@ -92,12 +93,13 @@ lint: $(VENV)/.dev tools ## ruff, mypy, rules and configurations
 	.tools/promtool check rules --lint=none prometheus/rules/*.yml
 	.tools/amtool check-config prometheus/alertmanager/*.yml
 
-# The peers to compare with, and the load generator; without that one the run through gunicorn is skipped.
+# Without the load generator wrk the run through gunicorn is skipped. It draws the pictures in tests/bench/ anew. Some
+# parts by name: make bench ARGS='scrape memory'
 .PHONY: bench
 bench: $(VENV)/.bench tools ## what measuring costs, beside peers; results in .bench/
 	@if ! command -v wrk >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  echo 'installing wrk'; apt-get -qq update && apt-get -qq install --yes wrk >/dev/null; fi
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.rig.command tests.bench $(ARGS)
 
 .PHONY: docs
 docs docs-serve: export NO_MKDOCS_2_WARNING = 1 # the theme's advertisement for its successor
@@ -121,7 +123,7 @@ dashboards: $(VENV)/.dev ## regenerate grafana/dashboards from grafana/*.py
 # Its data stays, with Prometheus up, for those who want to look: make dashboards-drill ARGS='--keep DIRECTORY'
 .PHONY: dashboards-drill
 dashboards-drill: $(VENV)/.dev tools ## plant half an hour of incidents, and tell how soon the dashboards show each
-	@$(BIN)/python -m tests.incidents $(ARGS)
+	@$(BIN)/python -m tests.rig.command tests.incidents $(ARGS)
 
 # With other links or job names: make kubernetes GRAFANA_URL=https://grafana.example.com RULE_JOBS='node=node-exporter'
 .PHONY: kubernetes
@@ -141,14 +143,14 @@ drill: $(VENV)/.drill ## fire every alert for real in a second stack
 # Another history, or some services of it: make backtest ARGS='--seed 15 --only shop'
 .PHONY: backtest
 backtest: $(VENV)/.dev tools ## what the alerts would have told of a normal fortnight and of incidents
-	@$(BIN)/python -m tests.backtest $(ARGS)
+	@$(BIN)/python -m tests.rig.command tests.backtest $(ARGS)
 
 # Some rule files by name: make mutation ARGS='service slo'
 .PHONY: mutation
 mutation: $(VENV)/.dev tools ## change the rules one thing at a time, and see whether their tests notice
-	@$(BIN)/python -m tests.mutation $(ARGS)
+	@$(BIN)/python -m tests.rig.command tests.mutation $(ARGS)
 
 # A sample by operator and its seed, or aimed changes by name: make mutate ARGS='sample 300 7'
 .PHONY: mutate
 mutate: $(VENV)/.dev ## change the exporter one thing at a time, and see whether its tests notice
-	@$(BIN)/python -m tests.mutate $(ARGS)
+	@$(BIN)/python -m tests.rig.command tests.mutate $(ARGS)

@@ -14,15 +14,18 @@ from typing import Any
 Change = Callable[[ModuleType], None]
 """Changes a module that has just been imported."""
 
-# By module: the function, and its parameter, or "" where the function returns the application.
+# By module: the function, and its parameter, or "" where the function returns the application. Those of ASGI
+# servers say that what they are given is not measured.
 _GATES = {
     "a2wsgi.wsgi": [("WSGIMiddleware.__init__", "app")],
     "asgiref.wsgi": [("WsgiToAsgi.__init__", "wsgi_application")],
     "cheroot.wsgi": [("Server.__init__", "wsgi_app")],
     "gevent.pywsgi": [("WSGIServer.__init__", "application")],
+    "granian.asgi": [("_callback_wrapper", "callback")],
     "granian.wsgi": [("_callback_wrapper", "callback")],
     "gunicorn.app.base": [("BaseApplication.wsgi", "")],
-    "hypercorn.app_wrappers": [("WSGIWrapper.__init__", "app")],
+    "hypercorn.app_wrappers": [("WSGIWrapper.__init__", "app"), ("ASGIWrapper.__init__", "app")],
+    "uvicorn.middleware.proxy_headers": [("ProxyHeadersMiddleware.__init__", "app")],
     "uvicorn.middleware.wsgi": [("_WSGIMiddleware.__init__", "app")],
     "waitress.server": [("create_server", "application")],
     # The first, because the second may get the application inside of Werkzeug's debugger.

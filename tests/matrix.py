@@ -21,6 +21,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from tests.rig.command import call
 from tests.rig.places import ROOT
 
 TOP = ROOT / ".matrix"
@@ -144,7 +145,7 @@ def run(row: Row, python: str, interpreter: str) -> str:
         command += ["-W", "default::DeprecationWarning"]
     environ = {**os.environ, "PYTHONPATH": f"{overlay}{os.pathsep}{ROOT}"}
     with log.open("w") as output:
-        subprocess.run(command, cwd=ROOT, env=environ, stdout=output, stderr=output, check=False)
+        call(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
     summary = re.findall(
         r"^=* ?(\d+ (?:passed|failed|skipped|error).* in .*?)(?: =+)?$", log.read_text(), re.M
     )
@@ -197,7 +198,7 @@ def _makes_environments(interpreter: str) -> bool:
 
 
 def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    call(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE).check_returncode()
 
 
 if __name__ == "__main__":

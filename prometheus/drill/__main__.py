@@ -152,7 +152,9 @@ def main() -> int:
         names = {ABSENCE, *(alert.name for fault in faults() for alert in fault.alerts)}
         strangers = sorted(set(arguments.alerts) - names)
         if strangers:
-            command.error(f"the drill has no {', '.join(strangers)}")
+            command.error(f"the drill has no {', '.join(strangers)}: docs/reference/alerts.md has the names")
+        if arguments.live and arguments.alerts:
+            command.error("--live sends an alert of its own: leave out the names")
         if arguments.live:
             plan = Plan.load()
             url = os.environ.get("ALERTMANAGER_URL", plan.url("alertmanager"))

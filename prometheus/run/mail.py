@@ -28,10 +28,10 @@ def _complaint(smarthost: str, require_tls: bool) -> str:
             server.ehlo()
             if not require_tls or server.has_extn("starttls"):
                 return ""
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have, such as smtp..com
         return (
             f"smarthost={smarthost} in the file of ALERT_SECRET_FILE does not answer "
-            f"({error.strerror or error}): start it, or mend its address"
+            f"({getattr(error, 'strerror', None) or error}): start it, or mend its address"
         )
     return (
         f"smarthost={smarthost} in the file of ALERT_SECRET_FILE offers no STARTTLS and will get no alert: "

@@ -41,10 +41,9 @@ def play(series: list[tuple[str, str]], first: int, last: int, share: Set[str]) 
             for minute in range(first, last):
                 out.write(f"  - {{expr: '{FIRING}', eval_time: {minute}m, exp_samples: []}}\n")
         command = [str(executable("promtool")), "test", "rules", str(directory / "tests.yml")]
-        # Memory is cheaper here than collecting garbage.
-        answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=os.environ | {"GOGC": "400"}
-        )
+        # Memory is cheaper here than collecting garbage; and Ctrl-C lets promtool leave a database in TMPDIR.
+        environ = os.environ | {"GOGC": "400", "TMPDIR": name}
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     return _timeline(answer.stdout + answer.stderr)
 
 

@@ -9,11 +9,11 @@ busy. A benchmark that broke is one.
 import json
 import os
 import platform
-import subprocess
 import sys
 from dataclasses import asdict
 
 from tests.bench import rows
+from tests.rig.command import call
 
 BENCHMARKS = (
     "overhead",
@@ -41,7 +41,7 @@ def main(chosen: list[str]) -> int:
     for benchmark in chosen or BENCHMARKS:
         print(f"\n{benchmark}\n", flush=True)
         rows.path(benchmark).unlink(missing_ok=True)
-        subprocess.run([sys.executable, "-m", f"tests.bench.{benchmark}"], check=False)
+        call([sys.executable, "-m", "tests.rig.command", f"tests.bench.{benchmark}"])
         if not rows.path(benchmark).exists():
             broken.append(benchmark)
     found = {benchmark: rows.load(benchmark) for benchmark in BENCHMARKS if rows.path(benchmark).exists()}

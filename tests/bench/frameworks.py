@@ -183,7 +183,8 @@ def microseconds(work: Callable[[], Any]) -> float:
 
 def in_a_process(*arguments: str) -> float:
     """The figure of this module with these arguments."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.bench.frameworks", *arguments]
+    module = "tests.bench.frameworks"
+    command = [sys.executable, "-W", "ignore", "-m", "tests.rig.command", module, *arguments]
     return float(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 
 

@@ -64,7 +64,10 @@ def _in_process_of_its_own(shared: bool) -> dict[str, list[float]]:
         if shared:
             environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         done = subprocess.run(
-            [sys.executable, "-m", __spec__.name, "rounds"], env=environ, stdout=subprocess.PIPE, check=True
+            [sys.executable, "-m", "tests.rig.command", __spec__.name, "rounds"],
+            env=environ,
+            stdout=subprocess.PIPE,
+            check=True,
         )
     rounds: dict[str, list[float]] = json.loads(done.stdout)
     return rounds

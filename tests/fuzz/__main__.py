@@ -6,6 +6,7 @@ with 1 if one raised, and then the input that did it is in the working directory
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -28,13 +29,20 @@ def fuzz(name: str, arguments: list[str]) -> None:
     atheris.Fuzz()
 
 
-def main(seconds: float, names: list[str]) -> int:
-    """Fuzz these targets, or all, and tell how it went."""
-    names = names or sorted(path.name for path in CORPUS.iterdir())
-    failed = 0
+def main() -> int:
+    """Fuzz the targets that are named, or all, and tell how it went."""
+    known = sorted(path.name for path in CORPUS.iterdir())
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.splitlines()[0])
+    parser.add_argument("seconds", type=float, help="for all of them together", metavar="SECONDS")
+    parser.add_argument("targets", nargs="*", help=f"only these: {', '.join(known)}", metavar="TARGET")
+    arguments = parser.parse_args()
+    if strangers := sorted(set(arguments.targets) - set(known)):
+        parser.error(f"there is no {', '.join(strangers)}; there are {', '.join(known)}")
+    names = arguments.targets or known
+    share, failed = max(int(arguments.seconds / len(names)), 1), 0
     for name in names:
         with tempfile.TemporaryDirectory() as found:
-            options = [f"-max_total_time={max(int(seconds / len(names)), 1)}", "-print_final_stats=1"]
+            options = [f"-max_total_time={share}", "-print_final_stats=1"]
             command = [sys.executable, "-m", "tests.fuzz", "--", name, found, str(CORPUS / name), *options]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         said = done.stdout + done.stderr
@@ -48,7 +56,7 @@ def main(seconds: float, names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--":
+    if sys.argv[1:2] == ["--"]:
         fuzz(sys.argv[2], sys.argv[3:])
     else:
-        sys.exit(main(float(sys.argv[1]), sys.argv[2:]))
+        sys.exit(main())

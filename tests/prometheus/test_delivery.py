@@ -504,8 +504,8 @@ def test_one_trouble_is_one_message(tmp_path: Path, receiver: Receiver) -> None:
 def test_a_mail_server_without_starttls_is_named_at_the_start(tmp_path: Path) -> None:
     """Alertmanager alone finds out with the first alert, and says so in its log."""
 
-    def found(line: str = "") -> list[str]:
-        content = f"smarthost=127.0.0.1:{port}\nfrom=a@example.com\nto=b@example.com\n{line}"
+    def found(line: str = "", host: str = "127.0.0.1") -> list[str]:
+        content = f"smarthost={host}:{port}\nfrom=a@example.com\nto=b@example.com\n{line}"
         answer = start(tmp_path, ALERT_RECEIVER="email", ALERT_SECRET_FILE=secret(tmp_path, content))
         assert answer.stderr == ""
         return complaints(tmp_path / "alertmanager.yml")
@@ -520,6 +520,8 @@ def test_a_mail_server_without_starttls_is_named_at_the_start(tmp_path: Path) ->
         f"smarthost=127.0.0.1:{port} in the file of ALERT_SECRET_FILE does not answer (Connection refused): "
         "start it, or mend its address"
     ]
+    (typo,) = found(host="smtp..example.com")
+    assert typo.startswith(f"smarthost=smtp..example.com:{port} in the file of ALERT_SECRET_FILE does not ")
     assert start(tmp_path).returncode == 0
     assert complaints(tmp_path / "alertmanager.yml") == []
 

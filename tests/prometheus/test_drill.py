@@ -95,7 +95,15 @@ def test_unknown_alert_is_named() -> None:
     answer = drill("FlaskTargetDwon")
 
     assert answer.returncode == 2
-    assert "the drill has no FlaskTargetDwon" in answer.stderr
+    assert "the drill has no FlaskTargetDwon: docs/reference/alerts.md has the names" in answer.stderr
+
+
+def test_live_takes_no_names() -> None:
+    """It would send its own alert, and not the one that was named."""
+    answer = drill("--live", "FlaskTargetDown")
+
+    assert answer.returncode == 2
+    assert "--live sends an alert of its own: leave out the names" in answer.stderr
 
 
 def test_live_goes_through_the_real_receiver(tmp_path: Path) -> None:

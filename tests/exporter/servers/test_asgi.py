@@ -45,7 +45,7 @@ by_a2wsgi, by_asgiref = WSGIMiddleware(app), WsgiToAsgi(app)
 
 COMMANDS = {
     "a2wsgi": ["uvicorn", "--port", "PORT", "served:by_a2wsgi"],
-    "asgiref": ["uvicorn", "--port", "PORT", "served:by_asgiref"],
+    "asgiref": ["hypercorn", "--bind", "127.0.0.1:PORT", "served:by_asgiref"],
     "uvicorn": ["uvicorn", "--interface", "wsgi", "--port", "PORT", "served:app"],
     "hypercorn": ["hypercorn", "--bind", "127.0.0.1:PORT", "wsgi:served:app"],
     "granian": ["granian", "--interface", "wsgi", "--port", "PORT", "served:app"],

@@ -288,19 +288,36 @@ def test_it_can_be_turned_off_for_a_command_and_for_uwsgi(tmp_path: Path) -> Non
         assert (server.get("/orders/7").status, server.get("/metrics").status) == (200, 404)
 
 
-def test_an_application_of_asgi_is_served_as_it_is(tmp_path: Path) -> None:
-    """The log says so."""
-    source = """
+ASYNC = """
 async def app(scope, receive, send):
     assert scope["type"] == "http"
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"an order"})
 """
-    with gunicorn(tmp_path, "-k", "uvicorn.workers.UvicornWorker", source=source, workers=1) as server:
+
+
+def test_an_application_of_asgi_is_served_as_it_is(tmp_path: Path) -> None:
+    """The log says so."""
+    with gunicorn(tmp_path, "-k", "uvicorn.workers.UvicornWorker", source=ASYNC, workers=1) as server:
         server.port = int(server.await_text(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
         eventually(lambda: answers(server), "an answer")
         assert server.get("/metrics").text == "an order"
         assert "is an ASGI application, so it is not measured" in server.text()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["uvicorn", "--port", "PORT", "served:app"],
+        ["hypercorn", "--bind", "127.0.0.1:PORT", "served:app"],
+        ["granian", "--interface", "asgi", "--port", "PORT", "served:app"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_server_of_asgi_says_that_it_does_not_measure(tmp_path: Path, command: list[str]) -> None:
+    with running(tmp_path, [script(command[0]), *command[1:]], source=ASYNC) as server:
+        assert server.get("/metrics").text == "an order"
+        server.await_text("is an ASGI application, so it is not measured")
 
 
 @pytest.mark.parametrize("own", ["", "print('the own one')"])
