@@ -252,7 +252,9 @@ def _listener(
             listener.bind()
         except OSError as error:
             address = ":".join(map(str, settings.listen or ()))
-            raise RuntimeError(f"EXPORTER_LISTEN={address}: {error.strerror}") from error
+            raise RuntimeError(
+                f"EXPORTER_LISTEN={address}: {error.strerror}; give an address here with a free port"
+            ) from error
     return listener
 
 

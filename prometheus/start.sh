@@ -36,6 +36,7 @@ done
 edits="s|http://127\.0\.0\.1:3000|${grafana%/}|g; s|http://127\.0\.0\.1:9090/user|${runbooks%/}|g"
 for pair in ${RULE_JOBS:-}; do
   echo "$pair" | grep -Eqx '[a-z]+=[A-Za-z0-9_.|-]+' || refuse "RULE_JOBS: $pair is not name=name, or name=name|name"
+  grep -Eq "job=~?\"([a-z]+\|)*${pair%%=*}[|\"]" "$here"/rules/*.yml || refuse "RULE_JOBS: $pair: no rule here names a job ${pair%%=*}; our name comes first, as in app=shop"
   there=$(echo "${pair#*=}" | sed 's/|/\\|/g')
   # In a matcher of one job, and in a list of several.
   edits="$edits; s|job=\"${pair%%=*}\"|job=~\"$there\"|g; /job=~/s|\([\"\|]\)${pair%%=*}\([\"\|]\)|\1$there\2|g"

@@ -54,7 +54,7 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status is 1 if the service cannot be shown, with the reason on stderr."""
     try:
-        token = Path(options.token_file).read_text("utf-8").strip() if options.token_file else ""
+        token = _token(options.token_file) if options.token_file else ""
         prometheus = Prometheus(options.prometheus) if options.prometheus else None
         service = Service(options.url, options.path, options.health_path, token, prometheus)
         if options.json:
@@ -89,6 +89,14 @@ def _seconds(text: str) -> float:
     if not 0.1 <= seconds <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r}: give seconds from 0.1 to 3600")
     return seconds
+
+
+def _token(file: str) -> str:
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ValueError(f"--token-file {file}: {reason}; name the file with the service's token") from error
 
 
 def _print_json(snapshot: Snapshot) -> None:

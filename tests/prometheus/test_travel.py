@@ -104,6 +104,7 @@ def test_links_are_those_of_the_installation(tmp_path: Path) -> None:
         ("RUNBOOK_URL", "http://a b"),
         ("RULE_JOBS", "app"),
         ("RULE_JOBS", 'app=a"b'),
+        ("RULE_JOBS", "shop=app"),
     ],
 )
 def test_values_that_cannot_work_are_refused(tmp_path: Path, setting: str, value: str) -> None:

@@ -275,6 +275,11 @@ class TestCannot:
 
         assert _top("--once", "--url", url).stderr == reason
 
+    def test_a_token_file_that_is_not_there(self) -> None:
+        reason = "top: --token-file none: No such file or directory; name the file with the service's token\n"
+
+        assert _top("--once", "--token-file", "none").stderr == reason
+
     def test_a_live_view_without_a_terminal(self, service: Server) -> None:
         done = _top("--url", f"http://127.0.0.1:{service.port}")
 

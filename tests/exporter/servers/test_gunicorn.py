@@ -289,7 +289,7 @@ def test_an_address_that_is_taken_does_not_start(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with gunicorn(tmp_path, EXPORTER_LISTEN=f"127.0.0.1:{port}") as master:
             assert master.process.wait(60) == 1
-            assert f"Error: EXPORTER_LISTEN=127.0.0.1:{port}: Address already in use" in master.text()
+            assert f"Error: EXPORTER_LISTEN=127.0.0.1:{port}: Address already in use; give" in master.text()
 
 
 def test_an_address_without_a_directory_does_not_start(tmp_path: Path) -> None:
