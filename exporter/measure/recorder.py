@@ -40,7 +40,7 @@ def plain_recorder(lock: threading.Lock, duration: Distribution, total: Cell) ->
     return record
 
 
-def extended_recorder(  # noqa: C901  two functions
+def extended_recorder(
     lock: threading.Lock,
     slots: Slots,
     slot: int,
@@ -85,8 +85,9 @@ def extended_recorder(  # noqa: C901  two functions
     def record(observation: Observation, now: float) -> None:
         nonlocal low, high
         amount = observation.duration
-        if "CONTENT_LENGTH" in observation.environ:
-            observation.request_size = announced_size(observation.environ["CONTENT_LENGTH"])
+        environ = observation.environ
+        announced = announced_size(environ["CONTENT_LENGTH"]) if "CONTENT_LENGTH" in environ else 0
+        observation.request_size = announced
         size = observation.response_size
         fresh = now >= until
         acquire()
@@ -95,9 +96,9 @@ def extended_recorder(  # noqa: C901  two functions
             # request is then in all of these counters and marked, or in none.
             bucket, natives, native_at = places[bisect_left(edges, amount)]
             responses_at = response_buckets_at[bisect_left(SIZE_BUCKETS, size)]
-            if observation.request_size:
-                requests_at = request_buckets_at[bisect_left(SIZE_BUCKETS, observation.request_size)]
-                requests[request_at] += observation.request_size
+            if announced:
+                requests_at = request_buckets_at[bisect_left(SIZE_BUCKETS, announced)]
+                requests[request_at] += announced
             else:
                 requests_at = empty_at
             requests[requests_at] += 1.0
