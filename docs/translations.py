@@ -92,11 +92,19 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Print the differences; 1 if a translation is old."""
-    arguments = parser().parse_args()
-    files = [file.resolve() for file in arguments.files] or translations()
+    command = parser()
+    arguments = command.parse_args()
+    known = translations()
+    files = [file.resolve() for file in arguments.files] or known
+    if strangers := [str(file) for file in files if file not in known]:
+        names = ", ".join(str(file.relative_to(TOP)) for file in known)
+        command.error(f"no translation: {', '.join(strangers)}; there are {names}")
     if arguments.seal:
-        for file in files:
-            seal(file)
+        try:
+            for file in files:
+                seal(file)
+        except ValueError as error:
+            command.error(str(error))
     lines = list(_lines(files))
     sys.stdout.write("\n".join(lines))
     return int(bool(lines))

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,13 @@ def test_a_translation_without_a_place_for_its_source(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"page\.ko\.md has no line `source:`"):
         translations.seal(translation)
+
+
+@pytest.mark.parametrize("name", ["nowhere.ko.md", "README.md"])
+def test_a_file_that_is_no_translation(name: str) -> None:
+    """The command names those that are."""
+    command = [sys.executable, "-m", "docs.translations", "--seal", name]
+    answer = subprocess.run(command, cwd=translations.TOP, capture_output=True, text=True, check=False)
+
+    assert answer.returncode == 2
+    assert f"no translation: {translations.TOP / name}; there are README.ko.md" in answer.stderr
