@@ -33,8 +33,8 @@ for path in [*paths, *inside]:
     try:
         fcntl.flock(os.open(path, os.O_RDONLY | os.O_NONBLOCK), fcntl.LOCK_EX | fcntl.LOCK_NB)
         held.append(os.path.basename(path))
-    except OSError:
-        pass
+    except OSError as error:
+        print(path, error, file=sys.stderr)
 print(*held, flush=True)
 sys.stdin.read()
 """
