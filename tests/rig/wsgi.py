@@ -64,10 +64,15 @@ def call(
     """One request, answered as in PEP 3333. With `take` the client leaves after so many chunks."""
     answer = Answer()
 
-    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         if exc_info is not None and answer.body:
             raise exc_info[1].with_traceback(exc_info[2])
+        assert exc_info is not None or not answer.body, "the answer has begun"
         answer.status, answer.headers = status, headers
+        return write
+
+    def write(chunk: bytes) -> None:
+        answer.body += chunk
 
     try:
         body = app(environ(path, method, variables), start_response)

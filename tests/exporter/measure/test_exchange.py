@@ -440,8 +440,67 @@ def test_start_response_after_bytes_raises_the_error_and_is_counted_once() -> No
 
     answer = call(app, "/orders/7")
     assert (answer.body, type(answer.error)) == (b"x", RuntimeError)
-    assert sum(Counts(exporter).total.values()) == 1
+    assert Counts(exporter).total == {("GET", "200"): 1}
     assert Counts(exporter).exceptions == {("GET", "500"): 1}
+
+
+def test_a_second_answer_that_the_server_refuses_is_none() -> None:
+    """Werkzeug's debugger and error pages of middleware try to begin one when an answer breaks."""
+
+    def broken(_: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"x"
+        with suppress(AssertionError):
+            start_response("500 Internal Server Error", [])
+
+    app, exporter = application(wrap=lambda _: broken)
+
+    answer = call(app, "/orders/7")
+    assert (answer.status, answer.body) == ("200 OK", b"x")
+    Counts(exporter).are("GET", RULE, "200")
+
+
+@pytest.mark.parametrize(
+    ("method", "length", "size"), [("GET", [], 9), ("GET", [("Content-Length", "9")], 9), ("HEAD", [], 0)]
+)
+def test_what_an_application_writes_is_part_of_its_body(method: str, length: Any, size: int) -> None:
+    """PEP 3333 has `write` for applications that print, such as CGI scripts behind a bridge."""
+
+    def printing(_: Any, start_response: Any) -> list[bytes]:
+        write = start_response("200 OK", length)
+        write(b"hello")
+        return [b"tail"]
+
+    app, exporter = application(wrap=lambda _: printing)
+
+    assert call(app, "/orders/7", method).body == b"hellotail"
+    counts = Counts(exporter)
+    counts.are(method, RULE, "200")
+    assert counts.response_sizes.get((method, RULE), 0) == size
+
+
+@pytest.mark.parametrize(
+    ("chunk", "left", "error"), [(b"lost", {(RULE,): 1}, ""), ("text", {}, "ConnectionResetError")]
+)
+def test_a_client_that_leaves_while_an_application_writes_is_a_disconnect(
+    chunk: Any, left: dict[tuple[str], int], error: str
+) -> None:
+    """What is no bytes is the application's own mistake."""
+
+    def refuse(_: bytes) -> None:
+        raise ConnectionResetError
+
+    def printing(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])(chunk)
+        return []
+
+    app, exporter = application(wrap=lambda _: printing)
+    with suppress(ConnectionResetError):
+        app(environ("/orders/7"), lambda *_: refuse)
+
+    counts = Counts(exporter)
+    counts.are("GET", RULE, "500" if error else "200", error, exceptions=bool(error))
+    assert counts.disconnects == left
 
 
 @pytest.mark.parametrize("take", [1, 2])
