@@ -12,7 +12,7 @@ from django.urls import resolve
 
 from exporter.observation import Route
 from exporter.routes.table import Finder
-from exporter.routes.template import NOWHERE, ROUTE, Template, report
+from exporter.routes.template import NOWHERE, ROUTE, Template, note, report
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -47,8 +47,9 @@ def _find(method: str, path: str) -> str | None:  # noqa: ARG001  Django's patte
 
 @wraps(_resolve)
 def _resolve_and_note(handler: BaseHandler, request: Any) -> Any:
-    request.META[ROUTE] = NOWHERE  # for a request that no pattern matches, which raises
-    request.META[ROUTE] = match = _resolve(handler, request)
+    note(request.META, NOWHERE)  # for a request that no pattern matches, which raises
+    match = _resolve(handler, request)
+    note(request.META, match)
     return match
 
 

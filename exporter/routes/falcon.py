@@ -10,7 +10,7 @@ from falcon.app import App
 
 from exporter.observation import Route
 from exporter.routes.table import Finder
-from exporter.routes.template import NOWHERE, ROUTE, Template, report
+from exporter.routes.template import NOWHERE, ROUTE, Template, note, report
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -45,10 +45,10 @@ def finder(application: WSGIApplication) -> Finder | None:
 
 @wraps(_route)
 def _route_and_note(app: Any, request: Any) -> Any:
-    request.env[ROUTE] = NOWHERE  # in case that there is an error
+    note(request.env, NOWHERE)  # in case that there is an error
     match = _route(app, request)
     if match[3] is not None:
-        request.env[ROUTE] = _template(match[3], type(match[2]).__name__)
+        note(request.env, _template(match[3], type(match[2]).__name__))
     return match
 
 

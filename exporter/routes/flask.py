@@ -137,11 +137,13 @@ def watch() -> None:
 
 def route(environ: WSGIEnvironment) -> Route | None:
     """The rule that Flask has found, or `NOWHERE`; None for a request that it has not seen."""
-    request = environ.get("werkzeug.request")
-    if request is None or not hasattr(request, "url_rule"):
+    latest: Any = environ.get("werkzeug.request")
+    if latest is None and has_request_context() and request.environ.get(EXCHANGE) is environ.get(EXCHANGE):
+        latest = request  # whatever mounts the application has copied the environ
+    if latest is None or not hasattr(latest, "url_rule"):
         return None
-    rule: Route | None = request.url_rule
-    return NOWHERE if rule is None and request.routing_exception is not None else rule
+    rule: Route | None = latest.url_rule
+    return NOWHERE if rule is None and latest.routing_exception is not None else rule
 
 
 def finder(application: WSGIApplication) -> Finder | None:

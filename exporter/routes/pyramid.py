@@ -13,7 +13,7 @@ from pyramid.urldispatch import RoutesMapper
 
 from exporter.observation import Route
 from exporter.routes.table import Finder
-from exporter.routes.template import NOWHERE, ROUTE, Template, report
+from exporter.routes.template import NOWHERE, ROUTE, Template, note, report
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -52,7 +52,7 @@ def finder(application: WSGIApplication) -> Finder | None:
 @wraps(_match)
 def _match_and_note(mapper: RoutesMapper, request: Any) -> Any:
     match = _match(mapper, request)
-    request.environ[ROUTE] = NOWHERE if match["route"] is None else _template(match["route"])
+    note(request.environ, NOWHERE if match["route"] is None else _template(match["route"]))
     return match
 
 

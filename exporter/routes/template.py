@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.labels import UNMATCHED
-from exporter.observation import EXCHANGE
+from exporter.observation import EXCHANGE, Route
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -39,6 +39,14 @@ def likely(path: str) -> Template:
     if len(parts) > _DEPTH:
         parts[_DEPTH:] = ["<path>"]
     return Template("<id>" if first else "/".join(["", *parts]) or "/")
+
+
+def note(environ: WSGIEnvironment, route: Route) -> None:
+    """Leave the match in the environ, and in that of the observation: a mount may have copied it."""
+    environ[ROUTE] = route
+    exchange = environ.get(EXCHANGE)
+    if exchange is not None and not exchange.recorded:
+        exchange.environ[ROUTE] = route
 
 
 def report(environ: WSGIEnvironment, error: BaseException | None) -> None:

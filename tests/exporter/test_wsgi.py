@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bottle
+import falcon
 import pytest
 from flask import Flask, got_request_exception
 from prometheus_client import CollectorRegistry
@@ -223,6 +224,42 @@ def test_flask_applications_behind_another_application_tell_their_rules_and_erro
     }
     assert counted(app, "flask_http_request_errors_total")["GET", "/boom", "500", "ZeroDivisionError"] == 1
     assert counted(app, "flask_http_request_exceptions_total") == {("GET", "500"): 1}
+
+
+class Order:
+    """A resource of Falcon's."""
+
+    def on_get(self, _: Any, response: falcon.Response, number: str) -> None:
+        response.text = str(1 // int(number))
+
+
+def falcon_application() -> falcon.App[Any, Any]:
+    app = falcon.App()
+    app.add_route("/orders/{number}", Order())
+    return app
+
+
+@pytest.mark.parametrize(
+    ("inner", "good", "bad", "rules"),
+    [
+        (flask_application, "/orders/7", "/boom", ("/orders/<int:number>", "/boom")),
+        (falcon_application, "/orders/7", "/orders/0", ("/orders/{number}", "/orders/{number}")),
+    ],
+)
+def test_an_application_that_is_given_a_copy_of_the_environ_tells_its_rules(
+    inner: Any, good: str, bad: str, rules: tuple[str, str]
+) -> None:
+    """CherryPy gives one to each application that is grafted into its tree."""
+    application = inner()
+    app = measured(lambda environ, start_response: application({**environ}, start_response))
+    for path in good, bad, "/nothing":
+        call(app, path)
+
+    assert durations(app) == {
+        ("GET", rules[0], "200"): 1,
+        ("GET", rules[1], "500"): 1,
+        ("GET", "_unmatched", "404"): 1,
+    }
 
 
 def test_a_redirect_that_a_flask_application_signals_is_no_error() -> None:
