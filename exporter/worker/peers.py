@@ -38,11 +38,13 @@ class Peers:
     def after_fork(self) -> None:
         """Serve nothing yet."""
         self._bytes: set[int] = set()
-        self._is_cgi = False
+        self._is_for_one = False
 
     def join(self, environ: WSGIEnvironment, application: str) -> None:
         """Serve an application from now on, on the address of the request `environ`. Raises OSError."""
-        self._is_cgi = bool(environ.get("wsgi.run_once"))  # the next request has another process
+        # The next request has another process: CGI, and Werkzeug's server with `processes`.
+        forks_each_time = "werkzeug.socket" in environ and environ.get("wsgi.multiprocess")
+        self._is_for_one = bool(environ.get("wsgi.run_once") or forks_each_time)
         for place in _places(environ):
             digest = sha256(f"{application}\0{place}".encode("utf-8", "replace")).digest()
             self._bytes.add(int.from_bytes(digest[:7], "big"))
@@ -51,7 +53,7 @@ class Peers:
     def present(self) -> bool:
         """Whether there are any peers. Raises OSError."""
         count = sum(map(_lock, self._bytes))  # any() would not renew each lost lock
-        return count > 0 or self._is_cgi
+        return count > 0 or self._is_for_one
 
 
 class _File:

@@ -175,8 +175,12 @@ def test_one_process_that_listens_nowhere_is_alone(variables: dict[str, Any]) ->
     assert not mine.present()
 
 
-def test_processes_of_one_request_each_are_many() -> None:
+@pytest.mark.parametrize(
+    "variables", [{"wsgi.run_once": True}, {"werkzeug.socket": None, "wsgi.multiprocess": True}]
+)
+def test_processes_of_one_request_each_are_many(variables: dict[str, Any]) -> None:
+    """CGI, and `app.run(threaded=False, processes=4)`."""
     mine = Peers()
-    mine.join(environ("80", **{"wsgi.run_once": True}), "shop")
+    mine.join(environ("80", **variables), "shop")
 
     assert mine.present()
