@@ -54,7 +54,7 @@ class BackDoor:
             app = self._app
             app.full_dispatch_request = self._wrap(app.full_dispatch_request)  # type: ignore[method-assign]
             app.handle_exception = self._wrap(app.handle_exception)  # type: ignore[method-assign]
-        environ[self._key] = visit = _Visit()
+        environ[self._key] = visit = _Visit(self._warn)
         pop = context.pop
 
         def pop_and_leave(*args: Any) -> None:
@@ -87,8 +87,6 @@ class BackDoor:
         if not visit.has_begun:
             visit.has_begun = True
             visit.exchange = self._middleware.enter(environ, visit.start)
-            if visit.exchange is not None:
-                self._warn()
         return visit.exchange is not None
 
     def _warn(self) -> None:
@@ -111,14 +109,18 @@ class _Visit:
     has_begun = False
     has_answered = False
 
-    def __init__(self) -> None:
+    def __init__(self, warn: Callable[[], None]) -> None:
         self.start = perf_counter()
+        self._warn = warn
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer like the response, and measure the answer."""
         exchange = self.exchange
         assert exchange is not None  # noqa: S101  a visit that is not measured is no response
         self.has_answered = True
+        if exchange.recorded:  # a view has called Flask's steps itself, and returns the response
+            return self.response(environ, start_response)  # type: ignore[no-any-return]
+        self._warn()
         exchange.start_response = start_response
         try:
             return exchange.take(self.response(environ, exchange.start))

@@ -218,6 +218,22 @@ def test_contexts_that_tests_and_shells_make_are_no_requests() -> None:
     assert Counts(exporter).in_progress == {}
 
 
+def test_a_view_that_answers_with_a_request_of_its_own_making_is_one_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As views do that answer a batch."""
+    app, exporter = application()
+
+    @app.get("/batch")
+    def batch() -> Any:
+        with app.test_request_context("/orders/7"):
+            return app.full_dispatch_request()
+
+    assert call(app, "/batch").body == b"xxxxxxx"
+    Counts(exporter).are("GET", "/batch", "200")
+    assert caplog.records == []
+
+
 def test_every_prefix_counts_them() -> None:
     taken, _, exporter = bypassed()
     exporter.export_defaults(prefix="second")
