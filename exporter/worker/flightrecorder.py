@@ -140,6 +140,7 @@ class FlightRecorder:
     def in_flight(self) -> list[WorkerRequest]:
         """The requests in progress of all living workers; those of this process with their threads."""
         memory, live, entries = self._memory, self.live, list[WorkerRequest]()
+        self._tidy(memory)
         if memory is not None and not self._is_shared:
             content = Content(self._header, memory[:])
             entries += [WorkerRequest(0, os.getpid(), request) for request in requests.in_flight(content)]
@@ -215,9 +216,9 @@ class FlightRecorder:
         memory[: len(header.pack())] = header.pack()
         crash.watch(directory, number)
 
-    def _tidy(self, memory: mmap.mmap) -> None:
+    def _tidy(self, memory: mmap.mmap | None) -> None:
         """Free the slots of requests that no server closes: nobody else knows them, or an hour is over."""
-        if not memory[HEADER : self._header.first].strip(b"\0"):
+        if memory is None or not memory[HEADER : self._header.first].strip(b"\0"):
             return
         live, oldest = self.live, perf_counter() - _CLOSE_SECONDS
         for slot in range(1, len(live)):

@@ -481,6 +481,7 @@ def test_a_server_that_never_closes_leaves_nothing_behind(path: str) -> None:
             assert list(app(environ(path), ignore))
     gc.collect()  # the traceback of an error has frames that have the `start_response`
 
+    assert exporter.core.flight_recorder.in_flight() == []
     assert counted(exporter, "flask_http_requests_in_progress") == {}
     assert set(exporter.core.flight_recorder.live) == {None}
 

@@ -84,13 +84,14 @@ def test_its_last_requests_stay_for_the_next_worker(tmp_path: Path) -> None:
 
 def test_a_living_worker_is_not_buried(tmp_path: Path) -> None:
     recorder = opened(10, str(tmp_path))
-    recorder.enter(exchange())
+    request = exchange()
+    recorder.enter(request)
 
     assert deaths.dead(str(tmp_path)) == set()
     death = deaths.bury(str(tmp_path), os.getpid(), "SIGKILL")
     assert death is not None
     assert death.requests == ()
-    assert len(recorder.in_flight()) == 1
+    assert [entry.request.request_id for entry in recorder.in_flight()] == [request.request_id]
 
 
 def test_deaths_are_counted_once_with_the_rules_of_their_requests(tmp_path: Path) -> None:
