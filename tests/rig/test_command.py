@@ -21,7 +21,14 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS)
 def test_a_command_ends(tmp_path: Path, end: str) -> None:
     """With its own status, or that of an interrupted one."""
-    module = f"import signal\nimport sys\n\nprint('begins with', sys.argv[1:], flush=True)\n{end}\n"
+    module = f"""
+import signal
+import sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
+print('begins with', sys.argv[1:], flush=True)
+{end}
+"""
     (tmp_path / "task.py").write_text(module)
     command = [sys.executable, "-m", "tests.rig.command", "task", "word"]
     environ = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
