@@ -28,6 +28,7 @@ BESIDE = {
     "servers.py": (f"{TESTS}/servers/test_auto.py",),
     "gunicorn.py": (f"{TESTS}/servers",),
     "prefork.py": (f"{TESTS}/servers",),
+    "uwsgi.py": (f"{TESTS}/servers/test_prefork.py",),
     "parent.py": ("tests/parent_suite",),
 }
 OPPOSITES: dict[type[ast.AST], Any] = {

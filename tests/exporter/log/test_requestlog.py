@@ -101,6 +101,18 @@ class TestLine:
         assert [expected] == _lines(path)
         assert list(expected) == list(_lines(path)[0])
 
+    def test_the_next_one_of_its_kind_has_them_too(self, path: Path) -> None:
+        """What the recorder knows of a kind is not looked for again."""
+        app, exporter = application(request_log=str(path))
+        for _ in range(3):
+            call(app, "/orders/7")
+        exporter.core.request_log.close()
+
+        own = {"timestamp", "request_id", "duration_seconds"}
+        kinds = [{name: line[name] for name in line.keys() - own} for line in _lines(path)]
+        assert kinds == kinds[:1] * 3
+        assert (kinds[0]["method"], kinds[0]["status"], kinds[0]["endpoint"]) == ("GET", 200, "show")
+
     def test_a_slow_one_has_these_too(self, log: Callable[..., RequestLog], path: Path) -> None:
         shares = {"orders:load": 0.75, 'orders:f"': 0.25}
         log().write(exchange(delay=Delay("orders:load", 7, "sqlalchemy:execute", "cursor.execute", shares)))

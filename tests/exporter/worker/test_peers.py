@@ -102,24 +102,33 @@ def test_another_application_on_the_address_is_no_peer() -> None:
             assert not mine.present()
 
 
-@pytest.mark.parametrize("family", ["tcp", "unix"])
+needs_ipv6 = pytest.mark.skipif(
+    not Path("/proc/net/if_inet6").exists(), reason="NOT TESTED: this machine has no IPv6"
+)
+
+
+@pytest.mark.parametrize("family", ["tcp", pytest.param("tcp6", marks=needs_ipv6), "unix"])
 def test_the_same_application_on_another_address_is_no_peer(family: str, tmp_path: Path) -> None:
     """Two instances behind a balancer, each asked for itself."""
 
+    def listening() -> socket.socket:
+        if family == "tcp6":
+            return socket.create_server(("::1", 0), family=socket.AF_INET6)
+        return socket.create_server(("127.0.0.1", 0))
+
     def elsewhere() -> None:
-        server: socket.socket
-        if family == "tcp":
-            server = socket.create_server(("127.0.0.1", 0))
-            serve(server.getsockname()[1])
-        else:
+        if family == "unix":
             server = socket.socket(socket.AF_UNIX)
             server.bind(str(tmp_path / "socket"))
             server.listen()
             os.close(mine_listens.fileno())
             serve("unix")
+        else:
+            server = listening()
+            serve(server.getsockname()[1])
         server.detach()
 
-    with socket.create_server(("127.0.0.1", 0)) as mine_listens:
+    with listening() as mine_listens:
         mine = serve(mine_listens.getsockname()[1])
         with child(elsewhere):
             assert not mine.present()

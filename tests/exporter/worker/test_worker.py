@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.store.directory import shared_path
 from exporter.worker import process
 from exporter.worker import worker as worker_module
+from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.worker import Worker
 from tests.rig.clients import drive
 from tests.rig.server import Server, threaded
@@ -170,17 +171,22 @@ def test_files_that_have_been_removed_are_replaced_in_the_next_second(
     assert moves == [1, 2]
 
 
-def test_slots_move_into_the_directory_as_soon_as_there_is_one(
+def test_slots_and_requests_move_into_the_directory_as_soon_as_there_is_one(
     registry: CollectorRegistry, tmp_path: Path
 ) -> None:
     directory = tmp_path / "workers"
     worker = Worker.of(registry, str(directory), Files(removals=0))
+    flight = FlightRecorder(10, str(directory))
+    worker.flight_recorders.add(flight)
+    with pytest.raises(OSError, match="workers"):
+        flight.open()
     assert not worker.slots.is_shared
 
     directory.mkdir()
     worker.tick(1)
 
     assert worker.slots.is_shared
+    assert flight.is_shared
 
 
 def test_log_records_are_counted_by_level(registry: CollectorRegistry) -> None:
