@@ -55,7 +55,7 @@ RUN = {
     "RUN_DIR": "data, logs and the configuration that is in use",
     "TARGETS_DIR": "what is scraped",
     "TRAFFIC_USERS": "simulated customers",
-    "TIME_SCALE": "divides every duration of the rules",
+    "TIME_SCALE": "divides every duration of the rules; a wait of five minutes or longer is 15 seconds at the least",
     "STACK_ARCHIVES": "base address of a mirror of the release archives",
     "STACK_ARCHIVES_TIMEOUT": "seconds to wait for an answer of it",
 }
