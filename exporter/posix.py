@@ -1,4 +1,4 @@
-"""POSIX: the system calls that processes need to share files.
+"""POSIX: the system calls that processes need to share files, and a thread to leave signals alone.
 
 A single process needs none of them and runs on Windows too. Where space cannot be reserved, as on macOS,
 zeros are written.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from typing import Any
 
 fcntl: Any
@@ -19,6 +20,8 @@ except ModuleNotFoundError:
     fcntl = resource = None
 
 _CHUNK = 1 << 20
+_FAULTS = ("SIGSEGV", "SIGFPE", "SIGBUS", "SIGILL", "SIGTRAP", "SIGSYS", "SIGABRT")
+"""Signals of a thread's own faults: one that is blocked ends the process before `faulthandler` can tell."""
 
 
 def require(purpose: str) -> None:
@@ -42,3 +45,14 @@ def reserve(descriptor: int, size: int) -> None:
     end = os.fstat(descriptor).st_size
     while end < size:
         end += os.pwrite(descriptor, bytes(min(size - end, _CHUNK)), end)
+
+
+def leave_signals() -> None:
+    """Leave the signals of the process to its other threads, from now on and for the calling thread.
+
+    A signal that the kernel hands to this thread does not interrupt the main thread, where Python calls the
+    handler: a server that waits in `accept` would not end.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        faults = {getattr(signal, name) for name in _FAULTS if hasattr(signal, name)}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)

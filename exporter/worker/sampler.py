@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from exporter import forks
+from exporter import forks, posix
 from exporter.places import Places
 from exporter.worker.samples import Samples, unsampled_seconds
 from exporter.worker.spots import Spot, Spots
@@ -164,6 +164,7 @@ class _Clock:
         self._samplers.clear()
 
     def _run(self, sleep: Callable[[float], None]) -> None:
+        posix.leave_signals()
         idle = 0
         while True:
             seconds = IDLE_TICK if idle >= _IDLE_TICKS else TICK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -222,6 +223,53 @@ eventually(lambda: rig.where(Request(perf_counter()), 0.001) == "view", "it look
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
 
     assert done.stdout == "-\n"
+
+
+def test_its_thread_takes_no_signal_from_the_main_thread() -> None:
+    """A server that waits in accept ends at Ctrl-C: the signal must interrupt the thread that waits."""
+    source = """
+import os
+from pathlib import Path
+from time import perf_counter
+from tests.exporter.worker.test_sampler import Request, Rig
+from tests.rig.deadline import eventually
+
+rig = Rig(Request(perf_counter()))
+rig.sampler.start()
+eventually(lambda: rig.live[1].samples, "it runs")
+(thread,) = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
+print(Path(f"/proc/self/task/{thread}/status").read_text().split("SigBlk:")[1].split()[0])
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+
+    blocked = {number for number in signal.valid_signals() if int(done.stdout, 16) >> number - 1 & 1}
+    faults = {signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS}
+    faults |= {signal.SIGABRT}
+    assert signal.valid_signals() - blocked == faults | {signal.SIGKILL, signal.SIGSTOP}
+
+
+def test_a_fault_of_a_thread_is_told() -> None:
+    """Its thread leaves signals of its own faults alone: `faulthandler` shows every thread."""
+    source = """
+import ctypes, faulthandler
+from threading import Thread
+
+from exporter import posix
+
+faulthandler.enable()
+
+
+def crash():
+    posix.leave_signals()
+    ctypes.string_at(0)
+
+
+Thread(target=crash).start()
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+
+    assert done.returncode == -signal.SIGSEGV
+    assert "in crash" in done.stderr
 
 
 def test_nothing_of_a_thread_is_kept() -> None:
