@@ -13,6 +13,14 @@ from exporter import FlaskExporter
 app = Flask("shop")
 FlaskExporter(app)
 """
+WRAPPED = """
+from flask import Flask
+from prometheus_flask_exporter import PrometheusMetrics
+from werkzeug.middleware.proxy_fix import ProxyFix
+flask_app = Flask("shop")
+PrometheusMetrics(flask_app)
+app = ProxyFix(flask_app)
+"""
 UNWILLING = """
 import exporter.wsgi
 def fail(_):
@@ -24,7 +32,9 @@ def app(environ, start_response):
 
 
 @pytest.mark.parametrize(
-    ("source", "message"), [(MEASURED, ""), (UNWILLING, "RuntimeError: injected")], ids=["", "unwilling"]
+    ("source", "message"),
+    [(MEASURED, ""), (WRAPPED, ""), (UNWILLING, "RuntimeError: injected")],
+    ids=["", "of the parent, wrapped", "unwilling"],
 )
 def test_it_stays_as_it_is_if_it_has_an_exporter_or_cannot_have_one(source: str, message: str) -> None:
     script = f"{source}\nfrom exporter.auto import instrument\nprint(instrument(app) is app)"
