@@ -15,7 +15,7 @@ from tests.rig.readme import PAGES
 # What other programs say, and words that stand before a message of ours or are a value in it.
 FOREIGN = (
     *("docker:", "Bind for", "Duplicated timeseries", "field scrape_native", "sample limit", "No module"),
-    "CurrentThreadExecutor",
+    *("CurrentThreadExecutor", "Control server error"),
 )
 VALUES = re.compile(
     r"^(make run|warning|top|UNSEEN|DOWN: shop \(.*?\)|): |Permission denied|No such file or directory"
