@@ -135,8 +135,14 @@ def directory(configuration: Path, factor: float) -> None:
     prometheus = configuration / "prometheus.yml"
     times = {**dict.fromkeys(INTERVALS, interval), "refresh_interval": time}
     _dump(prometheus, _without_timeouts(_walk(_load(prometheus), times)))
+    alertmanager(configuration, factor)
+
+
+def alertmanager(configuration: Path, factor: float) -> None:
+    """Scale alertmanager/*.yml of a copy of the configuration, in place."""
     for file in sorted((configuration / "alertmanager").glob("*.yml")):
-        _dump(file, _walk(_load(file), dict.fromkeys(ALERTMANAGER_TIMES, time)))
+        times = dict.fromkeys(ALERTMANAGER_TIMES, lambda duration: divide(duration, factor))
+        _dump(file, _walk(_load(file), times))
 
 
 def _shortest(rules: Any) -> float:

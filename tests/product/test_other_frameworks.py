@@ -93,37 +93,36 @@ def test_it_is_a_target_that_is_up(services: Services) -> None:
     assert line.startswith(f"{WEB} (127.0.0.1:{services.web.port}): no flask_exporter_info, so no rule ")
 
 
-def test_the_alerts_cover_it(services: Services) -> None:
-    """Errors of the one are no alert of the other, and one that is down is told."""
-    # In a window that is longer than those of the alerts.
-    errors = 'sum(increase(flask_http_request_duration_seconds_count{status="500"}[15s])) > 0'
+@pytest.fixture(scope="module")
+def told(services: Services) -> dict[tuple[str, str], dict[str, Any]]:
+    """What Alertmanager has once the first errors, of the Django service alone, are an alert."""
 
-    def is_quiet() -> bool:
-        told = {name for name, _ in services.alerts()}
-        return not services.run.query(errors) and "FlaskErrorRatioCritical" not in told
-
-    eventually(is_quiet, "no errors of another test are left", 60)
-
-    def burst() -> dict[str, Any] | None:
+    def burst() -> dict[tuple[str, str], dict[str, Any]] | None:
         for _ in range(20):
             assert services.request(DJANGO, "/boom") == 500
             assert services.request(FLASK, "/orders") == 200
-        return services.alerts().get(("FlaskErrorRatioCritical", DJANGO))
+        alerts = services.alerts()
+        return alerts if ("FlaskErrorRatioCritical", DJANGO) in alerts else None
 
-    alert = eventually(burst, "the alert of the Django service", 60)
-    assert alert["labels"] == {
+    return eventually(burst, "the alert of the Django service", 60)
+
+
+def test_the_alerts_cover_it(services: Services, told: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Errors of the one are no alert of the other, and one that is down is told."""
+    assert told["FlaskErrorRatioCritical", DJANGO]["labels"] == {
         "alertname": "FlaskErrorRatioCritical",
         "job": "app",
         "service": DJANGO,
         "severity": "critical",
     }
-    assert ("FlaskErrorRatioCritical", FLASK) not in services.alerts()
+    assert ("FlaskErrorRatioCritical", FLASK) not in told
     services.web.end()
     down = eventually(lambda: services.alerts().get(("FlaskTargetDown", WEB)), "it is down", 60)
     assert down["labels"]["scope"] == "service"
     assert not {("FlaskTargetDown", service) for service in REQUESTS} & services.alerts().keys()
 
 
+@pytest.mark.usefixtures("told")  # before errors of both
 def test_the_dashboards_cover_it(services: Services) -> None:
     """Every request is there under its route, and what they show of a Flask service they show of it."""
     durations = f'flask_http_request_duration_seconds_count{{service="{DJANGO}"}}'

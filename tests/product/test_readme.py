@@ -167,70 +167,77 @@ def test_application(tmp_path: Path, file: str) -> None:
     assert set(expected) <= set(answer.stdout.splitlines())
 
 
-@pytest.mark.parametrize("block", [block for block in SERVERS if "orders" not in block.text], ids=str)
+@pytest.mark.parametrize("block", SERVERS, ids=str)
 def test_server(tmp_path: Path, block: Block) -> None:
-    """It serves, its metrics have every request of every worker, and Ctrl-C ends it."""
+    """It serves, shows what its page says, its metrics have every request of every worker, Ctrl-C ends it."""
     (port,) = free_ports(1)
     unpack(tmp_path, port)
     if "gunicorn shop:app" not in block.text:
         (tmp_path / "gunicorn.conf.py").unlink()
     url = f"http://127.0.0.1:{port}"
+    looks = FOLLOWERS.get(block, [])
+    has_jq = shutil.which("jq") is not None or not any("jq" in look.text for look in looks)
     with started(local(block.text, {"8001": port}, tmp_path), tmp_path, environment()) as output:
         await_200(f"{url}/health/ready", 60, output)
-        headers = {}
-        if "EXPORTER_TOKEN_FILE" in block.text:
-            assert status(f"{url}/metrics") == 401
-            headers = {"Authorization": f"Bearer {(tmp_path / 'token').read_text().strip()}"}
-        for number in range(20):
-            assert status(f"{url}/items/{number}") == 200
-
-        with urlopen(Request(f"{url}/metrics", headers=headers), timeout=10) as answer:
-            metrics = answer.read().decode().splitlines()
-        mode = "single" if re.search("flask|uvicorn", block.text) else "multiprocess"
-        assert 'flask_http_request_total{method="GET",status="200"} 20.0' in metrics
-        assert f'flask_exporter_mode{{mode="{mode}"}} 1.0' in metrics
-        if "EXPORTER_REQUEST_LOG=stdout" in block.text:
-            lines = [json.loads(line) for line in output.read_text().splitlines() if line[0] == "{"]
-            assert [line.get("url_rule") for line in lines].count("/items/<int:number>") == 20
-
-
-@pytest.mark.parametrize(
-    "leader", [one for one, looks in FOLLOWERS.items() if looks or one in ALONE], ids=str
-)
-def test_output(tmp_path: Path, leader: Block) -> None:
-    """A reader of a how-to sees what it shows."""
-    looks = FOLLOWERS[leader]
-    if shutil.which("jq") is None and any("jq" in look.text for look in looks):
-        pytest.skip(f"NOT EXECUTED: {leader} (there is no jq on the PATH)")
-    (port,) = free_ports(1)
-
-    def sees(block: Block) -> bool:
-        command = ["bash", "-euo", "pipefail", "-c", local(block.text, {"8001": port}, tmp_path)]
-        environ = environment(COLUMNS="80")  # of a terminal
-        answer = subprocess.run(
-            command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True, timeout=60
-        )
-        return shows(answer.stdout, block.output)
-
-    if leader in ALONE:
-        (tmp_path / "prometheus").symlink_to(ROOT / "prometheus")
-        assert all(sees(block) for block in [leader, *looks])
-        return
-    unpack(tmp_path, port)
-    (tmp_path / "gunicorn.conf.py").unlink()
-    with started(local(leader.text, {"8001": port}, tmp_path), tmp_path, environment()) as output:
-        await_200(f"http://127.0.0.1:{port}/health/ready", 60, output)
-        for look in looks:
+        for look in looks if has_jq else ():
             # A line is logged after its answer.
-            eventually(lambda look=look: sees(look), f"{look} says {look.output}", 30)  # type: ignore[misc]
+            eventually(lambda look=look: sees(look, tmp_path, port), f"{look} says {look.output}", 30)  # type: ignore[misc]
+        if "orders" not in block.text:
+            count_items(tmp_path, block, url, output)
+    if not has_jq:
+        pytest.skip(f"NOT EXECUTED: what {block} shows (there is no jq on the PATH)")
+
+
+def sees(block: Block, directory: Path, port: int) -> bool:
+    """Whether a reader who types the block sees what the page shows."""
+    command = ["bash", "-euo", "pipefail", "-c", local(block.text, {"8001": port}, directory)]
+    environ = environment(COLUMNS="80")  # of a terminal
+    answer = subprocess.run(
+        command, cwd=directory, env=environ, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    return shows(answer.stdout, block.output)
+
+
+def count_items(directory: Path, block: Block, url: str, output: Path) -> None:
+    """Twenty requests are counted, and logged where the block says so."""
+    headers = {}
+    if "EXPORTER_TOKEN_FILE" in block.text:
+        assert status(f"{url}/metrics") == 401
+        headers = {"Authorization": f"Bearer {(directory / 'token').read_text().strip()}"}
+
+    def metrics() -> dict[str, float]:
+        with urlopen(Request(f"{url}/metrics", headers=headers), timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {series: float(value) for series, value in pairs}
+
+    name = 'flask_http_request_total{method="GET",status="200"}'
+    before = metrics()
+    for number in range(20):
+        assert status(f"{url}/items/{number}") == 200
+    after = metrics()
+
+    mode = "single" if re.search("flask|uvicorn", block.text) else "multiprocess"
+    assert after[name] - before[name] == 20
+    assert after[f'flask_exporter_mode{{mode="{mode}"}}'] == 1
+    if "EXPORTER_REQUEST_LOG=stdout" in block.text:
+        lines = [json.loads(line) for line in output.read_text().splitlines() if line[0] == "{"]
+        assert [line.get("url_rule") for line in lines].count("/items/<int:number>") == 20
+
+
+@pytest.mark.parametrize("leader", ALONE, ids=str)
+def test_command(tmp_path: Path, leader: Block) -> None:
+    """One that ends by itself shows what its page says."""
+    (tmp_path / "prometheus").symlink_to(ROOT / "prometheus")
+
+    assert all(sees(block, tmp_path, 8001) for block in [leader, *FOLLOWERS[leader]])
 
 
 def test_install(tmp_path: Path) -> None:
     """In an empty environment the package brings what it needs, its types and its OpenAPI document."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    environ = environment()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    environ = environment(PIP_NO_COMPILE="1", PIP_PYTHON=str(tmp_path / "venv/bin/python"))
     environ["PATH"] = f"{tmp_path / 'venv/bin'}:{environ['PATH']}"
-    environ["PIP_NO_COMPILE"] = "1"
     answer = subprocess.run(
         ["bash", "-c", INSTALL.text], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
     )

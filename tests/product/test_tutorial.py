@@ -1,12 +1,18 @@
-"""The tutorial works as it is written: from a clone to an alert, the repair, and the news that it is over."""
+"""The tutorial works as it is written: from a clone to an alert, the repair, and the news that it is over.
+
+Each output that the page shows is seen.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from prometheus.run.plan import PORTS
 from tests.rig.deadline import eventually
@@ -19,6 +25,7 @@ PAGE = PAGES["docs/tutorial.md"]
 SHELL, FILES, HEARD = (
     [block for block in PAGE.blocks if block.language == language] for language in ("sh", "python", "text")
 )
+LISTEN, START, SHOP, ASK, COUNT, UP, FAULT, PENDING, DETAILS, BUG, REPAIR, AGAIN = SHELL
 CRITICAL = "FlaskErrorRatioCritical"
 
 
@@ -42,6 +49,10 @@ class Reader:
         assert answer.stderr == ""
         return answer.stdout
 
+    def heard(self) -> str:
+        """What terminal 1 shows."""
+        return (self.clone / "heard").read_text()
+
     def sees(self, block: Block, seconds: float = 30) -> None:
         """Wait until a block says what the page shows."""
         eventually(lambda: shows(self.answer(block), block.output), f"{block} says {block.output}", seconds)
@@ -60,47 +71,73 @@ def fresh_clone(path: Path) -> Path:
     return path
 
 
-def test_tutorial(tmp_path: Path) -> None:
-    """Sixty times as fast. Each output that the page shows is seen."""
-    listen, start, shop, ask, count, up, fault, pending, details, bug, repair, again = SHELL
-    warning, critical, resolved = HEARD
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """The reader has the stack up, sixty times as fast, and an alert is over with its errors."""
     numbers = [address.partition(":")[2] for address in PORTS]
     ports = dict(zip([*numbers, "8001", "9099"], free_ports(len(PORTS) + 2), strict=True))
     settings = {setting: str(ports[address.partition(":")[2]]) for address, setting in PORTS.items()}
     environ = environment(**settings, TIME_SCALE="60", TRAFFIC_USERS="1")
-    reader = Reader(fresh_clone(tmp_path / "clone"), ports, environ)
+    reader = Reader(fresh_clone(tmp_path_factory.mktemp("tutorial") / "clone"), ports, environ)
+    rules = reader.clone / "prometheus/rules/service.yml"
+    rules.write_text(rules.read_text().replace("keep_firing_for: 15m", "keep_firing_for: 1m"))
     for block in FILES:
         (reader.clone / block.file).write_text(reader.local(block))
     with (
-        started(reader.local(listen), reader.clone, environ, "heard") as heard,
-        started(reader.local(start), reader.clone, environ, "said") as said,
+        started(reader.local(LISTEN), reader.clone, environ, "heard"),
+        started(reader.local(START), reader.clone, environ, "said") as said,
     ):
         eventually(lambda: "Ctrl-C stops everything." in said.read_text(), "the stack is up", 180)
-        assert shows(said.read_text(), start.output)
+        yield reader
 
-        ready = f"http://127.0.0.1:{ports['8001']}/health/ready"
-        with started(reader.local(shop), reader.clone, environ, "shop") as log:
-            await_200(ready, 30, log)
-            for block in (ask, count, up):
-                reader.sees(block)
 
-            def is_pending() -> bool:
-                if CRITICAL not in reader.answer(pending):
-                    assert shows(reader.answer(fault), fault.output)
-                return shows(reader.answer(pending), pending.output)
+@contextmanager
+def shop(reader: Reader) -> Iterator[None]:
+    """The reader's shop, until Ctrl-C."""
+    with started(reader.local(SHOP), reader.clone, reader.environ, "shop") as log:
+        await_200(f"http://127.0.0.1:{reader.ports['8001']}/health/ready", 30, log)
+        yield
 
-            def is_told() -> bool:
-                reader.answer(fault)  # at this speed its errors are forgotten after five seconds
-                is_heard = shows(heard.read_text(), critical.text)
-                return is_heard and shows(reader.answer(details), details.output)
 
-            eventually(is_pending, f"{CRITICAL} is pending", 90)
-            eventually(is_told, critical.text, 90)
-            # The critical alert holds the warning back if it comes while that still waits, for half a second.
-            assert "FlaskErrorBurst" not in heard.read_text() or shows(heard.read_text(), warning.text)
-            reader.sees(bug)
-            reader.answer(repair)
-        with started(reader.local(shop), reader.clone, environ, "shop") as log:
-            await_200(ready, 30, log)
-            reader.sees(again)
-            eventually(lambda: shows(heard.read_text(), resolved.text), resolved.text, 120)
+@pytest.fixture(scope="module")
+def told(reader: Reader) -> str:
+    """What terminal 1 shows once the shop, which is well at first, has its fault; and its bug is found."""
+    critical = HEARD[1]
+    with shop(reader):
+        for block in (ASK, COUNT, UP):
+            reader.sees(block)
+
+        def is_pending() -> bool:
+            if CRITICAL not in reader.answer(PENDING):
+                assert shows(reader.answer(FAULT), FAULT.output)
+            return shows(reader.answer(PENDING), PENDING.output)
+
+        def is_told() -> bool:
+            reader.answer(FAULT)  # at this speed its errors are forgotten after five seconds
+            return shows(reader.heard(), critical.text) and shows(reader.answer(DETAILS), DETAILS.output)
+
+        eventually(is_pending, f"{CRITICAL} is pending", 90)
+        eventually(is_told, critical.text, 90)
+        reader.sees(BUG)
+    return reader.heard()
+
+
+def test_the_stack_says_that_the_shop_is_down(reader: Reader) -> None:
+    assert shows((reader.clone / "said").read_text(), START.output)
+
+
+def test_a_fault_becomes_an_alert(told: str) -> None:
+    warning, critical, _ = HEARD
+
+    assert shows(told, critical.text)
+    # The critical alert holds the warning back if it comes while that still waits, for half a second.
+    assert "FlaskErrorBurst" not in told or shows(told, warning.text)
+
+
+@pytest.mark.usefixtures("told")
+def test_after_the_repair_it_is_over(reader: Reader) -> None:
+    resolved = HEARD[2]
+    reader.answer(REPAIR)
+    with shop(reader):
+        reader.sees(AGAIN)
+        eventually(lambda: shows(reader.heard(), resolved.text), resolved.text, 120)

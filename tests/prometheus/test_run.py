@@ -27,15 +27,16 @@ from prometheus.run.scrapes import Scrapes, reason
 from prometheus.run.targets import check_jobs, localize
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports, get_json
-from tests.rig.stack import running, settings, start
+from tests.rig.stack import STARTED, running, settings, start
 
 QUICK = {"TIME_SCALE": "15"}
 """A scrape each second instead of each five."""
 
 
-def test_up_and_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize("speed", [QUICK, pytest.param({}, marks=pytest.mark.soak)], ids=["quick", "shipped"])
+def test_up_and_down(tmp_path: Path, speed: dict[str, str]) -> None:
     """Every target is up when the table is printed, and Ctrl-C leaves no process, port or worker file."""
-    environ = settings(tmp_path / "run")
+    environ = settings(tmp_path / "run", **speed)
     since = time.time() - 1000
     with running(environ, "--since", str(since)) as run:
         run.wait_until_up()
@@ -103,7 +104,7 @@ def test_killed(tmp_path: Path) -> None:
     """After SIGKILL nothing is left: no process, not even a child of a child, no port and no worker file."""
     environ = settings(tmp_path / "run", **QUICK)
     with running(environ) as run:
-        run.wait_until_up()
+        run.wait_until_up(STARTED)
         workers = {
             Path(environment(pid)["PROMETHEUS_MULTIPROC_DIR"])
             for pid, command in run.processes().items()
@@ -123,7 +124,7 @@ def test_leftovers(tmp_path: Path) -> None:
     """Where the keeper was killed too, what is left is named, and `make stop` ends it with its children."""
     environ = settings(tmp_path / "run", **QUICK, TRAFFIC_USERS="0")
     with running(environ) as run:
-        run.wait_until_up()
+        run.wait_until_up(STARTED)
         app = next(pid for pid, command in run.processes().items() if "app/gunicorn.conf.py" in command)
         workers = Path(environment(app)["PROMETHEUS_MULTIPROC_DIR"])
         keeper = next(pid for pid, command in run.processes().items() if "prometheus.run.record" in command)
@@ -149,14 +150,16 @@ def test_stop(tmp_path: Path) -> None:
     nothing = (f"nothing to stop in {tmp_path}/run\n", "")
     assert start(environ, "--stop").communicate(timeout=40) == nothing
     with running(environ) as run:
-        run.wait_until_up()
+        run.wait_until_up(STARTED)
 
         assert start(environ, "--stop").communicate(timeout=40) == (
             f"stopped the run (pid {run.process.pid})\n",
             "",
         )
         output, errors = run.process.communicate(timeout=10)
-        assert (run.process.returncode, output.lstrip(), errors) == (0, "stopping\nstopped\n", "")
+        assert run.process.returncode == 0
+        assert (run.output + output).endswith("stopping\nstopped\n")
+        assert errors == ""
         assert start(environ, "--stop").communicate(timeout=40) == nothing
 
 

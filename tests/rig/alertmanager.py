@@ -25,8 +25,8 @@ class Alertmanager:
     factor = 300.0
 
     def __init__(self, directory: Path, *gossip: str, **environ: str) -> None:
-        shutil.copytree(ROOT / "prometheus", directory / "prometheus")
-        scale.directory(directory / "prometheus", self.factor)
+        shutil.copytree(ROOT / "prometheus/alertmanager", directory / "prometheus/alertmanager")
+        scale.alertmanager(directory / "prometheus", self.factor)
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self.path = directory / "alertmanager.log"

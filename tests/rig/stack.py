@@ -16,6 +16,7 @@ from prometheus.run.plan import PORTS
 from tests.rig.network import free_ports, get_json
 from tests.rig.places import ROOT
 
+STARTED = "waiting until Prometheus has scraped"
 READY = "Ctrl-C stops everything."
 
 
@@ -37,11 +38,11 @@ class Run:
         """Address of the part whose port is `setting`."""
         return f"http://127.0.0.1:{self.environ[setting]}{path}"
 
-    def wait_until_up(self, seconds: float = 90) -> None:
-        """Read the output until the table of addresses is complete."""
+    def wait_until_up(self, until: str = READY, seconds: float = 90) -> None:
+        """Read the output until the table of addresses is complete, or until it has STARTED every part."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + seconds
-        while READY not in self.output:
+        while until not in self.output:
             readable, _, _ = select.select(
                 [self.process.stdout], [], [], max(0.0, deadline - time.monotonic())
             )
