@@ -52,6 +52,38 @@ def test_minimum_and_maximum_are_those_of_all_statuses_of_a_rule(instruments: Ex
     assert instruments.slots.totals(1000.9) == (5, 2)
 
 
+class OwnValue:
+    """As an application may give prometheus_client, with what that asks of it in one process."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.value = 0.0
+
+    def inc(self, amount: float) -> None:
+        self.value += amount
+
+    def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002
+        self.value = value
+
+    def get(self) -> float:
+        return self.value
+
+    def set_exemplar(self, exemplar: object) -> None:
+        """There is none."""
+
+    def get_exemplar(self) -> None:
+        """There is none."""
+
+
+def test_values_of_the_application_s_own_class_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prometheus_client.values.ValueClass", OwnValue)
+    app, exporter = application()
+    for _ in range(3):
+        call(app, "/orders/7")
+
+    assert counted(exporter, "flask_http_request_total") == {("GET", "200"): 3.0}
+    assert counted(exporter, "flask_http_response_size_bytes_sum") == {("GET", RULE): 21.0}
+
+
 def test_each_second_begins_anew(instruments: Extended) -> None:
     """Also where a minute ago the same slot was used."""
     record = recorder(instruments, "200")

@@ -17,6 +17,7 @@ from exporter.labels import UNMATCHED
 from exporter.worker import deaths
 from exporter.worker.deaths import Death
 from exporter.worker.losses import Losses
+from tests.rig.descriptors import open_below
 from tests.rig.exchanges import exchange, keep, opened
 
 _processes = multiprocessing.get_context("fork")
@@ -63,6 +64,7 @@ def test_what_a_worker_was_answering_is_told_once(tmp_path: Path) -> None:
     assert deaths.dead(str(tmp_path)) == set()
     again = deaths.bury(str(tmp_path), pid, "exit 0")
     assert again is None
+    assert open_below(tmp_path) == []
 
 
 @pytest.mark.parametrize("cause", ["exit 0", "SIGTERM", "SIGINT", "SIGQUIT"])
