@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ WALKS = 64
 _IDLE_TICKS = 20
 _LATE = 0.1
 """A tick that is late by so many seconds had to wait for a thread that held the interpreter."""
+# The longest that the end of an interpreter waits for its thread (s).
+_END = 1.0
 
 
 class LiveRequest(Protocol):
@@ -135,6 +138,9 @@ class _Clock:
     It is a real thread under gevent, too, because a greenlet cannot watch another that never yields.
     """
 
+    _locks: tuple[Any, Any] | None = None
+    """The first one is released to end the thread, the second one by the thread at its end."""
+
     def __init__(self) -> None:
         self._samplers: WeakSet[Sampler] = WeakSet()
         self._is_running = False
@@ -148,8 +154,21 @@ class _Clock:
             self._samplers.add(sampler)
             if not self._is_running:
                 self._is_running = True
+                allocate_lock: Callable[[], Any] = _original("_thread", "allocate_lock")
                 start_new_thread: Callable[..., Any] = _original("_thread", "start_new_thread")
-                start_new_thread(self._run, (_original("time", "sleep"),))
+                locks = allocate_lock(), allocate_lock()
+                for lock in locks:
+                    lock.acquire()
+                start_new_thread(self._run, locks)
+                self._locks = locks
+
+    def stop(self, *_: object, **__: object) -> None:
+        """End the thread, and wait for that: a sub-interpreter that leaves one behind crashes the process."""
+        locks, self._locks = self._locks, None
+        if locks is not None:
+            wake, end = locks
+            wake.release()
+            end.acquire(timeout=_END)
 
     def was_late(self, started: float, now: float) -> bool:
         """Whether a tick between these two times was late, or is late now."""
@@ -159,22 +178,26 @@ class _Clock:
     def after_fork(self) -> None:
         """Begin without a thread, because a fork copies only the thread that forks."""
         self._is_running = False
+        self._locks = None
         self._due = float("inf")
         self._late_ticks: deque[tuple[float, float]] = deque(maxlen=16)
         self._samplers.clear()
 
-    def _run(self, sleep: Callable[[float], None]) -> None:
+    def _run(self, wake: Any, end: Any) -> None:
         posix.leave_signals()
         idle = 0
         while True:
             seconds = IDLE_TICK if idle >= _IDLE_TICKS else TICK
             self._due = due = perf_counter() + seconds
-            sleep(seconds)
+            if wake.acquire(timeout=seconds):
+                break
             now = perf_counter()
             if now - due > _LATE:
                 self._late_ticks.append((due, now))
             with suppress(Exception):  # such as a new sampler in the same moment; the next tick comes soon
                 idle = 0 if [sampler for sampler in self._samplers if sampler.look(now)] else idle + 1
+        self._due = float("inf")
+        end.release()
 
 
 def _original(module: str, name: str) -> Any:
@@ -184,3 +207,6 @@ def _original(module: str, name: str) -> Any:
 
 
 _clock = _Clock()
+atexit.register(_clock.stop)
+if hasattr(sys.modules.get("mod_wsgi"), "subscribe_shutdown"):  # it forgets all threads before `atexit`
+    sys.modules["mod_wsgi"].subscribe_shutdown(_clock.stop)

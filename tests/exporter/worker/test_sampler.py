@@ -225,11 +225,7 @@ eventually(lambda: rig.where(Request(perf_counter()), 0.001) == "view", "it look
     assert done.stdout == "-\n"
 
 
-def test_its_thread_takes_no_signal_from_the_main_thread() -> None:
-    """A server that waits in accept ends at Ctrl-C: the signal must interrupt the thread that waits."""
-    source = """
-import os
-from pathlib import Path
+STARTED = """
 from time import perf_counter
 from tests.exporter.worker.test_sampler import Request, Rig
 from tests.rig.deadline import eventually
@@ -237,8 +233,17 @@ from tests.rig.deadline import eventually
 rig = Rig(Request(perf_counter()))
 rig.sampler.start()
 eventually(lambda: rig.live[1].samples, "it runs")
-(thread,) = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
-print(Path(f"/proc/self/task/{thread}/status").read_text().split("SigBlk:")[1].split()[0])
+"""
+
+
+def test_its_thread_takes_no_signal_from_the_main_thread() -> None:
+    """A server that waits in accept ends at Ctrl-C: the signal must interrupt the thread that waits."""
+    source = f"""
+import os
+from pathlib import Path
+{STARTED}
+(thread,) = set(os.listdir("/proc/self/task")) - {{str(os.getpid())}}
+print(Path(f"/proc/self/task/{{thread}}/status").read_text().split("SigBlk:")[1].split()[0])
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
 
@@ -246,6 +251,33 @@ print(Path(f"/proc/self/task/{thread}/status").read_text().split("SigBlk:")[1].s
     faults = {signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS}
     faults |= {signal.SIGABRT}
     assert signal.valid_signals() - blocked == faults | {signal.SIGKILL, signal.SIGSTOP}
+
+
+def test_its_thread_ends_before_its_interpreter() -> None:
+    """An interpreter that ends before its threads, as uWSGI's and mod_wsgi's do, crashes the process."""
+    pytest.importorskip("_testcapi")
+    source = f"import _testcapi\nprint(_testcapi.run_in_subinterp({STARTED!r}))"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
+
+
+def test_its_thread_ends_before_mod_wsgi_forgets_all_threads() -> None:
+    """mod_wsgi tells of its end first, and functions of `atexit` come too late."""
+    source = f"""
+import sys
+from types import SimpleNamespace
+
+callbacks = []
+sys.modules["mod_wsgi"] = SimpleNamespace(subscribe_shutdown=callbacks.append)
+{STARTED}
+for callback in callbacks:
+    callback("process_stopping", shutdown_reason="maximum_requests")
+print(len(sys._current_frames()))
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "1\n"
 
 
 def test_a_fault_of_a_thread_is_told() -> None:
