@@ -137,6 +137,7 @@ def test_other_text_stays(text: str) -> None:
     [
         ('token=a"b<c', "token=***"),
         ("next=%2Fx%3Ftoken%3DS", "next=***"),
+        ("next=/x?page=1%26token%3DS", "next=***"),
         ("a=1;token=S&b=2", "a=1;token=***&b=2"),
         ('d={"password":"S"}&b=2', 'd={"password":"***"}&b=2'),
     ],
