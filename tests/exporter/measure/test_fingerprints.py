@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,17 @@ def groups_of_deploys(directory: Path, interpreter: str = sys.executable) -> dic
     """The groups of each bug, over all deploys."""
     groups: dict[str, set[str]] = {}
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    for path, lines in DEPLOYS:
-        deploy = bugs.deploy(directory / path, lines)
+
+    def run(deploy: Path) -> subprocess.CompletedProcess[str]:
         command = [interpreter, "-W", "ignore", bugs.__file__, str(deploy)]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        for name, found in json.loads(done.stdout.splitlines()[-1]).items():
-            groups.setdefault(name, set()).update(found)
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
+
+    deploys = [bugs.deploy(directory / path, lines) for path, lines in DEPLOYS]
+    with ThreadPoolExecutor(len(deploys)) as pool:
+        for done in pool.map(run, deploys):
+            assert done.returncode == 0, done.stdout + done.stderr
+            for name, found in json.loads(done.stdout.splitlines()[-1]).items():
+                groups.setdefault(name, set()).update(found)
     return groups
 
 
