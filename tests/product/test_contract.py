@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlencode
@@ -21,7 +22,7 @@ from tests.rig.alerts import ALERTS, Query, queries, rules
 from tests.rig.deadline import eventually
 from tests.rig.network import get_json
 from tests.rig.queries import queries_of
-from tests.rig.stack import Run, running, settings
+from tests.rig.stack import STARTED, Run, running, settings
 
 # Programs that run in compose only: their names are taken as they are.
 COMPOSE_ONLY = ("loki_", "alloy_", "vmalert_")
@@ -128,12 +129,12 @@ def grouped(promql: str) -> set[str]:
     )
 
 
-def every_query() -> Iterator[Query]:
+@cache
+def every_query() -> list[Query]:
     """What rules, runbooks and dashboards ask Prometheus."""
-    yield from queries()
-    for text in documents().values():
-        for query in queries_of(json.loads(text)):
-            yield Query(str(query), query.expression)
+    boards = map(json.loads, documents().values())
+    asked = (query for board in boards for query in queries_of(board))
+    return [*queries(), *(Query(str(query), query.expression) for query in asked)]
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
     )
     found: dict[str, set[str]] = {}
     with running(environ) as stack:
-        stack.wait_until_up()
+        stack.wait_until_up(STARTED)
 
         def complete() -> bool:
             for path in REQUESTS:

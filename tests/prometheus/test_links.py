@@ -14,7 +14,7 @@ from tests.rig.alertmanager import secret
 from tests.rig.browser import chromium, complaints_of
 from tests.rig.deadline import eventually
 from tests.rig.network import get_json
-from tests.rig.stack import Run, running, settings
+from tests.rig.stack import STARTED, Run, running, settings
 
 TITLE = re.compile(r"CRITICAL orders: \S+ of requests fail")
 
@@ -44,14 +44,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, dict[
             ALERT_SECRET_FILE=secret(directory, f"{receiver.url}/services/T0/B0/abc"),
         )
         with running(environ) as run:
-            run.wait_until_up()
+            run.wait_until_up(STARTED)
 
             def message() -> str | None:
-                fail(run)
+                for _ in range(5):
+                    fail(run)
                 attachments = [post.document["attachments"][0] for post in receiver.posts]
                 return next((each["text"] for each in attachments if TITLE.match(each["title"])), None)
 
             text = eventually(message, "a message about the errors", 60)
+            run.wait_until_up()
             yield run, {name: url for url, name in re.findall(r"<(\S+)\|([\w ]+)>", text)}
 
 
