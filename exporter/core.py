@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Iterable
@@ -166,7 +167,7 @@ class Core:
                 self._peers.join(environ, application)
             except OSError as error:
                 self.worker.failures.count("middleware", error)
-        elif self._has_old_counts and not self.directory.is_held():
+        elif self._has_old_counts and not (self.directory.is_held() or _is_reload(self.directory, environ)):
             logger.warning(UNPREPARED, self.directory.path)
         if self.settings.extended:
             try:
@@ -309,6 +310,11 @@ def _native_counts(worker: Worker, family: str) -> NativeCounts:
         if isinstance(instruments, ExtendedInstruments) and instruments.natives is not None:
             counts |= instruments.natives.counts(family)
     return counts
+
+
+def _is_reload(directory: WorkerDirectory, environ: WSGIEnvironment) -> bool:
+    """Whether Apache has replaced its processes; their parent runs no Python, so it holds no directory."""
+    return "mod_wsgi.version" in environ and directory.is_younger_than(os.getppid())
 
 
 def _has_counts(directory: WorkerDirectory, prefix: str) -> bool:

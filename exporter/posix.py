@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 fcntl: Any
@@ -45,6 +47,12 @@ def reserve(descriptor: int, size: int) -> None:
     end = os.fstat(descriptor).st_size
     while end < size:
         end += os.pwrite(descriptor, bytes(min(size - end, _CHUNK)), end)
+
+
+def start_of(pid: int) -> float:
+    """The time at which a process began (Unix time, s); raises OSError where only Linux could tell."""
+    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def leave_signals() -> None:

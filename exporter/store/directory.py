@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
-from exporter import forks, guard
+from exporter import forks, guard, posix
 from exporter.merge.merge import Merge
 from exporter.merge.plan import Content, FamilyValues
 from exporter.posix import fcntl
@@ -20,7 +20,7 @@ from exporter.settings import DIRECTORY, worker_directory
 from exporter.store import master, workerfile
 from exporter.store.compaction import Compaction
 from exporter.store.contents import Contents
-from exporter.store.files import ARCHIVE, CORRUPT, FOREIGN, PATIENCE, File, Files, LockedError
+from exporter.store.files import ARCHIVE, CORRUPT, FOREIGN, LOCK, PATIENCE, File, Files, LockedError
 
 # How long a master waits for the processes of an earlier run (s).
 _START_PATIENCE = 5.0
@@ -97,6 +97,12 @@ class WorkerDirectory:
                         return False
                     dead = dead or not is_alive
         return dead
+
+    def is_younger_than(self, pid: int) -> bool:
+        """Whether it was first read after this process had begun; False where nobody can tell."""
+        with suppress(OSError), self._busy, self._files.enter():
+            return os.stat(LOCK, dir_fd=self._files.directory).st_mtime > posix.start_of(pid)
+        return False
 
     def leave_alone(self) -> None:
         """Let nobody fold files: they are of another exporter, which reads those of the dead itself."""

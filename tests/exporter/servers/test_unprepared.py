@@ -179,6 +179,26 @@ def test_a_class_of_the_applications_own_for_values(tmp_path: Path) -> None:
     assert {f"{REQUESTS} 1.0", "own_total 3.0"} <= set(done.stdout.splitlines())
 
 
+ASK_AS_APACHE = ASK.replace(
+    "test_client()", "test_client(); client.environ_base['mod_wsgi.version'] = (4, 9, 4)"
+)
+
+
+def test_a_reload_of_apache_is_no_service_that_has_ended(tmp_path: Path) -> None:
+    """Its processes have one parent, which runs no Python; that of a new Apache is younger."""
+    workers = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers")}
+    first, second = (run(tmp_path, ASK_AS_APACHE, **workers) for _ in range(2))
+    again = run(
+        tmp_path,
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ASK_AS_APACHE!r}])",
+        **workers,
+    )
+
+    assert (first.stderr, second.stderr) == ("", "")
+    assert WARNING in again.stderr
+    assert f"{REQUESTS} 3.0" in again.stdout.splitlines()
+
+
 def test_a_server_takes_the_directory_that_a_migration_has_made(tmp_path: Path) -> None:
     run(tmp_path, ASK, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
     with serving(tmp_path, source=SERVICE, workers=2) as server:
