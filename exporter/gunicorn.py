@@ -18,6 +18,7 @@ that wait. With `EXPORTER_LISTEN` a child of the master serves the metrics.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import select
@@ -121,6 +122,8 @@ def post_worker_init(worker: Any) -> None:
     if _master.directory is not None and not is_measured():
         _master.directory.leave_alone()
     greenlets = worker.cfg.worker_class_str in ("gevent", "eventlet")
+    if greenlets and worker.cfg.preload_app:
+        atexit.register(gc.unfreeze)  # what is frozen would end after gevent, and log errors
     serve(worker.cfg.worker_connections if greenlets else worker.cfg.threads)
     if hasattr(worker, "set_accept_enabled"):
         worker.set_accept_enabled = partial(_accept, worker, worker.set_accept_enabled)

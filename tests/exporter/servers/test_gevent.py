@@ -95,6 +95,7 @@ def test_nobody_waits_for_a_lock_that_gevent_does_not_know(tmp_path: Path, sourc
 
         assert [answer.status for answer in answers] == [200] * len(BELOW)
         assert "WORKER TIMEOUT" not in server.text()
+    assert "Exception ignored" not in server.text()
 
 
 def test_slow_greenlets_are_told_apart(tmp_path: Path) -> None:
