@@ -102,9 +102,6 @@ def add(partials: list[float], value: float) -> None:
 
     A value that is not finite swallows the rest, as in any sum.
     """
-    if not math.isfinite(value) or (partials and not math.isfinite(partials[-1])):
-        partials[:] = [value + sum(partials)]
-        return
     count = 0
     for partial in partials:
         if abs(value) < abs(partial):
@@ -117,5 +114,5 @@ def add(partials: list[float], value: float) -> None:
         value = high
     if math.isfinite(value):
         partials[count:] = [value] if value else []
-    else:  # the sum is beyond the largest float
+    else:  # so was one of them, or the sum is beyond the largest float
         partials[:] = [value]

@@ -374,6 +374,20 @@ def test_decorators_label_by_value_request_and_response() -> None:
     assert counted(exporter, "items_now") == {}
 
 
+def test_a_label_of_a_decorator_that_no_encoding_can_write_breaks_no_scrape() -> None:
+    app, exporter = application()
+
+    @app.post("/item")
+    @exporter.counter("items", "Items", labels={"kind": lambda: request.json["kind"]})
+    def item() -> str:
+        return "item"
+
+    app.test_client().post("/item", json={"kind": "\ud800"})
+
+    assert counted(exporter, "items_total") == {("\ufffd",): 1}
+    assert call(app, "/metrics").status == "200 OK"
+
+
 def test_blueprints_and_method_views_are_measured_and_can_be_decorated() -> None:
     app, exporter = application()
     shop = Blueprint("shop", __name__)

@@ -701,6 +701,24 @@ class TestHostileFiles:
         assert _running(tmp_path) == ["/orders/7"]
 
 
+@pytest.mark.parametrize(
+    ("at", "change"),
+    [
+        (0, b"flight03"),
+        (8, struct.pack("<I", RECORD + 8)),
+        (12, struct.pack("<I", 1)),
+        (12, struct.pack("<I", 1 << 31)),
+        (16, struct.pack("<d", -1.0)),
+        (16, struct.pack("<d", math.nan)),
+    ],
+)
+def test_a_header_that_nobody_of_ours_has_written_is_none(at: int, change: bytes) -> None:
+    content = Header(10, 5.0, 1, "flask_").pack()
+    assert Header.of(content) == Header(10, 5.0, 1, "flask_")
+
+    assert Header.of(content[:at] + change + content[at + len(change) :]) is None
+
+
 def test_uptime_is_of_a_clock_that_nobody_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the wall clock jumps; and a ring of before the machine's last start says nothing."""
     recorder = opened(10, str(tmp_path))
