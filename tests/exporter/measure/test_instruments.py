@@ -107,6 +107,13 @@ def test_both_formats_are_well_formed_and_say_the_same() -> None:
     assert found == families(text).keys()
 
 
+def test_what_is_true_of_a_process_is_1() -> None:
+    _, exporter = application(app_version="1.4")
+
+    assert counted(exporter, "flask_app_info") == {("1.4",): 1}
+    assert counted(exporter, "flask_exporter_mode") == {("single",): 1}
+
+
 def test_what_a_burst_needs_exists_at_zero() -> None:
     """GET/200 and GET/500 of each rule, the first method of others, every stage, level, state."""
     app, exporter = application()

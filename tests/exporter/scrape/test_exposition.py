@@ -335,10 +335,11 @@ def request(number: int, duration: float, status: int = 200, error_type: str = "
 def test_exemplars_under_several_workers(tmp_path: Path) -> None:
     """The newest request of each bucket and of each kind of error is there, once; others have no place."""
     labels = {"method": "GET", "url_rule": "/orders", "status": "200"}
-    errors = {**labels, "status": "500"}
+    errors, refused = ({**labels, "status": status} for status in ("500", "400"))
     counts = {"0.5": 3.0, "1.0": 1.0, "+Inf": 2.0}
     dead(tmp_path, "histogram", NOBODY, histogram("took", counts, 1.0, **labels))
-    dead(tmp_path, "counter", NOBODY, {total("errors", **errors, error_type="KeyError"): 2.0})
+    kinds = total("errors", **errors, error_type="KeyError"), total("errors", **refused, error_type="")
+    dead(tmp_path, "counter", NOBODY, dict.fromkeys(kinds, 2.0))
     newest_first = [
         request(9, 0.2),
         request(8, 7.0),
@@ -346,6 +347,8 @@ def test_exemplars_under_several_workers(tmp_path: Path) -> None:
         request(6, 0.3, 500, "KeyError"),
         request(5, 0.3, 500, "ValueError"),
         request(4, 0.5, 503),
+        request(3, 0.5, 400),
+        request(2, 0.5, 399),
     ]
     exposition = Exposition(
         DirectorySource(WorkerDirectory(tmp_path), []),
@@ -353,7 +356,7 @@ def test_exemplars_under_several_workers(tmp_path: Path) -> None:
     )
     text = exposition.render(OPENMETRICS)[0].decode()
     shown = {
-        (sample.name, sample.labels.get("le")): sample.exemplar._replace(
+        (sample.name, sample.labels.get("le", sample.labels["status"])): sample.exemplar._replace(
             timestamp=float(sample.exemplar.timestamp)
         )
         for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
@@ -366,7 +369,10 @@ def test_exemplars_under_several_workers(tmp_path: Path) -> None:
             {"request_id": "r9", "trace_id": "0af7651916cd43dd8448eb211c80319c"}, 0.2, 1e9 + 9.2
         ),
         ("took_bucket", "+Inf"): Exemplar({"request_id": "r8"}, 7.0, 1e9 + 15.0),
-        ("errors_total", None): Exemplar({"request_id": "r6"}, 1.0, 1e9 + 6.3),
+        ("errors_total", "500"): Exemplar({"request_id": "r6"}, 1.0, 1e9 + 6.3),
+        ("errors_total", "400"): Exemplar(
+            {"request_id": "r3", "trace_id": "0af7651916cd43dd8448eb211c80319c"}, 1.0, 1e9 + 3.5
+        ),
     }
     assert b"r9" not in exposition.render()[0]
 
