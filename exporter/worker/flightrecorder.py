@@ -10,6 +10,7 @@ import mmap
 import os
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -61,6 +62,8 @@ class FlightRecorder:
     _surplus: set[Observation]
     """The requests without a slot."""
     _switch: Callable[[mmap.mmap], None]
+    _release: weakref.finalize[[int], FlightRecorder]
+    """Gives up the ring, also where a request in progress keeps the memory."""
 
     def __init__(self, recent: int, directory: str | None = None, prefix: str = "flask_") -> None:
         """`recent` answered requests are read of each ring; `prefix` is that of the request families."""
@@ -69,6 +72,7 @@ class FlightRecorder:
         self._prefix = prefix
         self._birth = monotonic()
         self._most = max(recent + 1, _READ_LIMIT)
+        self._release = weakref.finalize(self, forks.give_up, -1)
         self.after_fork()
         forks.forget(self)
 
@@ -162,6 +166,7 @@ class FlightRecorder:
 
     def after_fork(self) -> None:
         """Begin without a ring, because the parent still writes its own."""
+        self._release()
         self._memory = None
         self._header = Header(1, self._birth, 0, self._prefix)
         self._is_shared = False
@@ -198,10 +203,10 @@ class FlightRecorder:
                 os.ftruncate(descriptor, 0)
                 # A full disk is an error here, not SIGBUS at a write.
                 posix.reserve(descriptor, header.length)
-            # The mapping keeps a duplicate of the descriptor, and with it the lock, until it is dropped.
-            memory = mmap.mmap(descriptor, header.length)
-        finally:
+            memory = ring.memory(directory, KIND, number, descriptor, header.length)
+        except BaseException:
             os.close(descriptor)
+            raise
         if former is not None and former.header.birth <= self._birth:
             self._header = header = header._replace(birth=former.header.birth)
         if former is not None and new:
@@ -214,6 +219,10 @@ class FlightRecorder:
         self._memory, self._is_shared = memory, True
         self._switch(memory)
         memory[: len(header.pack())] = header.pack()
+        forks.keep(descriptor)
+        self._release()
+        self._release = weakref.finalize(self, forks.give_up, descriptor)
+        self._release.atexit = False
         crash.watch(directory, number)
 
     def _tidy(self, memory: mmap.mmap | None) -> None:

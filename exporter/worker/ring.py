@@ -7,6 +7,7 @@ never more files than workers at one time, and the content of a dead worker stay
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -50,6 +51,27 @@ def claim(
     finally:
         os.close(at)
     raise OSError(errno.EMFILE, f"{_LIMIT} rings are in use", os.fspath(directory))
+
+
+def memory(
+    directory: str | os.PathLike[str], kind: str, number: int, descriptor: int, length: int
+) -> mmap.mmap:
+    """The memory of a claimed ring, without its lock: a forked child may keep it for as long as it lives.
+
+    A mapping keeps a duplicate of its descriptor, so the file is opened once more. Raises OSError if it has
+    been removed.
+    """
+    at = guard.directory(os.fspath(directory))
+    try:
+        again = guard.regular(f"{kind}_{number}.ring", os.O_RDWR, at)
+    finally:
+        os.close(at)
+    try:
+        if not os.path.samestat(os.fstat(again), os.fstat(descriptor)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{kind}_{number}.ring")
+        return mmap.mmap(again, length)
+    finally:
+        os.close(again)
 
 
 def descriptors(

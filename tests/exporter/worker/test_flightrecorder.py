@@ -452,9 +452,13 @@ class TestWorkers:
         assert _paths(recorder) == ["/orders/3", *(["/orders/2"] if directory else []), "/orders/1"]
 
     def test_a_forked_one_does_not_hold_its_parents_ring(self, tmp_path: Path) -> None:
-        """Else the ring of a master that has recorded would be lost for every later worker."""
+        """Else the ring of a master that has recorded would be lost for every later worker.
+
+        A view may fork, too: a child that outlives its worker would let that one's requests be in progress.
+        """
         recorder = opened(10, str(tmp_path))
         keep(recorder, **_numbered(1))
+        in_progress = recorder.leave
         (ready, forked), (reading, writing) = os.pipe(), os.pipe()
         child = os.fork()
         if not child:
@@ -463,7 +467,7 @@ class TestWorkers:
             os._exit(0)
         try:
             os.read(ready, 1)
-            del recorder
+            del recorder, in_progress
             _run(_record, str(tmp_path), 10, 2, 1)
 
             assert [path.name for path in tmp_path.iterdir()] == ["requests_0.ring"]
