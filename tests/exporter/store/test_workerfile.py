@@ -361,3 +361,10 @@ def test_a_directory_that_may_not_be_written_is_an_error(
 
     with pytest.raises(SettingsError, match="Permission denied; give a directory"):
         workerfile.ready(str(tmp_path))
+
+
+def test_a_directory_that_others_may_write_is_an_error_from_the_start(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+
+    with pytest.raises(SettingsError, match="mode 777, so others could forge"):
+        workerfile.ready(str(tmp_path))

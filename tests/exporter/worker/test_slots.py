@@ -113,7 +113,15 @@ def test_a_file_that_is_garbage_costs_its_own_slots_only(content: bytes, tmp_pat
     assert good.totals(1000.0) == (3, 0)
 
 
-@pytest.mark.parametrize("content", [b"garbage", b"\xff" * 64, b"\x40" + b"\x00" * 7 + b"\xff" * 200])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"garbage",
+        b"\xff" * 64,
+        b"\x40" + b"\x00" * 7 + b"\xff" * 200,
+        struct.pack("qq10d", 96, 0, *[5.0] * 10),  # an entry that ends within its slots
+    ],
+)
 def test_a_worker_that_inherits_garbage_begins_anew(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "slots_0.ring").write_bytes(content)
 
