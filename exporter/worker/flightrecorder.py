@@ -194,19 +194,7 @@ class FlightRecorder:
         """
         header, old = self._header, self._memory
         assert old is not None  # noqa: S101  the callers have opened it
-        number, descriptor = ring.claim(directory, KIND, requests.is_free)
-        try:
-            former = Content.of(os.pread(descriptor, header.length + 1, 0))
-            if former is not None and former.header.records != header.records:
-                former = None
-            if former is None:  # a new file, one of another size, or a damaged one
-                os.ftruncate(descriptor, 0)
-                # A full disk is an error here, not SIGBUS at a write.
-                posix.reserve(descriptor, header.length)
-            memory = ring.memory(directory, KIND, number, descriptor, header.length)
-        except BaseException:
-            os.close(descriptor)
-            raise
+        number, descriptor, memory, former = _claim(directory, header)
         if former is not None and former.header.birth <= self._birth:
             self._header = header = header._replace(birth=former.header.birth)
         if former is not None and new:
@@ -219,7 +207,6 @@ class FlightRecorder:
         self._memory, self._is_shared = memory, True
         self._switch(memory)
         memory[: len(header.pack())] = header.pack()
-        forks.keep(descriptor)
         self._release()
         self._release = weakref.finalize(self, forks.give_up, descriptor)
         self._release.atexit = False
@@ -243,6 +230,28 @@ class FlightRecorder:
         for exchange in list(self._surplus):
             if exchange.recorded and exchange.started < oldest:
                 self.leave(exchange)
+
+
+def _claim(directory: str, header: Header) -> tuple[int, int, mmap.mmap, Content | None]:
+    """The number, the descriptor with the lock, the memory and the former content of a ring of this process.
+
+    The content is None for a new file, one of another size, or a damaged one.
+    """
+    number, descriptor = ring.claim(directory, KIND, requests.is_free)
+    try:
+        former = Content.of(os.pread(descriptor, header.length + 1, 0))
+        if former is not None and former.header.records != header.records:
+            former = None
+        if former is None:
+            os.ftruncate(descriptor, 0)
+            # A full disk is an error here, not SIGBUS at a write.
+            posix.reserve(descriptor, header.length)
+        memory = ring.memory(directory, KIND, number, descriptor, header.length)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    forks.keep(descriptor)
+    return number, descriptor, memory, former
 
 
 def _since_a_loss(rings: list[tuple[Content, list[Request]]]) -> list[Request]:
