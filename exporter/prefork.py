@@ -21,7 +21,7 @@ import os
 from typing import TYPE_CHECKING
 
 from exporter import guard, posix
-from exporter.settings import DIRECTORY, SettingsError, worker_directory
+from exporter.settings import DIRECTORY, Settings, SettingsError, worker_directory
 from exporter.worker import deaths
 
 if TYPE_CHECKING:
@@ -32,15 +32,20 @@ BURIAL = 2.0
 
 
 def start(
-    workers: int, *, keep: bool = False, owner: tuple[int, int] | None = None, max_series: int = 1000
+    workers: int,
+    *,
+    keep: bool = False,
+    owner: tuple[int, int] | None = None,
+    max_series: int | None = None,
 ) -> WorkerDirectory | None:
     """Prepare the worker directory for a master of `workers` processes; None where one worker has none.
 
-    `keep` and `owner` are as in `WorkerDirectory.prepare`, `max_series` as in `WorkerDirectory`. Call it in
-    the process that forks.
+    `keep` and `owner` are as in `WorkerDirectory.prepare`, `max_series` as in `WorkerDirectory` and by
+    default EXPORTER_MAX_SERIES: that of the workers. Call it in the process that forks.
 
     Raises:
-        RuntimeError: several workers have no directory, another master is using it, or it cannot be made.
+        RuntimeError: several workers have no directory, another master is using it, it cannot be made, or a
+            setting is wrong.
     """
     path = worker_directory()
     if not path:
@@ -56,7 +61,10 @@ def start(
     from exporter.store.directory import WorkerDirectory
     from exporter.store.workerfile import install
 
-    directory = WorkerDirectory(path, max_series)
+    try:
+        directory = WorkerDirectory(path, max_series or Settings.load().max_series)
+    except SettingsError as error:
+        raise RuntimeError(str(error)) from None
     try:
         directory.prepare(keep=keep, owner=owner)
         install()  # after the directory has its owner, who must be able to read the files

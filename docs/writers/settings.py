@@ -63,8 +63,8 @@ RUN = {
 INTRODUCTION = """\
 Environment variables; each is also a keyword argument of `FlaskExporter` (`EXPORTER_MAX_SERIES` is `max_series`), which
 wins. A value that cannot be used is an error at the start that names it; an unknown `EXPORTER_*` is a warning, and an empty
-one counts as not set. The hooks of gunicorn run before your application: `EXPORTER_DRAIN`, `EXPORTER_LISTEN` and who may read
-there follow the variables alone."""
+one counts as not set. A server's master runs before your application: `EXPORTER_DRAIN`, `EXPORTER_LISTEN` and who may read
+there follow the variables alone, and so does `EXPORTER_MAX_SERIES` for what is kept of workers that have ended."""
 
 DIRECTORY_TEXT = """\
 The directory of small files that several workers share; without it they cannot be added up. It has to be set before the

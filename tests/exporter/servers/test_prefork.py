@@ -53,6 +53,45 @@ def test_a_pre_fork_server_of_ones_own(tmp_path: Path) -> None:
     assert samples(WorkerDirectory(tmp_path / "workers")) == {"hits_total": 6.0}
 
 
+MANY_PATHS = """
+import os
+from exporter import prefork
+
+directory = prefork.start(workers=2)
+child = os.fork()
+if child == 0:
+    from flask import Flask
+    from exporter import FlaskExporter
+
+    app = Flask("orders")
+    FlaskExporter(app, group_by="path")
+    for number in range(1100):
+        app.test_client().get(f"/{number}")
+    os._exit(0)
+prefork.ended(directory, *os.waitpid(child, 0))
+"""
+
+
+def test_the_cap_of_the_archive_is_that_of_the_workers(tmp_path: Path) -> None:
+    """No label set of a worker that may have so many is folded when the master buries it."""
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers"), "EXPORTER_MAX_SERIES": "2000"}
+    subprocess.run([sys.executable, "-c", MANY_PATHS], env={**os.environ, **environment}, check=True)
+
+    counts = samples(WorkerDirectory(tmp_path / "workers", max_series=2000))
+    assert sum("request_duration_seconds_count" in name for name in counts) == 1100
+
+
+def test_a_setting_that_the_workers_could_not_use_is_an_error_of_the_master(tmp_path: Path) -> None:
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers"), "EXPORTER_MAX_SERIES": "lots"}
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_PATHS], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+    assert done.stderr.splitlines()[-1] == (
+        "RuntimeError: EXPORTER_MAX_SERIES='lots': give a whole number of label sets from 10 to 1000000"
+    )
+
+
 DIES = """
 import ctypes, multiprocessing, os, signal, sys
 from exporter import prefork
