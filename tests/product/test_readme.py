@@ -66,6 +66,13 @@ LOOKS = [block for blocks in FOLLOWERS.values() for block in blocks]
 # Requests to the application in a file, and what the metrics say of them.
 APPLICATIONS = {
     "shop.py": (["GET /items/7"], ['flask_http_request_total{method="GET",status="200"} 1.0']),
+    "apache.py": (
+        ["GET /items/7"],
+        [
+            'flask_http_request_total{method="GET",status="200"} 1.0',
+            'flask_exporter_mode{mode="multiprocess"} 1.0',
+        ],
+    ),
     "wsgi.py": (
         ["GET /hello/7"],
         ['flask_http_request_duration_seconds_count{method="GET",status="200",url_rule="/hello/<id>"} 1.0'],
@@ -91,7 +98,8 @@ ASK = """
 import importlib, sys
 from werkzeug.test import Client
 module = importlib.import_module(sys.argv[1])
-client = Client(module.app if hasattr(module, "app") else module.create_app())
+names = [name for name in ("app", "application") if hasattr(module, name)]
+client = Client(getattr(module, names[0]) if names else module.create_app())
 for request in sys.argv[2:]:
     method, path = request.split()
     client.open(path, method=method, data={"item": "tea"})
@@ -148,6 +156,7 @@ def test_every_block_is_executed() -> None:
     assert {block.language for block in BLOCKS} == {"sh", "python", "ini", "nginx", "yaml"}
     assert python == {*APPLICATIONS, "serve.py", "gunicorn.conf.py", "asgi.py", ""}
     assert programs >= {"serve.py", "uwsgi.ini"}
+    assert not any(block.file.startswith("/") for block in FILES)  # they are written into a directory
     assert len({block.file for block in FILES}) == len({(block.file, block.text) for block in FILES})
     assert {block for block in BLOCKS if block.output} <= {RUN, *SIGHTS, *STORY, *ALONE, *LOOKS}
 

@@ -16,7 +16,11 @@ from typing import Any
 import pytest
 from packaging.version import Version
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeHistogramMetricFamily
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeHistogramMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.samples import Exemplar
 
 from exporter.buckets import BOUNDS, LAST, ZERO, ZERO_THRESHOLD
@@ -86,8 +90,11 @@ def test_a_users_own_collector_is_told_too() -> None:
         def collect(self) -> list[object]:
             counter = CounterMetricFamily("own", "Own", labels=["a"])
             counter.add_metric(["b"], 3, created=1.5e9, exemplar=Exemplar({"id": "x"}, 1.0, 1.6e9))
+            summary = SummaryMetricFamily("size", "Size", count_value=4, sum_value=9.5)
+            summary.add_sample("size", {"quantile": "0.5"}, 2.0)
             return [
                 counter,
+                summary,
                 GaugeHistogramMetricFamily("gh", "G", buckets=[("1", 2), ("+Inf", 3)], gsum_value=5),
             ]
 
@@ -99,6 +106,9 @@ def test_a_users_own_collector_is_told_too() -> None:
     assert (counter.value, counter.created_timestamp.seconds) == (3.0, 1_500_000_000)
     assert (counter.exemplar.label[0].value, counter.exemplar.timestamp.seconds) == ("x", 1_600_000_000)
     assert got["gh"].type == 5  # type: ignore[attr-defined]
+    summary = got["size"].metric[0].summary  # type: ignore[attr-defined]
+    assert (summary.sample_count, summary.sample_sum) == (4, 9.5)
+    assert [(one.quantile, one.value) for one in summary.quantile] == [(0.5, 2.0)]
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,7 @@ class TestInProgress:
             return tally.requests if tally else tallies(str(tmp_path))[0].requests
 
         assert (in_progress(), [request.slot for request in crowd]) == (5, [1, 2, 0, 0, 0])
+        assert {request.thread for request in crowd} == {threading.get_ident()}
         for request in crowd[2:]:
             with pytest.raises(
                 CrowdedError, match=r"more than 2 requests are in progress: set EXPORTER_RECENT"
