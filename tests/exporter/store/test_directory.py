@@ -115,6 +115,8 @@ def test_every_type_and_mode_is_merged_as_by_prometheus_client(
             file.write_value(one, 512.0, 99.0)
     files[0].write_value(total("late", path="/"), 1.0, 0.0)
     assert lines(directory) == their_lines(tmp_path)
+    names = [family.name for family, _ in directory.merge()]
+    assert names == sorted(names)
     for file in files:
         file.close()
 
