@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -114,6 +115,22 @@ def test_what_is_fast_is_counted_nowhere(settings: dict[str, Any]) -> None:
     call(app, "/orders/7")
 
     assert seconds_by_place(exporter) == {}
+
+
+@pytest.mark.parametrize(("slow", "threads"), [("0", 1), ("0.5", 2)])
+def test_where_nothing_is_slow_no_thread_looks(slow: str, threads: int) -> None:
+    source = """
+import sys
+from tests.rig.wsgi import application, call
+
+app, exporter = application()
+call(app, "/orders/7")
+print(len(sys._current_frames()))
+"""
+    environ = {**os.environ, "EXPORTER_SLOW": slow}
+    done = subprocess.run([sys.executable, "-c", source], env=environ, capture_output=True, check=True)
+
+    assert int(done.stdout) == threads
 
 
 def test_a_request_is_slow_under_the_first_prefix_only() -> None:
