@@ -126,6 +126,18 @@ def test_what_takes_requests_fails(
     exporter.core.request_log.close()
 
 
+def test_a_scrape_without_exemplars_is_better_than_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, exporter = measured()
+    assert answers(app) == BARE
+    monkeypatch.setattr(exporter.core.flight_recorder, "latest", Raises())
+
+    accept = {"HTTP_ACCEPT": "application/openmetrics-text; version=1.0.0"}
+    answer = call(app, "/metrics", variables=accept)
+
+    assert (answer.status, answer.body.endswith(b"# EOF\n")) == ("200 OK", True)
+    assert failures(exporter) == {"recent": 1}
+
+
 def break_into(target: str, monkeypatch: pytest.MonkeyPatch) -> Raises:
     """Put a fault in the place of this method, whose object may be one that takes no attributes."""
     fault = Raises()

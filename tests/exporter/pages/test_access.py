@@ -168,6 +168,7 @@ class TestSockets:
                 403,
             ),  # the right-most is a declared proxy as well
             ({"X-Forwarded-For": "203.0.113.9:4711"}, 403),
+            ({"X-Forwarded-For": "10.9.8.7:4711"}, 200),
             ({"X-Forwarded-For": "[fc00::7]:4711"}, 200),
             ({"X-Forwarded-For": "::ffff:10.9.8.7"}, 200),
             ({"X-Forwarded-For": "unknown"}, 403),
