@@ -553,7 +553,7 @@ def _read_while_four_write(directory: Path, seconds: float) -> None:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("at", [HEAD_AT, RECORD - 8])
+    @pytest.mark.parametrize("at", [40, HEAD_AT, HEAD_AT + 100, RECORD - 8])
     def test_a_record_that_changes_while_it_is_read_is_left_out(self, at: int, tmp_path: Path) -> None:
         _run(_record, str(tmp_path), 10, 1, 3)
         ((_, before, after),) = requests.read(str(tmp_path), 100)
