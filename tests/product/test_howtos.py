@@ -42,6 +42,7 @@ ELSEWHERE = {
 NOT_CHECKED = {
     r"kubectl -n orders": "wants a cluster",
     r"(sudo )?systemctl": "wants systemd as the first process",
+    r"WSGIDaemonProcess|\[Service\]": "wants Apache, and systemd as the first process",
     r"docker compose config --lock|digest=": "wants docker and a registry",
     r"curl -s http://127\.0\.0\.1:8428": "wants containers; test_parity.py asks a VictoriaMetrics",
 }
