@@ -61,7 +61,7 @@ class OwnValue:
     def inc(self, amount: float) -> None:
         self.value += amount
 
-    def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002
+    def set(self, value: float, **_: object) -> None:
         self.value = value
 
     def get(self) -> float:
