@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import sys
 from collections import deque
@@ -154,8 +155,8 @@ class _Clock:
             self._samplers.add(sampler)
             if not self._is_running:
                 self._is_running = True
-                allocate_lock: Callable[[], Any] = _original("_thread", "allocate_lock")
-                start_new_thread: Callable[..., Any] = _original("_thread", "start_new_thread")
+                allocate_lock: Callable[[], Any] = _original("allocate_lock")
+                start_new_thread: Callable[..., Any] = _original("start_new_thread")
                 locks = allocate_lock(), allocate_lock()
                 for lock in locks:
                     lock.acquire()
@@ -200,10 +201,10 @@ class _Clock:
         end.release()
 
 
-def _original(module: str, name: str) -> Any:
-    """The function that a module had before gevent patched it."""
+def _original(name: str) -> Any:
+    """The function that `_thread` had before gevent patched it."""
     monkey = sys.modules.get("gevent.monkey")
-    return getattr(sys.modules[module], name) if monkey is None else monkey.get_original(module, name)
+    return getattr(_thread, name) if monkey is None else monkey.get_original("_thread", name)
 
 
 _clock = _Clock()
