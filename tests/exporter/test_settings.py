@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import Histogram
 
 from exporter import FlaskExporter, Settings, SettingsError
-from exporter.settings import _ARGUMENTS, DEFAULT_BUCKETS, DEFAULT_MASK, SettingsArguments
+from exporter.settings import _ARGUMENTS, DEFAULT_MASK, SettingsArguments
 from tests.rig.places import ROOT
 from tests.rig.program import module
 
@@ -27,7 +28,7 @@ def test_the_defaults() -> None:
         "monitoring_path": "/monitoring",
         "health_path": "/health",
         "group_by": "url_rule",
-        "buckets": DEFAULT_BUCKETS,
+        "buckets": Histogram.DEFAULT_BUCKETS,
         "prefix": "flask",
         "extended": True,
         "app_version": "unknown",

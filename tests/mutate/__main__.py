@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,40 +45,40 @@ class Tree:
         self._patience = patience
         self._calls: dict[str, choice.Calls] = {}
         self._seconds: dict[str, float] = {}  # of a file beside those of its tests
-        self._noticed: Counter[str] = Counter()
         self._second = int(time.time())
 
     def noticed_by(self, mutant: Mutant) -> str | None:
-        """The file of a test that passes without the change and fails, or does not end, with it.
+        """The test that passes without the change and fails, or does not end, with it.
 
         Tests that call the changed function are run before all others, and those that call little else first.
-        After the first file of the mutant come those that have noticed most changes before. At last come the
-        tests of other rooms that call the function.
+        At last come the tests of other rooms that call the function.
         """
-        files = [*mutant.tests[:1], *sorted(mutant.tests[1:], key=lambda file: -self._noticed[file])]
-        rest = {str(path.relative_to(self._root)) for path in (self._root / TESTS).rglob("test_*.py")}
-        others = sorted(rest - {*files}, key=lambda file: (-self._noticed[file], file))
-        for is_called, candidates in (
-            (True, files),
-            (False, files),
-            (True, others if mutant.function else ()),
+        all_files = {str(path.relative_to(self._root)) for path in (self._root / TESTS).rglob("test_*.py")}
+        others = all_files - {*mutant.tests} if mutant.function else ()
+        for is_called, files in (
+            (True, mutant.tests[:1]),
+            (True, mutant.tests[1:]),
+            (False, mutant.tests),
+            (True, others),
         ):
-            for file in candidates:
-                tests = [
+            tests = {
+                file: sorted(
                     (len(places), seconds, test)
                     for test, (seconds, places) in self._calls_of(file).items()
                     if (mutant.function is None or mutant.function in places) is is_called
-                ]
-                if tests and self._is_noticed(mutant, file, [test for *_, test in sorted(tests)]):
-                    self._noticed[file] += 1
-                    return file
+                )
+                for file in files
+            }
+            chosen = {file: tests[file] for file in sorted(files, key=tests.__getitem__) if tests[file]}
+            if chosen and (test := self._noticing(mutant, chosen)):
+                return test
         return None
 
     def _calls_of(self, file: str) -> choice.Calls:
         if file not in self._calls:
             notes = self._root / "notes.json"
             start = time.monotonic()
-            self._fails(file, UNCHANGED_SECONDS, {choice.CALLS: str(notes)})
+            self._fails([file], UNCHANGED_SECONDS, {choice.CALLS: str(notes)})
             try:
                 self._calls[file], failures = json.loads(notes.read_text(encoding="utf-8"))
             except FileNotFoundError:
@@ -90,23 +90,31 @@ class Tree:
             notes.unlink(missing_ok=True)
         return self._calls[file]
 
-    def _is_noticed(self, mutant: Mutant, file: str, tests: Sequence[str]) -> bool:
-        seconds = self._seconds[file] + sum(self._calls[file][test][0] for test in tests)
-        path, chosen = self._root / mutant.file, self._root / "choice.json"
+    def _noticing(self, mutant: Mutant, chosen: Mapping[str, Sequence[tuple[int, float, str]]]) -> str | None:
+        deadlines, total = {}, self._patience
+        for file, tests in chosen.items():
+            slowest = max(seconds for _, seconds, _ in tests)  # with the set-up that all of them share
+            deadlines.update({test: self._patience + 3 * slowest for *_, test in tests})
+            total += 3 * (self._seconds[file] + sum(seconds for _, seconds, _ in tests))
+        path, choices, running = self._root / mutant.file, self._root / "choice.json", self._root / "running"
         text, stat = path.read_text(encoding="utf-8"), path.stat()
         path.write_text(mutant.text, encoding="utf-8")
         # Bytecode is known by the second and the length of its source: two changes may have both in common.
         self._second += 1
         os.utime(path, (self._second, self._second))
-        chosen.write_text(json.dumps(tests), encoding="utf-8")
+        choices.write_text(json.dumps(deadlines), encoding="utf-8")
+        running.write_text("the import of a test", encoding="utf-8")
+        task = {choice.CHOICE: str(choices), choice.RUNNING: str(running)}
         try:
-            return self._fails(file, self._patience + 3 * seconds, {choice.CHOICE: str(chosen)})
+            fails = self._fails(chosen, total, task)
+            return running.read_text(encoding="utf-8") if fails else None
         finally:
             path.write_text(text, encoding="utf-8")
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-            chosen.unlink()
+            choices.unlink()
+            running.unlink()
 
-    def _fails(self, file: str, deadline: float, task: Mapping[str, str]) -> bool:
+    def _fails(self, files: Collection[str], deadline: float, task: Mapping[str, str]) -> bool:
         temporary = self._root / "t"
         temporary.mkdir(exist_ok=True)
         environ = {
@@ -118,11 +126,12 @@ class Tree:
             "TMPDIR": str(temporary),
         }
         plugins = ["no:cacheprovider", choice.__name__]
-        plugins += [name for name in PLUGINS if name in (self._root / file).read_text(encoding="utf-8")]
+        text = "".join((self._root / file).read_text(encoding="utf-8") for file in files)
+        plugins += [name for name in PLUGINS if name in text]
         command = [
             *(sys.executable, "-m", "pytest", "-q", "-m", "not soak", *(f"-p{name}" for name in plugins)),
             *([] if choice.CALLS in task else ["-x"]),
-            file,
+            *files,
         ]
         process = subprocess.Popen(
             command,
@@ -133,7 +142,7 @@ class Tree:
             start_new_session=True,
         )
         try:
-            # 5: all tests of the file are for `make soak`.
+            # 5: all tests of the files are for `make soak`.
             return process.wait(deadline) not in (0, 5)
         except subprocess.TimeoutExpired:
             return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -19,8 +20,11 @@ Calls = dict[str, tuple[float, list[str]]]
 CALLS = "MUTATE_CALLS"
 """A file for the calls of the tests that pass, and the names of those that fail."""
 CHOICE = "MUTATE_CHOICE"
-"""A file with the tests to be run."""
+"""A file with the tests to be run, in their order, and the seconds that each may take."""
+RUNNING = "MUTATE_RUNNING"
+"""A file for the name of the test that runs."""
 
+_choice: dict[str, float] = {}
 _calls: Calls = {}
 _failed: set[str] = set()
 
@@ -29,15 +33,20 @@ _failed: set[str] = set()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the chosen tests, in their order."""
     if CHOICE in os.environ:
-        order = {name: at for at, name in enumerate(json.loads(Path(os.environ[CHOICE]).read_text()))}
+        _choice.update(json.loads(Path(os.environ[CHOICE]).read_text()))
+        order = {name: at for at, name in enumerate(_choice)}
         items[:] = sorted(
             (item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid]
         )
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Note what the test calls, in all of its threads."""
+    """Note the chosen test and limit its time, or note what a test calls, in all of its threads."""
+    if RUNNING in os.environ:
+        Path(os.environ[RUNNING]).write_text(item.nodeid)
+        signal.setitimer(signal.ITIMER_REAL, _choice[item.nodeid])
     if CALLS not in os.environ:
         return (yield)
     codes: dict[int, CodeType] = {}

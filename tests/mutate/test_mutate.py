@@ -94,15 +94,15 @@ def test_a_change_is_noticed_and_none_is_not(tmp_path: Path, capsys: pytest.Capt
     def noticed_by(changed: str, *tests: str) -> str | None:
         return tree.noticed_by(Mutant("name", "what", "module.py", changed, "module.py:1", tests))
 
-    assert noticed_by(text.replace("1", "2"), "test_unfit.py", "test_fit.py") == "test_fit.py"
-    assert noticed_by(text.replace("return 1", "while True: pass"), "test_fit.py") == "test_fit.py"
+    assert noticed_by(text.replace("1", "2"), "test_unfit.py", "test_fit.py") == "test_fit.py::test_fit"
+    assert noticed_by(text.replace("return 1", "while True: pass"), "test_fit.py") == "test_fit.py::test_fit"
     assert noticed_by(text, "test_fit.py") is None
-    assert noticed_by(text.replace("1", "3"), "test_fit.py") == "test_fit.py"
+    assert noticed_by(text.replace("1", "3"), "test_fit.py") == "test_fit.py::test_fit"
     assert noticed_by(text.replace("1", "2"), "test_unfit.py") is None
-    assert noticed_by(text.replace("1", "1 / 0"), "test_unfit.py") == "test_unfit.py"
-    assert noticed_by(text.replace("1", "4"), "test_far.py", "test_fit.py") == "test_fit.py"
-    assert noticed_by(text.replace("1", "+1"), "test_fit.py", "test_far.py") == "test_far.py"
-    assert noticed_by(text.replace("1", "5"), "test_unfit.py") == other
+    assert noticed_by(text.replace("1", "1 / 0"), "test_unfit.py") == "test_unfit.py::test_half"
+    assert noticed_by(text.replace("1", "4"), "test_far.py", "test_fit.py") == "test_fit.py::test_fit"
+    assert noticed_by(text.replace("1", "+1"), "test_fit.py", "test_far.py") == "test_far.py::test_far"
+    assert noticed_by(text.replace("1", "5"), "test_unfit.py") == f"{other}::test_other"
     assert capsys.readouterr().out == "test_unfit.py::test_unfit fails without a change: it is left out\n"
     assert (tmp_path / "module.py").read_text() == text
     assert sorted({path.name for path in tmp_path.iterdir()} - {"__pycache__"}) == [
