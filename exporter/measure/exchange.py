@@ -160,6 +160,8 @@ class Exchange(Fallible):
                 CURRENT.set(None)
         if not self.recorded:
             self.record()
+        if length is None:  # a server that closes nothing may keep the context, and so this object
+            self.outcomes.flight.leave(self)
 
     def routed(self) -> Route | None:
         """The route as far as it is known before the answer."""

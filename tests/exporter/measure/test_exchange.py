@@ -9,6 +9,7 @@ import io
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from contextvars import copy_context
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -703,6 +704,17 @@ def test_a_stream_with_context_is_measured_to_its_end(clock: Clock) -> None:
     counts = Counts(exporter)
     counts.are("GET", "/stream", "200")
     assert counts.seconds == {("GET", "/stream", "200"): 0.75}
+
+
+def test_a_stream_is_over_at_its_end_though_its_server_closes_nothing_and_keeps_its_contexts() -> None:
+    """As asgiref does under Hypercorn and Python 3.12 if the client leaves: they stay in a traceback."""
+    app, exporter = application()
+    app.add_url_rule("/stream", "stream", lambda: Response(iter([b"x", b"y"])))
+    contexts = [copy_context() for _ in app(environ("/stream"), lambda *_: lambda _: None)]
+
+    counts = Counts(exporter)
+    counts.are("GET", "/stream", "200")
+    assert (len(contexts), counts.in_progress) == (2, {})
 
 
 def test_nested_test_clients_count_each_request_once() -> None:
