@@ -62,7 +62,7 @@ class SeriesCap:
         """Forget all label sets and start over."""
         self._members.clear()
 
-    def admit(self, values: tuple[str, ...], own: bool) -> tuple[str, ...]:
+    def admit(self, values: tuple[str, ...], own: bool = False) -> tuple[str, ...]:
         """The label values to count under: `values`, or coarse ones above the cap.
 
         `own` says whether the group is the application's own and not a client's invention.

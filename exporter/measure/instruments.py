@@ -84,7 +84,7 @@ class Instruments:
         """Count the error, the exception or the disconnect of a recorded request."""
         if observation.exception is not None:
             # The status is 500, as in prometheus_flask_exporter, even if the body failed after a 200.
-            labels = self._total_cap.admit((observation.method, "500", *observation.extra), own=True)
+            labels = self._total_cap.admit((observation.method, "500", *observation.extra))
             self.metrics.exceptions.labels(*labels).inc()
 
     def observe_queue(self, seconds: float) -> None:
@@ -136,7 +136,7 @@ class Instruments:
     def _common(self, labels: LabelSet) -> tuple[Distribution, Cell]:
         """The places of the durations and of the total of this label set."""
         method, _, status, *extra = labels
-        total = self.metrics.total.labels(*self._total_cap.admit((method, status, *extra), own=True))
+        total = self.metrics.total.labels(*self._total_cap.admit((method, status, *extra)))
         return self.cells.distribution(self.metrics.duration.labels(*labels)), self.cells.single(total)
 
 

@@ -58,10 +58,10 @@ class Compaction:
                     self._set_aside(file.name)
                     continue
                 if not alive:
+                    names.append(self._rename(file))  # before its counts are taken, because it may fail
                     layout = content.layout
                     times = [entry.created for entry in layout.entries]
                     total.fold(file.stem, layout.keys(), content.pairs(), times)
-                    names.append(self._rename(file))
         if names:
             contents = self._merge.archive_contents(total.series, total.created)
             cap.apply(total, contents, self._max_series, self._live_sets)

@@ -90,6 +90,8 @@ def test_the_defaults() -> None:
         ("listen", "127.0.0.1:9101", ("127.0.0.1", 9101)),
         ("listen", "[::1]:0", ("::1", 0)),
         ("listen", "[::1]:65535", ("::1", 65535)),
+        ("grafana_url", "off", None),
+        ("prometheus_url", "http://127.0.0.1:9090/", "http://127.0.0.1:9090"),
         ("drain", "0", 0.0),
     ],
 )
@@ -106,9 +108,9 @@ def test_an_empty_variable_is_not_set(name: str, text: str) -> None:
 
 
 def test_an_empty_argument_is_what_it_says() -> None:
-    settings = Settings.load({}, path="", allow=(), log_mask=[])
+    settings = Settings.load({}, path="", grafana_url="", allow=(), log_mask=[])
 
-    assert (settings.path, settings.allow, settings.log_mask) == (None, (), ())
+    assert (settings.path, settings.grafana_url, settings.allow, settings.log_mask) == (None, None, (), ())
     with pytest.raises(SettingsError, match=r"^allow='': give at least one address or network"):
         Settings.load({}, allow="")
 
@@ -125,8 +127,11 @@ def test_an_empty_argument_is_what_it_says() -> None:
 def test_buckets_that_look_like_milliseconds_are_a_warning(
     environ: dict[str, str], arguments: dict[str, Any], shown: str
 ) -> None:
-    with pytest.warns(UserWarning, match=f"^{shown}: bounds are in seconds; are these milliseconds"):
+    with pytest.warns(
+        UserWarning, match=f"^{shown}: bounds are in seconds; are these milliseconds"
+    ) as warnings:
         Settings.load(environ, **arguments)
+    assert [warning.filename for warning in warnings] == [__file__]
 
 
 @pytest.mark.parametrize("text", ["0.005,0.01", "0.5,1,30,600", "1", "0.1,inf"])

@@ -28,7 +28,8 @@ BESIDE = {
     "servers.py": (f"{TESTS}/servers/test_auto.py",),
     "gunicorn.py": (f"{TESTS}/servers",),
     "prefork.py": (f"{TESTS}/servers",),
-    "uwsgi.py": (f"{TESTS}/servers/test_prefork.py",),
+    "uwsgi.py": (f"{TESTS}/servers",),
+    "log": (f"{TESTS}/test_platforms.py",),
     "parent.py": ("tests/parent_suite",),
 }
 OPPOSITES: dict[type[ast.AST], Any] = {
@@ -164,7 +165,7 @@ def replacements(node: ast.AST) -> Iterator[str]:
         case ast.expr():
             # In brackets: it may be a part of another expression.
             yield from (f"({ast.unparse(other)})" for other in _expressions(node))
-        case ast.Return(ast.expr() as value) if ast.unparse(value) != "None":
+        case ast.Return(ast.expr() as value) if not isinstance(value, ast.Constant) or value.value:
             yield "return None"
         case ast.AugAssign(target, ast.Add() | ast.Sub() as operator, value):
             yield ast.unparse(ast.AugAssign(target, OPPOSITES[type(operator)], value))
@@ -198,7 +199,8 @@ def _expressions(node: ast.expr) -> Iterator[ast.expr]:
 def _nodes(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
     """What runs: no annotations, no imports for types, and no f-strings, whose parts have no places.
 
-    That a dataclass is frozen or has slots is a declaration, too: only an error of ours would show it.
+    That a dataclass is frozen or has slots is a declaration, too: only an error of ours would show it. The
+    number of a private name, a size or a patience, is a choice; what the code does with it is changed.
     """
     for field, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
@@ -206,10 +208,17 @@ def _nodes(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
                 continue
             if field == "decorator_list" and ast.unparse(child).startswith("dataclass("):
                 continue
-            if isinstance(child, ast.JoinedStr) or (
-                isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-            ):
+            if isinstance(child, ast.JoinedStr) or _is_choice(child):
+                continue
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
                 continue
             if isinstance(child, ast.expr | ast.stmt):
                 yield child
             yield from _nodes(child)
+
+
+def _is_choice(node: ast.AST) -> bool:
+    match node:
+        case ast.Assign([ast.Name(name)], value) if name.startswith("_") and name.isupper():
+            return all(isinstance(part, ast.Constant | ast.BinOp | ast.operator) for part in ast.walk(value))
+    return False

@@ -54,6 +54,8 @@ def test_an_aimed_change_without_its_place_is_an_error(tmp_path: Path, text: str
         ),
         ("def f() -> 'int':\n  return a", ["def f() -> 'int':\n  return None"]),
         ("def f():\n  return None", []),
+        ("def f():\n  return 0", ["def f():\n  return (1)"]),
+        ("_LIMIT = 1 << 16\nLIMIT = 3", ["_LIMIT = 1 << 16\nLIMIT = (4)"]),
     ],
 )
 def test_one_thing_is_changed_at_a_time(source: str, changed: list[str]) -> None:

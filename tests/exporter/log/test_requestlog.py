@@ -338,6 +338,11 @@ class TestRotation:
         monkeypatch.setattr("exporter.log.rotating._PATIENCE", 0.0)
         _rotate_under_four_workers(path, lines=20_000, limit=100_000)
 
+    def test_the_first_line_begins_the_file(self, path: Path) -> None:
+        RotatingFile(str(path), 100, 2).write(b"one\n", 6)
+
+        assert path.read_bytes() == b"one\n"
+
     def test_the_oldest_backup_goes(self, path: Path) -> None:
         to = RotatingFile(str(path), 10, 2)
         for number in range(5):

@@ -7,7 +7,7 @@ import gc
 import http.client
 import io
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from contextvars import copy_context
 from importlib.metadata import version
@@ -760,13 +760,15 @@ def test_the_test_client_counts_the_same_buffered_or_not(buffered: bool) -> None
     Counts(exporter).are("GET", RULE, "200")
 
 
-def test_a_request_that_may_end_its_process_stays_in_progress() -> None:
-    """So that the worker's death names it."""
-    app, exporter = application()
+def leave() -> str:
+    raise SystemExit(1)
 
-    @app.get("/exit")
-    def leave() -> str:
-        raise SystemExit(1)
+
+@pytest.mark.parametrize("ends", [leave, lambda: Response(leave() for _ in "x")], ids=["view", "body"])
+def test_a_request_that_may_end_its_process_stays_in_progress(ends: Callable[[], Any]) -> None:
+    """So that the worker's death names it, also where the server closes the body."""
+    app, exporter = application()
+    app.add_url_rule("/exit", "exit", ends)
 
     error = call(app, "/exit").error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import math
 import os
@@ -727,6 +728,25 @@ def test_an_archive_that_cannot_be_written_leaves_the_last_one(
     assert (tmp_path / "archive.json").read_bytes() == archive
     assert not (tmp_path / "archive.json.tmp").exists()
     assert set(samples(directory).values()) == {2.0}
+
+
+def test_a_file_that_cannot_be_folded_is_counted_once(
+    tmp_path: Path, directory: WorkerDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is immutable: it stays, and is served beside the archive."""
+    first, second = (dead(tmp_path, "counter", pid, {total(): 1.0}) for pid in (NOBODY, NOBODY + 1))
+    rename = os.rename
+
+    def refuse(old: str, new: str, **directories: int) -> None:
+        if old == second.name:
+            raise PermissionError(errno.EPERM, "immutable", old)
+        rename(old, new, **directories)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    for _ in range(2):
+        assert directory.sweep()
+        assert set(samples(directory).values()) == {2.0}
+    assert (first.exists(), second.exists()) == (False, True)
 
 
 @pytest.mark.parametrize("same", ["inode", "time"])

@@ -608,8 +608,9 @@ class TestDamage:
     def test_a_full_disk_is_an_error_and_no_signal_and_heals(self, tmp_path: Path) -> None:
         """SIGBUS at a write would end the worker; a limit on file sizes stands in for the full disk."""
         program = f"""
-import resource
+import pathlib, resource
 from exporter.worker import flightrecorder
+from tests.rig.descriptors import open_below
 from tests.rig.exchanges import keep
 
 recorder = flightrecorder.FlightRecorder(10, {str(tmp_path)!r})
@@ -617,7 +618,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 try:
     recorder.open()
 except OSError:
-    print("refused")
+    print("refused", open_below(pathlib.Path({str(tmp_path)!r})))
 keep(recorder, started=5.0)
 recorder.settle()
 print(recorder.is_shared, len(recorder.read()))
@@ -628,7 +629,7 @@ print(recorder.is_shared, len(recorder.read()))
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
 
-        assert (done.stdout.split(), done.stderr) == (["refused", "False", "1", "True", "2"], "")
+        assert (done.stdout.split(), done.stderr) == (["refused", "[]", "False", "1", "True", "2"], "")
 
 
 def test_a_slot_that_another_request_has_taken_shows_none_of_it() -> None:

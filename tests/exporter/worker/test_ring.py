@@ -26,6 +26,12 @@ def test_a_process_that_may_not_be_asked_lives(
     assert [ring.is_held(other, 7) for _, other in ring.descriptors(tmp_path, "requests")] == [holds]
 
 
+def test_a_directory_that_takes_no_ring_is_an_error() -> None:
+    """Unlike a name that is taken by something else, which costs this name."""
+    with pytest.raises(FileNotFoundError, match="requests_0"):
+        ring.claim("/proc", "requests")
+
+
 def test_a_ring_that_cannot_be_judged_stays_open_nowhere(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Input/output error"):
         ring.claim(tmp_path, "requests", Raises(OSError(5, "Input/output error")))
