@@ -262,6 +262,22 @@ def test_an_application_that_is_given_a_copy_of_the_environ_tells_its_rules(
     }
 
 
+def test_a_request_in_progress_has_its_rule() -> None:
+    """Before its answer, too."""
+    seen = []
+
+    class Asking:
+        def on_get(self, *_: Any, number: str) -> None:  # noqa: ARG002
+            seen.append(json.loads(call(app, "/monitoring/inflight").body))
+
+    inner = falcon.App()
+    inner.add_route("/ask/{number}", Asking())
+    app = measured(inner)
+    call(app, "/ask/7")
+
+    assert [[request["url_rule"] for request in answer] for answer in seen] == [["/ask/{number}"]]
+
+
 def test_a_redirect_that_a_flask_application_signals_is_no_error() -> None:
     """Neither behind another application nor with an exporter of its own in the same process."""
     own = flask_application()

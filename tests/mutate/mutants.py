@@ -16,6 +16,7 @@ TESTS = "tests/exporter"
 # Rooms and modules whose tests, folders or files, stand with those of their users.
 BESIDE = {
     "__main__.py": (f"{TESTS}/servers/test_auto.py",),
+    "buckets.py": (f"{TESTS}/scrape", f"{TESTS}/measure"),
     "merge": (f"{TESTS}/store",),
     "measure": (f"{TESTS}/worker", f"{TESTS}/scrape", f"{TESTS}/servers/test_prefork.py"),
     "worker": (f"{TESTS}/servers/test_prefork.py",),

@@ -233,9 +233,9 @@ def test_a_status_without_a_body_is_recorded_at_once(status: int) -> None:
     app, exporter = application()
     app.add_url_rule("/view", "view", lambda: Response(status=status))
 
-    app(environ("/view"), lambda *_: lambda _: None)
+    bodies = [app(environ("/view"), lambda *_: lambda _: None) for _ in range(3)]
 
-    Counts(exporter).are("GET", "/view", str(status))
+    assert Counts(exporter).total == {("GET", str(status)): len(bodies)}
 
 
 def test_not_modified_is_counted_as_304() -> None:
@@ -443,6 +443,26 @@ def test_start_response_after_bytes_raises_the_error_and_is_counted_once() -> No
     assert (answer.body, type(answer.error)) == (b"x", RuntimeError)
     assert Counts(exporter).total == {("GET", "200"): 1}
     assert Counts(exporter).exceptions == {("GET", "500"): 1}
+
+
+def test_a_second_answer_that_the_server_takes_is_the_one() -> None:
+    """Against PEP 3333, and though the first one is well known."""
+
+    def second_thoughts(inner: Any) -> Any:
+        def answer(variables: Any, start_response: Any) -> Any:
+            body = inner(variables, start_response)
+            if variables["QUERY_STRING"]:
+                start_response("404 Not Found", [])
+            return body
+
+        return answer
+
+    app, exporter = application(wrap=second_thoughts)
+    for query in "", "", "late":
+        for _ in app(environ("/orders/7", variables={"QUERY_STRING": query}), lambda *_: lambda _: None):
+            pass
+
+    assert Counts(exporter).total == {("GET", "200"): 2, ("GET", "404"): 1}
 
 
 def test_a_second_answer_that_the_server_refuses_is_none() -> None:
