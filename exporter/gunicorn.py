@@ -142,11 +142,12 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def on_exit(server: Any) -> None:
     """Stop the listener, after scrapes of the drain; bury the workers that gunicorn did not wait for."""
+    _hold_back_ends()  # for good, or a worker that ends now would be buried twice
     listener, _master.listener_pid = _master.listener_pid, 0
     if listener:
         _end(listener)
     if _master.directory is not None:
-        with suppress(OSError):  # at the stop, one worker's end can interrupt the fold of another
+        with suppress(OSError):  # no space: the files stay
             _master.directory.sweep()
         for pid in {*server.WORKERS, *_master.causes}:
             _bury(server, pid, _master.causes.pop(pid, None) or "graceful timeout")
@@ -178,13 +179,25 @@ def _accept(worker: Any, enable: Callable[[bool], None], enabled: bool) -> None:
 
 def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
     """Read the causes of death, and then let gunicorn reap the workers, which deletes the causes."""
+    former = _hold_back_ends()
     for pid in list(server.WORKERS):
         with suppress(OSError, AttributeError):  # macOS has no waitid
             end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if end is not None:
                 is_exit = end.si_code == os.CLD_EXITED
                 _master.causes[pid] = deaths.cause_of(end.si_status if is_exit else -end.si_status)
-    reap()
+    try:
+        reap()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def _hold_back_ends() -> set[signal.Signals | int]:
+    """Let no end of a worker interrupt the burial of another; returns the signals that were blocked before.
+
+    gunicorn before 24 reaps workers in the signal's handler.
+    """
+    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
 
 
 def _cause_from_stack() -> str | None:

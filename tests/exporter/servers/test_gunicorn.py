@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
@@ -45,6 +46,55 @@ def test_the_hooks_do_not_import_prometheus_client() -> None:
     check = "import sys, exporter.gunicorn; sys.exit('prometheus_client' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+INTERRUPTED = """
+import logging, os, signal
+from types import SimpleNamespace
+from exporter import gunicorn as hooks
+from exporter.worker import deaths
+
+logging.basicConfig(format="%(message)s")
+workers = {pid: SimpleNamespace(pid=pid, aborted=True) for pid in (4_000_001, 4_000_002, 4_000_003)}
+server = SimpleNamespace(
+    cfg=SimpleNamespace(preload_app=False, uid=os.getuid(), gid=os.getgid()),
+    num_workers=3, WORKERS={}, log=logging.getLogger(),
+    handle_term=print, kill_workers=print,
+    reap_workers=lambda: [hooks.child_exit(server, ended.pop()) for _ in ended[:1]],
+)
+bury = deaths.bury
+
+def bury_slowly(directory, pid, cause, **options):
+    logging.error("begin %d", pid)
+    signal.raise_signal(signal.SIGCHLD)
+    logging.error("end %d", pid)
+    return bury(directory, pid, cause, **options)
+
+deaths.bury = bury_slowly
+signal.signal(signal.SIGCHLD, lambda *_: server.reap_workers())
+hooks.on_starting(server)
+hooks.when_ready(server)
+ended = [workers[4_000_002], workers[4_000_001]]
+server.reap_workers()
+ended, server.WORKERS = [workers[4_000_003]], {4_000_003: workers[4_000_003]}
+hooks.on_exit(server)
+"""
+
+
+def test_the_end_of_a_worker_does_not_interrupt_the_burial_of_another(tmp_path: Path) -> None:
+    """gunicorn before 24 reaps workers in the handler of a signal that comes at any moment."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    expected = [
+        f"{event} {4_000_000 + number}"
+        for number, cause in ((1, "timeout"), (2, "timeout"), (3, "graceful timeout"))
+        for event in ("begin", "end", f"died: {cause};")
+    ]
+    lines = [re.sub(r"worker (\d+) (died: .*?;).*", r"\2 \1", line) for line in done.stderr.splitlines()]
+    assert lines == expected
 
 
 def test_several_workers_without_a_directory_do_not_start(tmp_path: Path) -> None:
