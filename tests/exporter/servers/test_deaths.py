@@ -121,6 +121,7 @@ def test_a_death_names_the_cause_and_all_that_was_in_progress(kind: str, tmp_pat
             provoke(server, f"/die/{kind.replace(' ', '%20')}/99")
             (death,) = eventually(lambda: deaths(server), "a death")
 
+        assert list(death) == ["timestamp", "datetime", "pid", "cause", "requests", "stack"]
         assert death["cause"] == kind
         assert sorted(one["path"] for one in death["requests"]) == [
             f"/die/{kind}/99",

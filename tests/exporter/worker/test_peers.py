@@ -69,6 +69,16 @@ def test_two_processes_on_one_address_are_peers_while_both_live() -> None:
         assert not mine.present()
 
 
+def test_those_of_a_server_that_may_have_several_are_told_by_their_address() -> None:
+    """Whoever started them."""
+    mine = Peers()
+
+    with listener() as port:
+        mine.join(environ(port, **MAYBE), "shop")
+        with child(lambda: Peers().join(environ(port, **MAYBE), "shop")):
+            assert mine.present()
+
+
 def test_the_second_process_knows_the_first() -> None:
     with listener() as port, child(lambda: serve(port)):
         assert serve(port).present()
