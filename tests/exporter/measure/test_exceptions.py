@@ -88,10 +88,11 @@ def test_an_exception_handled_into_a_200_is_still_an_error() -> None:
         (lambda: abort(make_response("late", 409)), "409", "Conflict"),
         (lambda: ("slow down", 429), "429", "TooManyRequests"),
         (lambda: Conflict(), "409", "Conflict"),
+        (lambda: ("bad", 400), "400", "BadRequest"),
         (lambda: ("odd", 499), "499", "HTTPException"),
         (lambda: ("teapot", 599), "599", "HTTPException"),
     ],
-    ids=["abort 500", "abort 404", "abort response", "return 429", "return Conflict", "499", "599"],
+    ids=["abort 500", "abort 404", "abort response", "return 429", "return Conflict", "400", "499", "599"],
 )
 def test_an_http_error_has_its_class_and_is_no_exception(
     view: Callable[[], Any], status: str, error: str

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_requests_are_shown_with_everything_that_is_known() -> None:
     assert first["stack"][-1].startswith("threading:")
     assert "hunter2" not in json.dumps([first, second])
     assert counted(exporter, OLDEST) == {}
+
+
+def test_the_oldest_request_is_as_old_as_it_is() -> None:
+    app, exporter = application()
+    start = time.perf_counter()
+
+    @app.get("/young")
+    def young() -> str:
+        ages = counted(exporter, OLDEST).values()
+        return str(0 < sum(ages) < time.perf_counter() - start)
+
+    assert call(app, "/young").body == b"True"
 
 
 class Asking(BaseConverter):

@@ -887,6 +887,13 @@ def test_files_of_somebody_else_are_not_believed(
     assert seen == {"hits_total": 3.0}
 
 
+def test_a_directory_that_cannot_be_made_is_a_setting_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(SettingsError, match="Not a directory; give a directory that the service may make"):
+        WorkerDirectory(tmp_path / "file/x").prepare()
+
+
 @needs_root
 def test_a_directory_that_somebody_else_made_first_is_refused(
     tmp_path: Path, directory: WorkerDirectory
