@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -209,10 +209,13 @@ def test_workers_that_are_told_to_end_do_not_die(tmp_path: Path) -> None:
     """Neither those that are recycled, nor those that are replaced."""
     with serving(tmp_path, *THREADS, "--max-requests", "5", source=SERVICE, workers=2) as server:
 
-        def worker() -> str | None:
+        def unless_reset(ask: Callable[[], Any]) -> Any:
             with suppress(ConnectionResetError):  # gunicorn 23 resets what such a worker has just accepted
-                return server.get("/pid").text
+                return ask()
             return None
+
+        def worker() -> Any:
+            return unless_reset(lambda: server.get("/pid").text)
 
         pids = {worker() for _ in range(40)} - {None}
         assert len(pids) > 4
@@ -220,7 +223,8 @@ def test_workers_that_are_told_to_end_do_not_die(tmp_path: Path) -> None:
         eventually(lambda: worker() not in {*pids, None}, "a reload")
 
         assert deaths(server) == []
-        assert {value for name, value in server.samples().items() if "deaths_total" in name} == {0.0}
+        samples = eventually(lambda: unless_reset(server.samples), "an exposition")
+        assert {value for name, value in samples.items() if "deaths_total" in name} == {0.0}
 
 
 def test_a_hook_of_ones_own_that_calls_ours_has_the_cause(tmp_path: Path) -> None:
