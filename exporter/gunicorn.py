@@ -180,13 +180,13 @@ def _accept(worker: Any, enable: Callable[[bool], None], enabled: bool) -> None:
 def _reap_workers(server: Any, reap: Callable[[], None]) -> None:
     """Read the causes of death, and then let gunicorn reap the workers, which deletes the causes."""
     former = _hold_back_ends()
-    for pid in list(server.WORKERS):
-        with suppress(OSError, AttributeError):  # macOS has no waitid
-            end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if end is not None:
-                is_exit = end.si_code == os.CLD_EXITED
-                _master.causes[pid] = deaths.cause_of(end.si_status if is_exit else -end.si_status)
     try:
+        for pid in list(server.WORKERS):
+            with suppress(OSError, AttributeError):  # macOS has no waitid
+                end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if end is not None:
+                    is_exit = end.si_code == os.CLD_EXITED
+                    _master.causes[pid] = deaths.cause_of(end.si_status if is_exit else -end.si_status)
         reap()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)

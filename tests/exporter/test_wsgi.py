@@ -267,7 +267,8 @@ def test_a_request_in_progress_has_its_rule() -> None:
     seen = []
 
     class Asking:
-        def on_get(self, *_: Any, number: str) -> None:  # noqa: ARG002
+        def on_get(self, _: Any, response: falcon.Response, number: str) -> None:
+            response.text = number
             seen.append(json.loads(call(app, "/monitoring/inflight").body))
 
     inner = falcon.App()
