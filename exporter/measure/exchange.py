@@ -76,13 +76,15 @@ class Exchange(Fallible):
                 headers = [*headers]
             request_id = self.request_id
             for name, value in headers:
-                # Werkzeug's spelling; with another one, the end of the body has the same effect.
-                if name == "Content-Length":
+                if name == "Content-Type":
+                    continue
+                key = name.lower()  # Falcon's are in lower case
+                if key == "content-length":
                     try:
                         length = int(value)
                     except ValueError:
                         length = None
-                elif name != "Content-Type" and name.lower() == "x-request-id":
+                elif key == "x-request-id":
                     request_id = ""
             if request_id:
                 # A new list: the application may use its own one for another answer.

@@ -685,12 +685,20 @@ AIMED = (
         "x-request-id",
         "The application's own request id is left alone, however it is spelt.",
         "measure/exchange.py",
-        'name.lower() == "x-request-id"',
+        'key == "x-request-id"',
         'name == "x-request-id"',
         (
             "measure/test_middleware.py",
             "measure/test_exchange.py",
         ),
+    ),
+    Aimed(
+        "content-length",
+        "An answer ends with the last byte that was announced, however the header is spelt.",
+        "measure/exchange.py",
+        'key == "content-length"',
+        'name == "Content-Length"',
+        ("measure/test_exchange.py",),
     ),
     Aimed(
         "edquot",

@@ -192,6 +192,19 @@ def test_a_content_length_that_lies_counts_once(announced: int, clock: Clock) ->
     assert counts.response_sizes == {("GET", "/lie"): 10}
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "content-length", "CONTENT-LENGTH"])
+def test_the_last_byte_that_was_announced_is_the_end_however_the_header_is_spelled(name: str) -> None:
+    """The client has its answer then, and may ask for the metrics before the server asks for more."""
+    app, exporter = application()
+    app.add_url_rule("/two", "two", lambda: Response(iter([b"1", b"2", b""]), headers={name: "2"}))
+
+    chunks = iter(app(environ("/two"), lambda *_: lambda _: None))
+    assert next(chunks) == b"1"
+    assert Counts(exporter).durations == {}
+    assert next(chunks) == b"2"
+    assert Counts(exporter).durations == {("GET", "/two", "200"): 1}
+
+
 def test_a_content_length_that_is_no_number_is_the_applications_affair() -> None:
     app, exporter = application()
     app.add_url_rule("/lie", "lie", lambda: Response(iter([b"x"]), headers={"Content-Length": "much"}))
