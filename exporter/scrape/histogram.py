@@ -78,8 +78,8 @@ class _Shape:
         # How many native buckets end within each.
         self.positions = [bisect_right(BOUNDS, float(group.lines[at][1]["le"])) for at in self.buckets]
         self.count, self.sum, self.created = (
-            next((at for at, name in enumerate(names) if name.endswith(end)), None)
-            for end in ("_count", "_sum", "_created")
+            next((at for at, name in enumerate(names) if name.endswith(ends)), None)
+            for ends in (("_count", "_gcount"), ("_sum", "_gsum"), ("_created",))
         )
         self.placed = _Placed([], [], b"")
         self.last: tuple[object, bytes] = None, b""
@@ -108,14 +108,13 @@ def histogram(
     if state == last and not examples:
         return message
     counts = [*map(int, map(values.__getitem__, shape.buckets))]
-    total = 0 if shape.count is None else int(values[shape.count])
+    # A collector that knows no sum tells the buckets alone.
+    total = max(counts, default=0) if shape.count is None else int(values[shape.count])
     if native:
         total = int(sum(native.values()))
         if total != counts[-1]:
             counts = _caught_up(shape, counts, native, total)
-    parts = _buckets(shape, counts, line, exemplars if examples else {})
-    if shape.count is not None:
-        parts.append(b"\x08" + varint(total))
+    parts = [b"\x08" + varint(total), *_buckets(shape, counts, line, exemplars if examples else {})]
     if shape.sum is not None:
         parts.append(b"\x11" + double(values[shape.sum]))
     if native is not None:

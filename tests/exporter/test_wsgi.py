@@ -262,6 +262,21 @@ def test_an_application_that_is_given_a_copy_of_the_environ_tells_its_rules(
     }
 
 
+def test_a_bug_in_the_routing_has_no_rule() -> None:
+    class Broken(falcon.routing.BaseConverter):
+        def convert(self, value: str) -> None:
+            raise KeyError(value)
+
+    inner = falcon.App()
+    inner.router_options.converters["broken"] = Broken
+    inner.add_route("/orders/{number:broken}", Order())
+    app = measured(inner)
+    call(app, "/orders/7")
+
+    assert durations(app) == {("GET", "_unmatched", "500"): 1}
+    assert counted(app, ERRORS) == {("GET", "_unmatched", "500", "KeyError"): 1}
+
+
 def test_a_request_in_progress_has_its_rule() -> None:
     """Before its answer, too."""
     seen = []

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeHistogramMetricFamily,
+    HistogramMetricFamily,
     SummaryMetricFamily,
 )
 from prometheus_client.samples import Exemplar
@@ -96,6 +97,7 @@ def test_a_users_own_collector_is_told_too() -> None:
                 counter,
                 summary,
                 GaugeHistogramMetricFamily("gh", "G", buckets=[("1", 2), ("+Inf", 3)], gsum_value=5),
+                HistogramMetricFamily("sumless", "H", buckets=[("1", 2), ("+Inf", 4)]),
             ]
 
     registry = CollectorRegistry()
@@ -106,6 +108,8 @@ def test_a_users_own_collector_is_told_too() -> None:
     assert (counter.value, counter.created_timestamp.seconds) == (3.0, 1_500_000_000)
     assert (counter.exemplar.label[0].value, counter.exemplar.timestamp.seconds) == ("x", 1_600_000_000)
     assert got["gh"].type == 5  # type: ignore[attr-defined]
+    histograms = [got[name].metric[0].histogram for name in ("gh", "sumless")]  # type: ignore[attr-defined]
+    assert [(one.sample_count, one.sample_sum) for one in histograms] == [(3, 5.0), (4, 0.0)]
     summary = got["size"].metric[0].summary  # type: ignore[attr-defined]
     assert (summary.sample_count, summary.sample_sum) == (4, 9.5)
     assert [(one.quantile, one.value) for one in summary.quantile] == [(0.5, 2.0)]

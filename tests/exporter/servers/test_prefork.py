@@ -53,6 +53,22 @@ def test_a_pre_fork_server_of_ones_own(tmp_path: Path) -> None:
     assert samples(WorkerDirectory(tmp_path / "workers")) == {"hits_total": 6.0}
 
 
+def test_a_directory_that_nobody_can_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "workers" / "archive.master").mkdir(parents=True)
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", "from exporter import prefork; prefork.start(2)"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    message = f"{tmp_path}/workers cannot be used: [Errno 21] Is a directory: 'archive.master'"
+    assert f"RuntimeError: PROMETHEUS_MULTIPROC_DIR={message}" in done.stderr
+
+
 MANY_PATHS = """
 import os
 from exporter import prefork

@@ -72,6 +72,7 @@ def test_a_full_disk_keeps_no_service_from_its_start(tmp_path: Path) -> None:
     done = run(tmp_path, code + ASK, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "workers"))
 
     assert f"{REQUESTS} 1.0" in done.stdout, done.stderr
+    assert WARNING not in done.stderr
 
 
 def test_a_directory_is_the_same_after_the_application_has_gone_elsewhere(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ def test_a_process_that_may_not_be_asked_lives(
     monkeypatch.setattr(os, "kill", Raises(error))
 
     assert [ring.is_held(other, 7) for _, other in ring.descriptors(tmp_path, "requests")] == [holds]
+
+
+def test_a_ring_whose_process_has_ended_is_free_after_the_question(tmp_path: Path) -> None:
+    _, descriptor = ring.claim(tmp_path, "requests")
+    os.close(descriptor)
+
+    for _, other in ring.descriptors(tmp_path, "requests"):
+        assert not ring.is_held(other, sys.maxsize)
+        number, descriptor = ring.claim(tmp_path, "requests")
+        assert number == 0
+        os.close(descriptor)
 
 
 def test_a_directory_that_takes_no_ring_is_an_error() -> None:

@@ -136,6 +136,13 @@ def seen_in(run: Callable[[Callable[[], str]], object]) -> Spot:
             ),
             "look",
         ),
+        (
+            lambda look: [
+                look(  # on two lines
+                ).strip()
+            ],
+            "look",
+        ),
         (lambda look: look().strip("ü").strip(), "look"),
         (lambda look: f"ü{look()}", "look"),
     ],
