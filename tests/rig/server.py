@@ -100,6 +100,11 @@ class Server(Program):
         pairs = (line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 
+    def samples_at_rest(self) -> dict[str, float]:
+        """The samples when no request is in progress: a client has its answer before the server closes it."""
+        eventually(lambda: self.samples()["flask_http_requests_in_progress"] == 0, "no request in progress")
+        return self.samples()
+
     def children(self) -> list[int]:
         """The process ids of its children."""
         pid = self.process.pid

@@ -257,12 +257,11 @@ def test_uwsgi_sends_a_file_by_sendfile(tmp_path: Path) -> None:
     with started(uwsgi(), tmp_path, DOWNLOAD) as server:
         master = ready(server)
         assert master.get("/file").body == DOWNLOAD.encode()
-        samples = master.samples()
+        samples = master.samples_at_rest()
         eventually(lambda: "via sendfile()" in master.text(), "sendfile")
 
     assert samples[ORDERS.replace("/orders/<int:number>", "/file")] == 1
     assert samples['flask_http_response_size_bytes_sum{method="GET",url_rule="/file"}'] == len(DOWNLOAD)
-    assert samples["flask_http_requests_in_progress"] == 0
     assert "flask_http_client_disconnects_total" not in str(samples)
 
 
