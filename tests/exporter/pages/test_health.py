@@ -292,7 +292,7 @@ class TestChecks:
         started = time.monotonic()
         results = checks.results()
 
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
         assert (results["hangs"].up, results["hangs"].error) == (False, "no answer within 0.05 s")
         assert results["works"].up
 

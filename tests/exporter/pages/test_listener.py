@@ -87,7 +87,7 @@ def test_a_client_that_dawdles_is_cut_off(port: int, monkeypatch: pytest.MonkeyP
                     if not connection.recv(1):
                         break
 
-        assert time.monotonic() < start + 10
+        assert time.monotonic() < start + 30
 
 
 def test_many_idle_connections_keep_nobody_out(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
