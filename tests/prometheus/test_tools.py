@@ -213,8 +213,15 @@ class TestArchive:
         assert missing == {}
         assert names == {"victoria-metrics", "vmagent", "vmalert", "vmalert-tool", "vmauth"}
 
-    def test_good_tree(self, site: Site, tmp_path: Path) -> None:
-        """Grafana comes whole, under one name for every version."""
+    @pytest.mark.parametrize("has_filters", [True, False])
+    def test_good_tree(
+        self, has_filters: bool, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Grafana comes whole, under one name for every version, also with Python before 3.11.4."""
+        if not has_filters:
+            extractall = tarfile.TarFile.extractall
+            monkeypatch.delattr(tarfile, "data_filter", raising=False)
+            monkeypatch.setattr(tarfile.TarFile, "extractall", lambda self, path: extractall(self, path))
         site.publish(GRAFANA, {"bin/grafana": program("13.2.3"), "conf/defaults.ini": "[server]\n"})
 
         missing, names = filled(tmp_path / "tools", site, GRAFANA)

@@ -113,11 +113,12 @@ def tutorial(directory: Path) -> None:
     """Flask's own tutorial application as its release has it, with its database."""
     (archive,) = APART.glob("flask-*.tar.gz")
     with tarfile.open(archive) as content:
+        content.extraction_filter = getattr(tarfile, "data_filter", None)
         for member in content.getmembers():
             _, _, name = member.name.partition("/examples/tutorial/")
             if name.startswith("flaskr/") and member.isfile():
                 member.name = name
-                content.extract(member, directory, filter="data")
+                content.extract(member, directory)
     subprocess.run([script("flask"), "--app", "flaskr", "init-db"], cwd=directory, check=True, timeout=60)
 
 
