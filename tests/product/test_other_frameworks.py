@@ -127,12 +127,14 @@ def test_the_dashboards_cover_it(services: Services) -> None:
     """Every request is there under its route, and what they show of a Flask service they show of it."""
     durations = f'flask_http_request_duration_seconds_count{{service="{DJANGO}"}}'
     counts = f"sum by (url_rule, status) ({durations})"
+    total = services.django.get("/monitoring/stats").json["total_requests"]
+    eventually(lambda: sum(services.run.query(counts).values()) == total, "all earlier requests")
     expected = Counter(services.run.query(counts))
     for service, paths in REQUESTS.items():
         assert [services.request(service, path) for path in paths * ROUND] == [200, 500, 404] * ROUND
     for rule, status in (("/orders/<int:number>", "200"), ("/boom", "500"), ("_unmatched", "404")):
         expected[json.dumps({"status": status, "url_rule": rule})] += ROUND
-    eventually(lambda: services.run.query(counts) == expected, "the requests are counted", 30)
+    eventually(lambda: services.run.query(counts) == expected, "the requests are counted")
 
     answered: dict[str, set[str]] = {service: set() for service in REQUESTS}
 

@@ -435,6 +435,7 @@ class TestLive:
         terminal.wait(lambda text: "requests▼" in text)
         terminal.press("Down", "Down", "Enter")
         terminal.wait(lambda text: "endpoint: /boom" in text.splitlines()[0] and "/orders/1" not in text)
+        terminal.wait(lambda text: "known-1" in text)
         terminal.press("Tab", "Enter")
         terminal.wait(lambda text: re.search(r"^request_id +known-1$", text, re.MULTILINE) is not None)
         terminal.press("Escape", "Escape")
