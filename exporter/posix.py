@@ -51,7 +51,7 @@ def reserve(descriptor: int, size: int) -> None:
 
 def start_of(pid: int) -> float:
     """The time at which a process began (Unix time, s); raises OSError where only Linux could tell."""
-    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from exporter import posix
 from tests.rig.places import ROOT
 
 # Each takes away what the system lacks, before anything is imported.
@@ -206,3 +208,16 @@ def test_commands_start_without_a_posix_terminal() -> None:
     help_text = run(f"{WINDOWS}\nfrom exporter.__main__ import main\nmain(['top', '--help'])")
 
     assert (help_text.returncode, help_text.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the start of a process")
+def test_a_process_whose_name_is_no_text_has_a_start() -> None:
+    """Linux cuts a name after 15 bytes, and so may cut a letter."""
+    code = "open('/proc/self/comm', 'wb').write(b'a ) \\xff'); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert abs(posix.start_of(process.pid) - time.time()) < 60
+        process.communicate(b"\n")
