@@ -190,20 +190,27 @@ def test_a_lock_is_waited_for_once(held: int, tmp_path: Path) -> None:
         assert patience.lock(ours.fileno(), fcntl.LOCK_EX, 0.0)
 
 
+OWNERS = [STRANGER, (STRANGER[0], 0), (1, 1)]
+"""A user, one in root's group as in many containers, and the first one."""
+
+
 @needs_root
-def test_root_that_acts_for_somebody_can_do_no_more_than_they(tmp_path: Path) -> None:
+@pytest.mark.parametrize("owner", OWNERS)
+def test_root_that_acts_for_somebody_can_do_no_more_than_they(
+    owner: tuple[int, int], tmp_path: Path
+) -> None:
     """Their files, their groups; afterwards it is root again."""
     tmp_path.chmod(0o711)
     (tmp_path / "secret").write_text("precious")
-    (tmp_path / "secret").chmod(0o640)
+    (tmp_path / "secret").chmod(0o600)
     (tmp_path / "theirs").mkdir()
-    os.chown(tmp_path / "theirs", *STRANGER)
+    os.chown(tmp_path / "theirs", *owner)
     before = os.geteuid(), os.getegid(), os.getgroups()
 
     def act() -> None:
-        with guard.rights_of(STRANGER):
+        with guard.rights_of(owner):
             (tmp_path / "theirs" / "file").touch()
-            assert (os.geteuid(), os.getegid(), os.getgroups()) == (*STRANGER, [STRANGER[1]])
+            assert (os.geteuid(), os.getegid(), os.getgroups()) == (*owner, [owner[1]])
             with pytest.raises(PermissionError):
                 (tmp_path / "secret").read_text()
         assert (os.geteuid(), os.getegid(), os.getgroups()) == before
@@ -212,15 +219,16 @@ def test_root_that_acts_for_somebody_can_do_no_more_than_they(tmp_path: Path) ->
         if not path.stat().st_mode & 0o001:
             path.chmod(path.stat().st_mode | 0o011)
     as_child(act)
-    assert (tmp_path / "theirs" / "file").stat().st_uid == STRANGER[0]
+    assert (tmp_path / "theirs" / "file").stat().st_uid == owner[0]
 
 
 @needs_root
-def test_rights_are_given_up_for_good() -> None:
+@pytest.mark.parametrize("owner", OWNERS)
+def test_rights_are_given_up_for_good(owner: tuple[int, int]) -> None:
     def give_up() -> None:
-        guard.become(STRANGER)
-        assert os.getresuid() == (STRANGER[0],) * 3
-        assert os.getresgid() == (STRANGER[1],) * 3
+        guard.become(owner)
+        assert os.getresuid() == (owner[0],) * 3
+        assert os.getresgid() == (owner[1],) * 3
         with pytest.raises(PermissionError):
             os.seteuid(0)
 

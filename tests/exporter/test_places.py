@@ -274,6 +274,13 @@ def test_a_template_is_named_by_its_path_in_the_application(shop: Flask) -> None
     assert {where for where, _ in seen} == {"templates/report.html"}
 
 
+def test_what_jinja_puts_before_the_first_line_of_a_template_belongs_to_it() -> None:
+    code = (lambda: None).__code__
+
+    assert Place("a.html", Kind.OWN, code, f"7={code.co_firstlineno + 1}").line(0) == 1
+    assert Place("a.html", Kind.OWN, code, f"7={code.co_firstlineno}").line(0) == 7
+
+
 def test_an_exception_names_a_template_as_its_frames_do(shop: Flask) -> None:
     """Jinja puts code of its own making into a traceback, whose module is the template's absolute path."""
     places = Places()

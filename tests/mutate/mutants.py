@@ -9,8 +9,11 @@ import ast
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from tests.mutate.equal import EQUAL
 
 TESTS = "tests/exporter"
 # Rooms and modules whose tests, folders or files, stand with those of their users.
@@ -18,7 +21,10 @@ BESIDE = {
     "__main__.py": (f"{TESTS}/servers/test_auto.py",),
     "buckets.py": (f"{TESTS}/scrape", f"{TESTS}/measure"),
     "merge": (f"{TESTS}/store",),
-    "measure": (f"{TESTS}/worker", f"{TESTS}/scrape", f"{TESTS}/servers/test_prefork.py"),
+    "measure": (
+        *(f"{TESTS}/worker", f"{TESTS}/scrape"),
+        *(f"{TESTS}/servers/test_prefork.py", f"{TESTS}/servers/test_downloads.py"),
+    ),
     "worker": (f"{TESTS}/servers/test_prefork.py",),
     "routes": (f"{TESTS}/measure", f"{TESTS}/servers/test_frameworks.py"),
     "startup": (f"{TESTS}/servers/test_auto.py",),
@@ -90,11 +96,14 @@ class Aimed:
 
 
 def sample(root: Path, number: int, seed: int) -> list[Mutant]:
-    """So many changes by operator, each place of the package as likely as any other."""
+    """So many changes by operator, each place of the package as likely as any other but for equal ones."""
     places = []
     for path in sorted((root / "exporter").rglob("*.py")):
         source = path.read_text(encoding="utf-8")
-        places += [(path, source, change) for change in changes(source)]
+        equal = EQUAL.get(str(path.relative_to(root / "exporter")), {})
+        places += [
+            (path, source, change) for change in changes(source) if (change.code, change.what) not in equal
+        ]
     chosen = random.Random(seed).sample(places, min(number, len(places)))
     mutants = []
     for path, source, change in chosen:
@@ -136,6 +145,8 @@ class Change:
     """Another text in the place of some bytes of a source."""
 
     line: int
+    code: str
+    """The line without the spaces around it."""
     what: str
     start: int
     end: int
@@ -149,15 +160,14 @@ class Change:
 
 def changes(source: str) -> Iterator[Change]:
     """Yield each change of a source."""
-    data = source.encode()
-    starts = [0]
-    for row in data.splitlines(keepends=True):
-        starts.append(starts[-1] + len(row))
+    lines = source.encode().splitlines(keepends=True)
+    starts = [0, *accumulate(map(len, lines))]
     for node in _nodes(ast.parse(source)):
         for text in replacements(node):
             start = starts[node.lineno - 1] + node.col_offset
             end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
-            yield Change(node.lineno, f"{ast.unparse(node)} → {text}", start, end, text)
+            code = lines[node.lineno - 1].decode().strip()
+            yield Change(node.lineno, code, f"{ast.unparse(node)} → {text}", start, end, text)
 
 
 def replacements(node: ast.AST) -> Iterator[str]:
@@ -200,8 +210,8 @@ def _expressions(node: ast.expr) -> Iterator[ast.expr]:
 def _nodes(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
     """What runs: no annotations, no imports for types, and no f-strings, whose parts have no places.
 
-    That a dataclass is frozen or has slots is a declaration, too: only an error of ours would show it. The
-    number of a private name, a size or a patience, is a choice; what the code does with it is changed.
+    That a dataclass is frozen, or a `zip` strict, is a declaration, too: only an error of ours would show it.
+    The number of a private name, a size or a patience, is a choice; what the code does with it is changed.
     """
     for field, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
@@ -210,6 +220,8 @@ def _nodes(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
             if field == "decorator_list" and ast.unparse(child).startswith("dataclass("):
                 continue
             if isinstance(child, ast.JoinedStr) or _is_choice(child):
+                continue
+            if isinstance(child, ast.keyword) and child.arg == "strict":
                 continue
             if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
                 continue

@@ -7,6 +7,7 @@ import pytest
 
 from tests.mutate.__main__ import Tree, survivors
 from tests.mutate.aimed import AIMED
+from tests.mutate.equal import EQUAL
 from tests.mutate.mutants import Aimed, Mutant, changes, sample
 from tests.rig.places import ROOT
 
@@ -23,6 +24,14 @@ def test_an_aimed_change_still_has_its_place(change: Aimed) -> None:
 
 def test_aimed_changes_have_names_of_their_own() -> None:
     assert len({change.name for change in AIMED} - {"aimed", "sample"}) == len(AIMED)
+
+
+@pytest.mark.parametrize("file", EQUAL)
+def test_an_equal_change_still_has_its_place(file: str) -> None:
+    source = (ROOT / "exporter" / file).read_text(encoding="utf-8")
+    possible = {(change.code, change.what) for change in changes(source)}
+
+    assert EQUAL[file].keys() - possible == set()
 
 
 @pytest.mark.parametrize("text", ["absent", "a"])
@@ -54,6 +63,7 @@ def test_an_aimed_change_without_its_place_is_an_error(tmp_path: Path, text: str
         ),
         ("def f() -> 'int':\n  return a", ["def f() -> 'int':\n  return None"]),
         ("def f():\n  return None", []),
+        ("zip(a, b, strict=True, x=False)", ["pass", "zip(a, b, strict=True, x=(True))"]),
         ("def f():\n  return 0", ["def f():\n  return (1)"]),
         ("_LIMIT = 1 << 16\nLIMIT = 3", ["_LIMIT = 1 << 16\nLIMIT = (4)"]),
     ],

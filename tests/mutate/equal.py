@@ -1,0 +1,15 @@
+"""Changes by operator that nobody could notice: by file, the line and the change, with the reason."""
+
+EQUAL = {
+    "worker/peers.py": {
+        ("fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, at)", "1 → (2)"): (
+            "the next byte is that of one address in 2 to the power of 56"
+        ),
+    },
+    "worker/sampler.py": {
+        ("WALKS = 64", "64 → (65)"): "a choice",
+        ("if len(old) <= WALKS:", "len(old) <= WALKS → (len(old) < WALKS)"): (
+            "of exactly so many all have their turn, in another order"
+        ),
+    },
+}
