@@ -110,3 +110,35 @@ def test_an_address_of_ipv6(tmp_path: Path) -> None:
 
     assert (server.server_name, server.server_port) == ("::1", listener.port)
     listener.close()
+
+
+def test_an_address_that_is_taken_is_waited_for_while_the_parent_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The master that a new one replaces still has it."""
+    parents = [7]
+    asked = threading.Event()
+
+    def parent() -> int:
+        asked.set()
+        return parents[-1]
+
+    monkeypatch.setattr(os, "getppid", parent)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = Settings.load({}, listen=f"127.0.0.1:{port}", trusted_proxies="127.0.0.1")
+        listener = Listener(settings, WorkerDirectory(tmp_path))
+        thread = threading.Thread(target=listener.run, args=[7])
+        thread.start()
+        assert asked.wait(30)
+
+    def serves() -> bool:
+        with suppress(ConnectionRefusedError):
+            return ask(port, f"GET /metrics HTTP/1.1\r\n{INSIDER}")[0] == 200
+        return False
+
+    eventually(serves, "an answer")
+    parents.append(1)
+    thread.join(30)
+    listener.close()
+    assert not thread.is_alive()
