@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import venv
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -338,6 +339,25 @@ def test_a_command_starts_as_it_does_alone(tmp_path: Path, own: str) -> None:
 
     # The first time it is that of the command `run` itself.
     assert (done.stdout, done.stderr) == ("the own one\n" * 2 * bool(own) + "begins\n", "")
+
+
+def test_a_python_that_lacks_the_exporter_runs_the_command_and_says_so(tmp_path: Path) -> None:
+    """Such as that of another environment."""
+    venv.create(tmp_path / "other", symlinks=True)
+    python = str(tmp_path / "other/bin/python")
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "run", "--", python, "-c", "print('runs')"],
+        env={**os.environ, "PYTHONPATH": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    reason = "No module named 'exporter'"
+    assert done.stdout == "runs\n"
+    assert done.stderr == f"exporter: {python} cannot measure anything: {reason}\n"
 
 
 @pytest.mark.parametrize(
