@@ -6,7 +6,12 @@ EQUAL = {
             "each request looks for its second anew, which costs time and finds the same"
         ),
     },
-    "pages/figures.py": {("return round(milliseconds, 6)", "6 → (7)"): "a choice"},
+    "pages/figures.py": {
+        ("return round(milliseconds, 6)", "6 → (7)"): "a choice",
+        ('if labels["status"] >= "5":', "labels['status'] >= '5' → (labels['status'] > '5')"): (
+            "no status is 5"
+        ),
+    },
     "pages/inflight.py": {('"age_seconds": round(age, 6),', "6 → (7)"): "a choice"},
     "worker/losses.py": {
         ("if version in ((0, 0), self._version):", "0 → (1)"): "a file that is not there has no deaths",
