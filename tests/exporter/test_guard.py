@@ -196,9 +196,7 @@ OWNERS = [STRANGER, (STRANGER[0], 0), (1, 1)]
 
 @needs_root
 @pytest.mark.parametrize("owner", OWNERS)
-def test_root_that_acts_for_somebody_can_do_no_more_than_they(
-    owner: tuple[int, int], tmp_path: Path
-) -> None:
+def test_root_that_acts_for_somebody_can_do_no_more_than_they(owner: tuple[int, int], tmp_path: Path) -> None:
     """Their files, their groups; afterwards it is root again."""
     tmp_path.chmod(0o711)
     (tmp_path / "secret").write_text("precious")

@@ -606,6 +606,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path, directory: WorkerDirector
     upgrade += f"WorkerDirectory({str(tmp_path)!r}).prepare(keep=True)"
     with pytest.raises(DirectoryInUseError, match=f"master process {os.getpid()} is using .*{tmp_path}"):
         second.prepare()
+    assert open_below(tmp_path).count(f"{tmp_path}/archive.master") == 1
     subprocess.run([sys.executable, "-c", upgrade], check=True)
     assert samples(second) == {"hits_total": 1.0}
 

@@ -7,6 +7,7 @@ import os
 import time
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,19 @@ def test_names_without_end_lose_the_shares_and_then_the_record(slowest: Slowest)
         slowest.keep(ended(url_rule="/" + "y" * 2000))
 
     assert slowest.read() == {long.url_rule: [replace(long, shares={})]}
+
+
+def test_the_longest_records_leave_those_beside_them(slowest: Slowest) -> None:
+    fitting = []
+    for length in range(1500, 2100):
+        request = ended(url_rule="/" + "x" * length, shares={})
+        with suppress(ValueError):
+            slowest.keep(request)
+            fitting.append(request)
+
+    read = slowest.read()
+    assert 20 < len(fitting) < 600
+    assert [read.get(request.url_rule) for request in fitting[-20:]] == [[one] for one in fitting[-20:]]
 
 
 def test_all_workers_are_read_and_the_next_one_goes_on(tmp_path: Path) -> None:
