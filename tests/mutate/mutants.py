@@ -26,6 +26,7 @@ BESIDE = {
         *(f"{TESTS}/servers/test_prefork.py", f"{TESTS}/servers/test_downloads.py"),
     ),
     "worker": (f"{TESTS}/servers/test_prefork.py",),
+    "pages": (f"{TESTS}/servers/test_gevent.py",),
     "routes": (f"{TESTS}/measure", f"{TESTS}/servers/test_frameworks.py"),
     "startup": (f"{TESTS}/servers/test_auto.py",),
     "extension.py": (f"{TESTS}/log", f"{TESTS}/pages"),

@@ -117,8 +117,10 @@ def test_what_is_fast_is_counted_nowhere(settings: dict[str, Any]) -> None:
     assert seconds_by_place(exporter) == {}
 
 
-@pytest.mark.parametrize(("slow", "threads"), [("0", 1), ("0.5", 2)])
-def test_where_nothing_is_slow_no_thread_looks(slow: str, threads: int) -> None:
+@pytest.mark.parametrize(
+    ("settings", "threads"), [({"SLOW": "0"}, 1), ({"SLOW": "0.5"}, 2), ({"EXTENDED": "off"}, 1)]
+)
+def test_where_nothing_is_slow_no_thread_looks(settings: dict[str, str], threads: int) -> None:
     source = """
 import os
 from tests.rig.wsgi import application, call
@@ -127,7 +129,7 @@ app, _ = application()
 call(app, "/orders/7")
 print(len(os.listdir("/proc/self/task")))
 """
-    environ = {**os.environ, "EXPORTER_SLOW": slow}
+    environ = {**os.environ, **{f"EXPORTER_{name}": value for name, value in settings.items()}}
     done = subprocess.run([sys.executable, "-c", source], env=environ, capture_output=True, check=True)
 
     assert int(done.stdout) == threads
