@@ -1,6 +1,12 @@
 """Changes by operator that nobody could notice: by file, the line and the change, with the reason."""
 
 EQUAL = {
+    "gunicorn.py": {
+        (
+            "if greenlets and worker.cfg.preload_app:",
+            "greenlets and worker.cfg.preload_app → (greenlets or worker.cfg.preload_app)",
+        ): "what is unfrozen at the end of another worker harms nobody",
+    },
     "measure/recorder.py": {
         ("until = second + 1.0", "second + 1.0 → (second - 1.0)"): (
             "each request looks for its second anew, which costs time and finds the same"
