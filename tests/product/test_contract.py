@@ -165,7 +165,9 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
                 if name.startswith(PROMISES):
                     found[name].add("url_rule")
             if "ALERTS" in found:  # also of alerts that do not fire here
-                found["ALERTS"] |= {label for rule in ALERTS for label in rule["labels"]}
+                found["ALERTS"] |= {
+                    label for rule in ALERTS for label in (*rule["labels"], *kept(rule["expr"], found))
+                }
             return not missing(found)
 
         with suppress(AssertionError):  # the first test says what is missing
@@ -224,6 +226,13 @@ def labels_of(promql: str, known: Mapping[str, set[str]]) -> set[str] | None:
     if any(name.startswith(COMPOSE_ONLY) for name in names):
         return None
     return set().union(*(known.get(name, ()) for name in names))
+
+
+def kept(promql: str, known: Mapping[str, set[str]]) -> set[str]:
+    """Labels that an expression leaves as its series have them; none if it aggregates or joins."""
+    if re.search(rf"{CLAUSES}|\b(absent|count|max|min|sum)\s*\(", bare(promql)):
+        return set()
+    return labels_of(promql, known) or set()
 
 
 def test_every_grouping_label_is_there(known: Mapping[str, set[str]]) -> None:
