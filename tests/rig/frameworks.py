@@ -117,12 +117,21 @@ app.add_route("/orders/{number}", Order())
 app.add_route("/boom", Boom())
 """
 
-PY4WEB = """
-import logging, os
+# Each worker makes the files, and none may read half of one that another makes.
+WRITE = """
+import os
+
+def write(path, text):
+    with open(f"{path}.{os.getpid()}", "w") as file:
+        file.write(text)
+    os.replace(file.name, path)
+"""
+
+PY4WEB = f"""{WRITE}
 os.makedirs("apps/shop", exist_ok=True)
-open("apps/__init__.py", "w").close()
-with open("apps/shop/__init__.py", "w") as file:
-    file.write('''
+os.makedirs("apps/.service", exist_ok=True)  # of two workers that find none, py4web stops one
+write("apps/__init__.py", "")
+write("apps/shop/__init__.py", '''
 import logging
 from py4web import action
 
@@ -140,15 +149,13 @@ from py4web.core import wsgi
 app = wsgi(apps_folder="apps", yes=True, password_file="password", dashboard_mode="none")
 """
 
-WEB2PY = """
-import os
+WEB2PY = f"""{WRITE}
 for name in ("controllers", "models", "views", "languages", "errors", "sessions", "private", "cache"):
-    os.makedirs(f"applications/shop/{name}", exist_ok=True)
-open("applications/__init__.py", "w").close()
-with open("VERSION", "w") as file:  # which the package on PyPI has forgotten
-    file.write("Version 2.26.1-stable+timestamp.2023.11.23.00.00.00")
-with open("applications/shop/controllers/orders.py", "w") as file:
-    file.write('''
+    os.makedirs("applications/shop/" + name, exist_ok=True)
+write("applications/__init__.py", "")
+# The package on PyPI has forgotten it.
+write("VERSION", "Version 2.26.1-stable+timestamp.2023.11.23.00.00.00")
+write("applications/shop/controllers/orders.py", '''
 import logging
 
 def show():
