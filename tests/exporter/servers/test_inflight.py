@@ -101,13 +101,15 @@ def test_more_greenlets_than_places_are_counted(tmp_path: Path) -> None:
 
 STUCK = f"""{SERVICE}
 import ctypes, os, time
-from contextlib import suppress
 from pathlib import Path
 
+@app.get("/teller")
+def teller():
+    os.symlink(str(os.getpid()), "teller")
+    return "done"
+
 def is_victim(number):
-    with suppress(FileExistsError):
-        os.symlink(str(os.getpid()), "victim")
-    if os.readlink("victim") != str(os.getpid()):
+    if os.readlink("teller") == str(os.getpid()):
         return False
     Path(f"taken-{{number}}").touch()
     return True
@@ -132,19 +134,25 @@ PATHS = [*(f"/wait/{number}" for number in range(7)), "/held/7"]
 def test_another_worker_tells_of_one_that_is_stuck(tmp_path: Path) -> None:
     """All of its eight threads, one of which keeps the interpreter: each with its last stack."""
     os.mkfifo(tmp_path / "held")
-    options = ("--worker-class", "gthread", "--threads", "8")
-    with serving(tmp_path, *options, source=STUCK, workers=2) as server, ThreadPoolExecutor(8) as clients:
+    options = ("--worker-class", "gthread", "--threads", "8", "--keep-alive", "600")
+    with (
+        serving(tmp_path, *options, source=STUCK, workers=2) as server,
+        closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as teller,
+        ThreadPoolExecutor(8) as clients,
+    ):
+        assert ask(teller, "/teller").status == 200
         for number, path in enumerate(PATHS):
             clients.submit(ask_the_victim, server, path, tmp_path / f"taken-{number}")
             eventually((tmp_path / f"taken-{number}").exists, "a request of the victim")
-        eventually(lambda: seen(server, 0.0), "stacks of all", 120)  # the victim takes most of the questions
+        eventually(lambda: seen(teller, 0.0), "stacks of all")
         (tmp_path / "hold").touch()
-        page = eventually(lambda: seen(server, 1.0), "a stuck worker", 20)
+        page = eventually(lambda: seen(teller, 1.0), "a stuck worker")
         (tmp_path / "go").touch()
-        os.close(os.open(tmp_path / "held", os.O_WRONLY | os.O_NONBLOCK))
+        os.close(eventually(lambda: writer(tmp_path / "held"), "a call that keeps the interpreter"))
 
         assert [one["path"] for one in page] == sorted(PATHS)
-        assert {one["pid"] for one in page} == {int(os.readlink(tmp_path / "victim"))}
+        (victim,) = {one["pid"] for one in page}
+        assert victim != int(os.readlink(tmp_path / "teller"))
         for one in page:
             kind = one["path"].split("/")[1]
             assert one["url_rule"] == f"/{kind}/<int:number>"
@@ -158,11 +166,16 @@ def ask_the_victim(server: Server, path: str, taken: Path) -> None:
         server.get(path)
 
 
-def seen(server: Server, seconds: float) -> list[dict[str, Any]]:
-    """What is in progress, once all of it was looked at so long ago; asked of whoever answers in time."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=2)
-    with suppress(OSError), closing(connection):
-        page = ask(connection, "/monitoring/inflight").json
-        if all((one["stack_age_seconds"] or 0.0) > seconds for one in page):
-            return sorted(page, key=itemgetter("path"))
+def seen(teller: http.client.HTTPConnection, seconds: float) -> list[dict[str, Any]]:
+    """What is in progress, once all of it was looked at so long ago."""
+    page = ask(teller, "/monitoring/inflight").json
+    if all((one["stack_age_seconds"] or 0.0) > seconds for one in page):
+        return sorted(page, key=itemgetter("path"))
     return []
+
+
+def writer(fifo: Path) -> int | None:
+    """A descriptor that writes to it, once somebody reads."""
+    with suppress(OSError):
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    return None
