@@ -127,8 +127,12 @@ def test_the_dashboards_cover_it(services: Services) -> None:
     """Every request is there under its route, and what they show of a Flask service they show of it."""
     durations = f'flask_http_request_duration_seconds_count{{service="{DJANGO}"}}'
     counts = f"sum by (url_rule, status) ({durations})"
-    total = services.django.get("/monitoring/stats").json["total_requests"]
-    eventually(lambda: sum(services.run.query(counts).values()) == total, "all earlier requests")
+
+    def are_counted() -> bool:
+        counted = sum(services.run.query(counts).values())
+        return bool(counted == services.django.get("/monitoring/stats").json["total_requests"])
+
+    eventually(are_counted, "all earlier requests")
     expected = Counter(services.run.query(counts))
     for service, paths in REQUESTS.items():
         assert [services.request(service, path) for path in paths * ROUND] == [200, 500, 404] * ROUND
