@@ -158,7 +158,7 @@ def test_recorded_percentiles_are_those_of_the_requests(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("told", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_burst_of_errors_between_two_scrapes_is_a_burst(tmp_path: Path, told: bool) -> None:
-    """The first scrape of a new process finds 300 answers of 503 and 100 of 200, and all of them count.
+    """The first scrape of a new process finds 60 answers of 503 and 20 of 200, and all of them count.
 
     Ten times as fast as in life; faster, a late scrape would be longer than the windows. The budget and the
     alert take minutes of that.
@@ -167,8 +167,8 @@ def test_a_burst_of_errors_between_two_scrapes_is_a_burst(tmp_path: Path, told: 
     budget = 'min(slo:flask_http_requests:budget_left_30d{slo="errors"})'
     firing = 'ALERTS{alertname="FlaskErrorRatioCritical",alertstate="firing",service="timed"}'
     with serving(tmp_path, source=SOURCE, workers=2) as server:
-        ask(server, "/fast", 100, 2)
-        for _ in range(300):
+        ask(server, "/fast", 20, 2)
+        for _ in range(60):
             assert server.get("/broken").status == 503
         with prometheus(tmp_path, server, factor=10) as api:
             eventually(lambda: value(api, ratio) is not None, "a ratio", 60)
