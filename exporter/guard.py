@@ -19,6 +19,7 @@ LIMIT = 1 << 28
 """The most bytes that are read from one file; a larger file does not come from this package."""
 
 _INTERVAL = 0.001
+_BUFFER = 1 << 16
 # The last descriptors of a process are for its connections and the files of the application.
 _SPARE = 2
 
@@ -110,7 +111,7 @@ def content(descriptor: int, likely_size: int = 4096) -> bytes:
     parts = []
     position = 0
     while position <= LIMIT:
-        part = os.pread(descriptor, min(max(likely_size - position, 1 << 16), LIMIT + 1 - position), position)
+        part = os.pread(descriptor, min(max(likely_size - position, _BUFFER), LIMIT + 1 - position), position)
         if not part:
             break
         parts.append(part)
@@ -176,7 +177,8 @@ def become(owner: tuple[int, int] | None) -> None:
 
 def _open(name: str, flags: int, at: int | None = None) -> int:
     descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=at)
-    if descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE > 0:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE
+    if descriptor >= limit > 0:
         os.close(descriptor)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
     return descriptor

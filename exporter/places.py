@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib.metadata import distributions
+from itertools import accumulate
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -168,9 +169,8 @@ def _package(import_name: str) -> Iterator[str]:
     """The paths of a module's outermost package that is no namespace; for a single module its file."""
     spec = getattr(sys.modules.get(import_name), "__spec__", None)
     name = getattr(spec, "name", import_name)  # for __main__ the argument of `python -m`
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        module = sys.modules.get(".".join(parts[:end]))
+    for package in accumulate(name.split("."), "{}.{}".format):
+        module = sys.modules.get(package)
         file = getattr(module, "__file__", None)
         if file:
             yield from getattr(module, "__path__", (file,))

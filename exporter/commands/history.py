@@ -78,9 +78,9 @@ def _since(snapshot: Snapshot, last: Snapshot | None, name: str) -> int | None:
 def sparkline(values: Iterable[float | None], width: int, *, from_zero: bool = True) -> str:
     """The last `width` values as bars to the greatest, from 0 or from the least; a gap for None."""
     visible = list(values)[-width:]
-    numbers = [value for value in visible if value is not None]
-    low = 0.0 if from_zero else min(numbers, default=0.0)
-    height = max(numbers, default=0.0) - low
+    numbers = [value for value in visible if value is not None] or [0.0]
+    low = 0.0 if from_zero else min(numbers)
+    height = max(numbers) - low
     return "".join(
         " " if value is None else _BARS[round((value - low) / height * (len(_BARS) - 1)) if height > 0 else 0]
         for value in visible

@@ -157,11 +157,11 @@ class Screen:
     def _summary(self, width: int) -> Table:
         now, moments = self._history.moments[-1], self._history.moments
         with_errors = width >= _ERRORS_FROM
-        bars = max(min(width - (70 if with_errors else 26), 160), 10)
+        bars = max(min(width - (70 if with_errors else 26), 160), 1)
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(justify="right", min_width=10, no_wrap=True)
-        table.add_column(min_width=bars, no_wrap=True)
+        table.add_column(min_width=bars)
 
         def row(
             name: str, value: str, values: Iterable[float | None], style: str = "", unit: str = ""

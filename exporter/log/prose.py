@@ -60,7 +60,7 @@ class Prose:
             text = _OPTION.sub(self._option, text)
         if " '" in text and self._passwords:
             text = _SQL.sub(rf"\1{self._mask}", text)
-        if "\n" in text and (_PARAMETERS in text or _INPUT in text):
+        if _PARAMETERS in text or _INPUT in text:
             text = self._inputs(self._parameters(text))
         return text
 
@@ -95,7 +95,7 @@ class Prose:
         for number, statement in enumerate(parts[:-1]):
             values, line_feed, rest = parts[number + 1].partition("\n")
             is_by_name = values.startswith(("{", "[{"))
-            if not is_by_name and self._has_secret(statement[statement.rfind("[SQL: ") + 1 :].lower()):
+            if not is_by_name and self._has_secret(statement.rpartition("[SQL: ")[2].lower()):
                 parts[number + 1] = f"{self._mask}]{line_feed}{rest}"
         return _PARAMETERS.join(parts)
 

@@ -22,8 +22,6 @@ class Cell:
 
     __slots__ = ("doubles", "index", "origin")
 
-    _multiprocess = False
-
     def __init__(self, origin: Any, doubles: Doubles, index: int) -> None:
         self.origin = origin
         self.doubles = doubles
@@ -70,7 +68,8 @@ class Cells:
         else:
             child._sum, child._count = cells = self._cells(child, [child._sum, child._count])
             bounds = ()
-        return Distribution(cells[0].doubles, cells[0].index, tuple(cell.index for cell in cells[1:]), bounds)
+        total, *counts = cells
+        return Distribution(total.doubles, total.index, tuple(cell.index for cell in counts), bounds)
 
     def restore(self) -> None:
         """Give all children prometheus_client's own values back."""

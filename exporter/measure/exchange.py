@@ -304,8 +304,9 @@ class _Close:
         exchange = self._exchange
         if not exchange.recorded:
             length = exchange.length
+            sent = max(sent, 0)  # a file that somebody has closed has no position
             if (failed and sent != length) or (length is not None and 0 < sent < length):
-                exchange.response_size = max(sent, 0)
+                exchange.response_size = sent
                 exchange.abandon()
             else:
                 exchange.response_size = (sent or self._size or 0) if length is None else length

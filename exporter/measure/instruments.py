@@ -167,7 +167,6 @@ class ExtendedInstruments(Instruments):
         labels = ("method", shape.group, "status", "error_type", *shape.extra)
         self.natives = natives
         self._first = first
-        self._ready = False
         self._errors: dict[LabelSet, Cell] = {}
         self._groups = groups
         self._groups_cap = SeriesCap(max_series, Fingerprint._fields)
@@ -179,10 +178,7 @@ class ExtendedInstruments(Instruments):
 
     def begin(self) -> None:
         """Claim the slots of this process."""
-        if self._ready:
-            return
         self.slots = self.worker.slots if self._first else Slots(None)
-        self._ready = True
 
     def error(self, observation: Observation, group: str) -> None:
         """Count the error, the exception or the disconnect of a recorded request."""
@@ -241,12 +237,7 @@ class ExtendedInstruments(Instruments):
         """Forget the places of the values, because this process has other files now."""
         super().move()
         if self.natives is not None:
-            self.natives.clear()
-
-    def after_fork(self) -> None:
-        """Forget the places of the values of the parent process."""
-        self._ready = False
-        super().after_fork()
+            self.natives.move()
 
     def _count(self, key: LabelSet, cap: SeriesCap, family: Counter, own: bool) -> None:
         """Add one to a counter of errors; label sets of the two families never equal, by their length."""

@@ -109,8 +109,13 @@ class Natives:
         """Forget the counts in memory."""
         self._histograms.clear()
 
+    def move(self) -> None:
+        """Forget where the counts lie in the files, because this process has others now."""
+        if self.directory is not None:
+            self._histograms.clear()
+
     def after_fork(self) -> None:
-        """Forget the parent's file, and where its counts lie."""
+        """Forget the parent's file; what it has counted in memory goes on, as in the classic buckets."""
         if self.directory is not None:
             self._file = None
             self._retry_at = 0.0

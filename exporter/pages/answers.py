@@ -42,7 +42,7 @@ def serve(page: Page, environ: Environ, start_response: StartResponse) -> Iterab
     return [] if method == "HEAD" else [body]
 
 
-def as_text(text: str, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+def as_text(text: str, status: int, headers: Iterable[tuple[str, str]] = ()) -> Answer:
     """One line of plain text that nobody may cache."""
     standard = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
     return Answer(status, [*standard, *headers], f"{text}\n".encode("utf-8", "replace"))
@@ -57,7 +57,7 @@ def as_json(body: Any, status: int = 200, headers: Iterable[tuple[str, str]] = (
     return Answer(status, [*standard, *headers], f"{_lines(body)}\n".encode())
 
 
-def as_html(page: str, policy: str, status: int = 200) -> Answer:
+def as_html(page: str, policy: str, status: int) -> Answer:
     """A page that nobody may cache or frame; `policy` says what it may load."""
     return Answer(
         status,

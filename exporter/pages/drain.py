@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 
-_flag = mmap.mmap(-1, 1)
+_flag = mmap.mmap(-1, mmap.PAGESIZE)
 
 
 def begin() -> None:

@@ -153,8 +153,9 @@ class _Server(ThreadingMixIn, WSGIServer):
     """Serves each connection in a thread of its own; limits their number and their time."""
 
     daemon_threads = True
-    request_queue_size = 128  # with the usual 5 a scraper beside a crowd has to try again after a second
-    parent = 0
+    # With the usual 5 a scraper beside a crowd has to try again after a second.
+    request_queue_size = 128
+    parent: int
 
     def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
         if ":" in address[0]:

@@ -62,7 +62,7 @@ class Exposition:
 
     def _texts(self, form: Format, selection: frozenset[str]) -> Iterator[bytes]:
         exemplars = self._exemplars() if form.openmetrics else {}
-        for part in self._source.parts():
+        for part in self._source.parts(details=False):
             try:
                 yield _text(part, exemplars, form, selection).encode()
             except Exception as error:

@@ -37,7 +37,7 @@ class Part:
 class Source(Protocol):
     """Gives all families as they are at one time."""
 
-    def parts(self, details: bool = False) -> Iterator[Part | Metric]:
+    def parts(self, *, details: bool) -> Iterator[Part | Metric]:
         """Each family as it is now; a Metric if only prometheus_client's own form exists.
 
         `details` adds native buckets and times of creation to each part.
@@ -68,7 +68,7 @@ class RegistrySource:
         self._natives = natives
         self._registered: dict[Collector, Registered] = {}
 
-    def parts(self, details: bool = False) -> Iterator[Part | Metric]:
+    def parts(self, *, details: bool) -> Iterator[Part | Metric]:
         """Each family of the registry as it is now."""
         registry = self._registry
         with registry._lock:
@@ -105,7 +105,7 @@ class DirectorySource:
         self._live = live
         self._on_failure = on_failure
 
-    def parts(self, details: bool = False) -> Iterator[Part | Metric]:
+    def parts(self, *, details: bool) -> Iterator[Part | Metric]:
         """Each family as it is now; raises OSError where the directory cannot be read."""
         if not details:
             for family, values in self._directory.merge():
@@ -186,7 +186,7 @@ def _complete(
 
 def _count(group: Group, values: Sequence[float], line: int) -> float:
     """The count of a histogram whose lines begin there. It follows the buckets, and little comes after it."""
-    for at in range(len(group.lines) - 1, -1, -1):
+    for at in reversed(range(len(group.lines))):
         if group.lines[at][0].endswith("_count"):
             return values[line + at]
     return 0.0

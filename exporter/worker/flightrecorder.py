@@ -56,6 +56,7 @@ class FlightRecorder:
     """The request in each slot; slot 0 stays empty. A fork replaces the list."""
 
     _memory: mmap.mmap | None
+    _header: Header
     _is_shared: bool
     _open_lock: threading.Lock
     _free_slots: deque[int]
@@ -93,7 +94,6 @@ class FlightRecorder:
             records = 1 + max(self._recent, threads or _THREADS)
             self._header = header = Header(records, self._birth, os.getpid(), self._prefix)
             self._memory = memory = mmap.mmap(-1, header.length)
-            memory[: len(header.pack())] = header.pack()
             self.live = [None] * records
             self._free_slots = deque(range(1, records))
             self.enter, self.stream, self.record, self.explain, self.leave, self._switch = writers(
@@ -135,11 +135,13 @@ class FlightRecorder:
 
     def tally(self) -> Tally | None:
         """The tally of this process; None if the ring is a file, from which it can be read."""
-        memory, first = self._memory, self._header.first
+        memory = self._memory
         if memory is None or self._is_shared:
             return None
         self._tidy(memory)
-        return inflight.count(0, self._header, memory[HEADER:first], lambda at, size: memory[at : at + size])
+        header = self._header
+        starts = memory[HEADER : header.first]
+        return inflight.count(0, header, starts, lambda at, size: memory[at : at + size])
 
     def in_flight(self) -> list[WorkerRequest]:
         """The requests in progress of all living workers; those of this process with their threads."""
@@ -168,11 +170,9 @@ class FlightRecorder:
         """Begin without a ring, because the parent still writes its own."""
         self._release()
         self._memory = None
-        self._header = Header(1, self._birth, 0, self._prefix)
         self._is_shared = False
         self._open_lock = threading.Lock()
         self.live = [None]
-        self._free_slots = deque()
         self._surplus = set()
         self.enter = self.stream = self.record = self.explain = self.leave = ignore
         self._switch = ignore

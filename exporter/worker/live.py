@@ -31,14 +31,24 @@ class Live(Collector):
         self._references: list[weakref.ref[LiveCollector]] = []
 
     def add(self, *collectors: LiveCollector) -> None:
-        """Add these collectors. Raises ValueError if somebody else has registered one of their families."""
+        """Add these collectors.
+
+        Raises ValueError if somebody else has registered one of their families; then none is added.
+        """
         names = {family.name for family in self.describe()}
+        former = self._references
         self._references = [weakref.ref(collector) for collector in (*self._collectors(), *collectors)]
         if names >= {family.name for family in self.describe()}:
             return
         if names:
             self._registry.unregister(self)
-        self._registry.register(self)
+        try:
+            self._registry.register(self)
+        except ValueError:
+            self._references = former
+            if names:
+                self._registry.register(self)
+            raise
 
     def describe(self) -> Iterable[Metric]:
         """The families without samples: a registry learns their names, and nothing is computed."""

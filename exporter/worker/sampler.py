@@ -141,10 +141,10 @@ class _Clock:
 
     _locks: tuple[Any, Any] | None = None
     """The first one is released to end the thread, the second one by the thread at its end."""
+    _is_running: bool
 
     def __init__(self) -> None:
         self._samplers: WeakSet[Sampler] = WeakSet()
-        self._is_running = False
         self._start_lock = forks.Lock()
         self.after_fork()
         forks.forget(self)

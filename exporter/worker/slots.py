@@ -47,7 +47,6 @@ class Slots:
         self.view = memoryview(self._map).cast("d")
         self._entries: dict[str, int] = {}
         self._end = 8
-        self._map[:8] = _LENGTH.pack(8)
         if directory is not None:
             self.move(directory)
 

@@ -140,7 +140,7 @@ class Slowest:
             return next(slot for slot in range(RECORDS) if slot not in recent)
         # Otherwise replace a request of the same rule, or one of a rule with more requests.
         most = max(counts.values())
-        full = own >= EACH or own == most
+        full = own == most
         rivals = [
             slot
             for slot, record in recent.items()

@@ -56,7 +56,6 @@ class StackRing:
 
     def __init__(self, directory: str | None) -> None:
         self._directory = directory
-        self._descriptor = -1
         self.after_fork()
         forks.forget(self)
 
@@ -88,7 +87,6 @@ class StackRing:
 
     def after_fork(self) -> None:
         """Begin without a ring: the parent goes on writing its own."""
-        forks.give_up(self._descriptor)
         self._descriptor = -1
         self._places = {}
         self._retry_at = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -21,6 +22,24 @@ flask_app = Flask("shop")
 PrometheusMetrics(flask_app)
 app = ProxyFix(flask_app)
 """
+OTHER_PREFIX = MEASURED.replace("(app)", '(app, prefix="shop")')
+OWN_REGISTRY = """
+from flask import Flask
+from prometheus_client import CollectorRegistry
+from prometheus_flask_exporter import PrometheusMetrics
+app = Flask("shop")
+PrometheusMetrics(app, registry=CollectorRegistry())
+"""
+ASGI = """
+async def app(scope, receive, send):
+    pass
+"""
+ASGI_OBJECT = """
+class Application:
+    async def __call__(self, scope, receive, send):
+        pass
+app = Application()
+"""
 UNWILLING = """
 import exporter.wsgi
 def fail(_):
@@ -33,8 +52,19 @@ def app(environ, start_response):
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [(MEASURED, ""), (WRAPPED, ""), (UNWILLING, "RuntimeError: injected")],
-    ids=["", "of the parent, wrapped", "unwilling"],
+    [
+        (MEASURED, ""),
+        (OTHER_PREFIX, ""),
+        (WRAPPED, ""),
+        (OWN_REGISTRY, ""),
+        (ASGI, "is an ASGI application, so it is not measured: only WSGI ones are"),
+        (ASGI_OBJECT, "is an ASGI application, so it is not measured: only WSGI ones are"),
+        (UNWILLING, "RuntimeError: injected"),
+    ],
+    ids=[
+        *("", "of another prefix", "of the parent, wrapped", "of the parent, with its registry"),
+        *("asgi", "asgi, an object", "unwilling"),
+    ],
 )
 def test_it_stays_as_it_is_if_it_has_an_exporter_or_cannot_have_one(source: str, message: str) -> None:
     script = f"{source}\nfrom exporter.auto import instrument\nprint(instrument(app) is app)"
@@ -43,3 +73,18 @@ def test_it_stays_as_it_is_if_it_has_an_exporter_or_cannot_have_one(source: str,
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     assert done.stderr.rstrip().endswith(message)
     assert bool(done.stderr) == bool(message)
+
+
+def test_a_token_that_is_not_there_lets_nothing_start() -> None:
+    """The pages would be open to nobody or to everybody."""
+    script = "from exporter.auto import instrument\ninstrument(lambda environ, start_response: [])"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "EXPORTER_TOKEN_FILE": "/none"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "/none" in done.stderr.splitlines()[-1]

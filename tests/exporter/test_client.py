@@ -51,6 +51,20 @@ def test_a_release_without_an_internal_is_refused(damage: str, missing: str) -> 
     )
 
 
+@pytest.mark.parametrize("damage", ["del m.escape_label_name", "m.escape_label_name = lambda name: 'other'"])
+def test_a_release_that_escapes_no_names_has_them_as_they_are(damage: str) -> None:
+    code = (
+        f"from prometheus_client.openmetrics import exposition as m; {damage}\n"
+        "from exporter.client import escape_label_name\n"
+        "print(escape_label_name('a.b', 'underscores'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.stdout, ended.stderr) == ("a.b\n", "")
+
+
 @pytest.mark.parametrize("name", ["prometheus-client", "prometheus-flask-exporter"])
 def test_the_message_says_what_the_package_declares(name: str) -> None:
     """The oldest release is that of pyproject.toml, and so is the newest where there is a bound."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, Response, request
+from flask.logging import default_handler
 from flask.views import MethodView
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_flask_exporter import PrometheusMetrics
 
-from exporter import NO_PREFIX, FlaskExporter
+from exporter import NO_PREFIX, FlaskExporter, request_id
+from exporter.core import cores
 from tests.rig.wsgi import Raises, application, call, counted
 
 RULE = "/orders/<int:number>"
@@ -50,6 +53,7 @@ def test_several_applications_on_one_registry_share_the_families() -> None:
         call(app, "/orders/7")
 
     assert durations(exporter) == {("GET", RULE, "200"): 3}
+    assert counted(exporter, "flask_http_request_duration_seconds_bucket")["GET", RULE, "200", "+Inf"] == 3
     assert call(first, "/metrics").body.count(b"# TYPE flask_http_request_total counter") == 1
     texts = [call(app, "/metrics").body.decode() for app in (first, second, third)]
     totals = [
@@ -112,10 +116,11 @@ def test_families_of_the_parent_on_the_registry_are_left_alone() -> None:
     registry = CollectorRegistry()
     PrometheusMetrics(orders("theirs"), registry=registry)
     app = orders()
+    exporter = FlaskExporter.for_app_factory(registry=registry)
 
-    with pytest.warns(UserWarning, match="give it a registry or an EXPORTER_PREFIX of its own"):
-        FlaskExporter(app, registry=registry)
-
+    with pytest.warns(UserWarning, match="give it a registry or an EXPORTER_PREFIX of its own") as warnings:
+        exporter.init_app(app)
+    assert [warning.filename for warning in warnings] == [__file__]
     assert call(app, "/orders/7").status == "200 OK"
 
 
@@ -521,6 +526,7 @@ def test_defaults_can_be_exported_late_with_the_constructors_group() -> None:
     call(app, "/orders/7")
 
     assert durations(exporter) == {("GET", "show", "200"): 1}
+    assert counted(exporter, "flask_http_request_duration_seconds_bucket")["GET", "show", "200", "+Inf"] == 1
 
 
 def test_the_old_argument_for_endpoints_is_a_warning_at_its_place() -> None:
@@ -541,6 +547,18 @@ def test_defaults_exported_twice_count_once() -> None:
     call(app, "/orders/7")
 
     assert durations(exporter) == {("GET", RULE, "200"): 1}
+
+
+def test_defaults_under_a_second_prefix_are_the_same_requests() -> None:
+    """They are recorded once."""
+    app, exporter = application()
+    exporter.export_defaults(prefix="second")
+
+    call(app, "/orders/7")
+
+    assert counted(exporter, "second_http_request_total") == {("GET", "200"): 1}
+    assert durations(exporter) == {("GET", RULE, "200"): 1}
+    assert len(exporter.core.flight_recorder.read()) == 1
 
 
 def test_defaults_of_an_application_in_its_context() -> None:
@@ -611,6 +629,31 @@ def test_peers_that_nobody_can_look_for_are_a_failure_and_no_refusal(monkeypatch
     assert call(app, "/metrics").status == "200 OK"
 
 
+def test_peers_that_nobody_can_ask_are_a_failure_and_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, exporter = application()
+    call(app, "/orders/7")
+    monkeypatch.setattr("exporter.worker.peers.Peers.present", Raises(PermissionError()))
+
+    assert call(app, "/metrics").status == "200 OK"
+    assert counted(exporter, "flask_exporter_failures_total") == {("scrape",): 1}
+
+
+def test_a_beginning_that_fails_costs_an_unmeasured_application_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, exporter = application(export_defaults=False)
+    monkeypatch.setattr("exporter.worker.peers.Peers.join", Raises())
+
+    assert call(app, "/orders/7").body == b"xxxxxxx"
+    assert counted(exporter, "flask_exporter_failures_total") == {("middleware",): 1}
+
+
+def test_the_hooks_of_servers_know_the_application_as_measured() -> None:
+    _, exporter = application()
+
+    assert exporter.core in cores
+
+
 def test_an_import_that_fails_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python turns an AttributeError into "cannot import name 'FlaskExporter'", and nobody sees the cause."""
     monkeypatch.setattr("exporter.import_module", Raises(AttributeError("module 'os' has no attribute 'x'")))
@@ -626,3 +669,21 @@ def test_the_host_keeps_its_logging() -> None:
     application()
 
     assert logging.getLogger().handlers == before
+
+
+def test_flask_s_plain_lines_end_where_the_request_log_begins(tmp_path: Path) -> None:
+    """They could be forged with a line feed in a path."""
+    app = orders("plain")
+    app.logger.addHandler(default_handler)
+    exporter = FlaskExporter(app, registry=CollectorRegistry(), request_log=str(tmp_path / "requests.log"))
+    exporter.core.request_log.close()
+
+    assert app.logger.handlers == []
+
+
+def test_a_view_knows_the_id_of_its_request() -> None:
+    app, _ = application()
+    app.add_url_rule("/id", "id", lambda: request_id())
+    answer = call(app, "/id")
+
+    assert answer.body.decode() == dict(answer.headers)["X-Request-ID"]

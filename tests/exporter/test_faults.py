@@ -207,6 +207,15 @@ def test_health_answers_though_the_last_minute_cannot_be_read(monkeypatch: pytes
     assert answer.status == "200 OK"
     assert json.loads(answer.body)["status"] == "healthy"
     assert failures(exporter) == {"health": 1}
+    assert exporter.core.window() == (0, 0)
+
+
+def test_a_flight_recorder_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.worker.flightrecorder.FlightRecorder.open", Raises(OSError("full")))
+    app, exporter = measured()
+
+    assert answers(app) == BARE
+    assert failures(exporter) == {"recent": 1}
 
 
 def test_a_collector_that_fails_costs_its_own_families(monkeypatch: pytest.MonkeyPatch) -> None:

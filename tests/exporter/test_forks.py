@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -95,6 +96,25 @@ def test_a_lock_that_is_held_at_a_fork_is_free_in_the_child() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+def test_a_lock_is_the_one_that_threading_has_at_its_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gevent may put its own there after the import of the application."""
+    told: list[str] = []
+
+    class Patched:
+        def acquire(self) -> None:
+            told.append("acquire")
+
+        def release(self) -> None:
+            told.append("release")
+
+    lock = forks.Lock()
+    monkeypatch.setattr(threading, "Lock", Patched)
+    with lock:
+        told.append("inside")
+
+    assert told == ["acquire", "inside", "release"]
+
+
 def test_a_descriptor_that_came_from_the_parent_is_closed_in_the_child(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -132,3 +152,21 @@ def test_a_child_keeps_what_has_the_number_of_a_descriptor_that_was_given_up() -
 
     assert descriptor == former
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_grandchild_keeps_what_has_the_number_of_a_descriptor_of_its_grandparent() -> None:
+    """The child has closed that one, so the number is its own."""
+    with forks.hold(os.open(os.devnull, os.O_RDONLY)) as held:
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), held)
+            grandchild = os.fork()
+            if grandchild == 0:
+                try:
+                    os.fstat(held)
+                except OSError:
+                    os._exit(0)
+                os._exit(7)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

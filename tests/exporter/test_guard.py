@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import resource
 import socket
@@ -15,15 +16,40 @@ import pytest
 
 from exporter import guard
 from exporter.guard import Patience, UntrustedError
+from tests.rig.descriptors import open_below
 from tests.rig.users import STRANGER, as_child, needs_root
+from tests.rig.wsgi import Raises
 
 
 def opened(path: Path) -> None:
     os.close(guard.directory(str(path)))
 
 
-def test_a_directory_of_ones_own_is_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o700, 0o701, 0o755])
+def test_a_directory_of_ones_own_is_opened(mode: int, tmp_path: Path) -> None:
+    tmp_path.chmod(mode)
+
     opened(tmp_path)
+
+
+def test_a_directory_that_is_not_there_is_made_for_who_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For this user alone; another process may do it at the same time."""
+    with pytest.raises(FileNotFoundError):
+        opened(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    os.close(guard.directory(str(tmp_path / "new"), make=True))
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+    make = os.makedirs
+
+    def make_after_another(path: str, mode: int, exist_ok: bool) -> None:
+        os.mkdir(path, 0o700)
+        make(path, mode, exist_ok)
+
+    monkeypatch.setattr(os, "makedirs", make_after_another)
+    os.close(guard.directory(str(tmp_path / "newer"), make=True))
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o775])
@@ -33,14 +59,20 @@ def test_a_directory_that_others_may_write_is_refused(mode: int, tmp_path: Path)
 
     with pytest.raises(UntrustedError, match=f"mode {mode:o}.*name a directory that is not there yet"):
         opened(tmp_path)
+    assert open_below(tmp_path) == []
 
 
 @needs_root
-def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_directory_of_somebody_else_is_refused_unless_they_are_trusted(tmp_path: Path) -> None:
     os.chown(tmp_path, *STRANGER)
-
     with pytest.raises(UntrustedError, match=f"belongs to user {STRANGER[0]}"):
         opened(tmp_path)
+
+    def trust() -> None:
+        guard.trust(STRANGER[0])
+        opened(tmp_path)
+
+    as_child(trust)
 
 
 @pytest.mark.parametrize("end", ["", "/", "//", "/."])
@@ -60,6 +92,33 @@ def test_a_new_tmpfs_is_taken_over(tmp_path: Path) -> None:
     os.close(descriptor)
 
     assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_private_directory_is_taken_over_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root without the right to change the modes of others' files cannot do more."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(os, "fchmod", Raises(PermissionError()))
+    descriptor = guard.directory(str(tmp_path))
+    guard.take_over(descriptor, None)
+    os.close(descriptor)
+
+
+@needs_root
+def test_root_gives_a_directory_and_its_new_files_to_the_workers(tmp_path: Path) -> None:
+    """But no group gets them, and an old file is left as it is."""
+    (tmp_path / "old").touch()
+
+    def give() -> None:
+        guard.trust(STRANGER[0])
+        descriptor = guard.directory(str(tmp_path))
+        guard.take_over(descriptor, STRANGER)
+        os.close(guard.regular("new", os.O_RDWR | os.O_CREAT | os.O_EXCL, descriptor))
+        os.close(guard.regular("old", os.O_RDWR | os.O_CREAT, descriptor))
+
+    as_child(give)
+    owners = [(path.stat().st_uid, path.stat().st_gid) for path in (tmp_path, tmp_path / "new")]
+    assert owners == [STRANGER, (STRANGER[0], os.getegid())]
+    assert (tmp_path / "old").stat().st_uid == os.geteuid()
 
 
 @needs_root
@@ -105,6 +164,7 @@ def test_only_a_regular_file_with_one_name_is_opened(
             guard.regular("file", flags, directory)
     finally:
         os.close(directory)
+    assert open_below(tmp_path) == []
 
 
 @needs_root
@@ -154,7 +214,7 @@ def test_the_last_descriptors_are_left_to_the_application(tmp_path: Path) -> Non
 
     def fill() -> None:
         limit = len(os.listdir("/proc/self/fd")) + 20
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         with suppress(OSError):
             for _ in range(limit):
                 guard.regular("file", os.O_RDONLY, at)
@@ -188,6 +248,24 @@ def test_a_lock_is_waited_for_once(held: int, tmp_path: Path) -> None:
 
         fcntl.flock(theirs, fcntl.LOCK_UN)
         assert patience.lock(ours.fileno(), fcntl.LOCK_EX, 0.0)
+
+
+@pytest.mark.parametrize(("seconds", "pauses"), [((), 0), ((0.5,), 1), ((0.75,), 2)])
+def test_a_lock_is_asked_for_until_the_time_is_over_with_a_pause_between(
+    seconds: tuple[float, ...], pauses: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default once; here a quarter of a second is over at each look at the clock."""
+    clock = itertools.count(100.0, 0.25)
+    taken: list[float] = []
+    (tmp_path / "lock").touch()
+    with open(tmp_path / "lock") as theirs, open(tmp_path / "lock") as ours:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "monotonic", lambda: next(clock))
+            patch.setattr(time, "sleep", taken.append)
+            assert not guard.lock(ours.fileno(), fcntl.LOCK_EX, *seconds)
+
+    assert len(taken) == pauses
 
 
 OWNERS = [STRANGER, (STRANGER[0], 0), (1, 1)]
@@ -231,3 +309,16 @@ def test_rights_are_given_up_for_good(owner: tuple[int, int]) -> None:
             os.seteuid(0)
 
     as_child(give_up)
+
+
+@needs_root
+@pytest.mark.parametrize("owner", [None, (0, 0)])
+def test_root_that_acts_for_nobody_or_for_itself_keeps_its_rights(owner: tuple[int, int] | None) -> None:
+    def act() -> None:
+        os.setgroups([0, 4])
+        with guard.rights_of(owner):
+            assert os.getgroups() == [0, 4]
+        guard.become(owner)
+        assert (os.geteuid(), os.getgroups()) == (0, [0, 4])
+
+    as_child(act)

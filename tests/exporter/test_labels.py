@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from flask import Flask, abort, request
 from prometheus_client import CollectorRegistry
+from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.routing import RequestRedirect
 
 from exporter import FlaskExporter, forks
-from exporter.labels import METHODS, SeriesCap, error_type_of
+from exporter.labels import METHODS, SeriesCap, error_type_of, is_redirect
 from tests.rig.wsgi import call, counted
 
 LABELS = ("method", "url_rule", "status")
@@ -67,6 +69,14 @@ def test_every_status_has_an_error_type() -> None:
         503: "ServiceUnavailable",
     }
     assert error_type_of(499) == error_type_of(0) == "HTTPException"
+
+
+@pytest.mark.parametrize(
+    ("error", "redirects"),
+    [(RequestRedirect("/new"), True), (HTTPException(), True), (BadRequest(), False), (ValueError(), False)],
+)
+def test_a_redirect_is_no_error(error: Exception, redirects: bool) -> None:
+    assert is_redirect(error) is redirects
 
 
 def test_the_nine_methods() -> None:

@@ -167,6 +167,7 @@ def test_a_working_directory_that_a_deploy_has_removed_is_needed_for_no_place(
     places.add("shop", ".")
 
     assert places.of(*function).kind is Kind.OWN
+    assert places.of(compile("", "templates/a.html", "exec"), {}).where == "a.html"
 
 
 @pytest.mark.parametrize(
@@ -279,6 +280,7 @@ def test_what_jinja_puts_before_the_first_line_of_a_template_belongs_to_it() -> 
 
     assert Place("a.html", Kind.OWN, code, f"7={code.co_firstlineno + 1}").line(0) == 1
     assert Place("a.html", Kind.OWN, code, f"7={code.co_firstlineno}").line(0) == 7
+    assert Place("a.html", Kind.OWN, code, f"7={code.co_firstlineno}").line(10_000) == 0
 
 
 def test_an_exception_names_a_template_as_its_frames_do(shop: Flask) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from exporter import posix
 from tests.rig.places import ROOT
+from tests.rig.wsgi import Raises
 
 # Each takes away what the system lacks, before anything is imported.
 WITHOUT_PROC = """
@@ -33,7 +35,7 @@ os.posix_fallocate = refuse
 """
 # asyncio has modules of its own for Windows; those that it imports here need what is taken away.
 WINDOWS = f"""{WITHOUT_PROC}
-import asyncio, os, signal, socket, sys
+import asyncio, os, select, signal, socket, sys
 for module in ("fcntl", "grp", "pwd", "resource", "termios", "tty"):
     sys.modules[module] = None
 for name in (
@@ -43,7 +45,7 @@ for name in (
     delattr(os, name)
 for name in ("SIGALRM", "SIGHUP", "SIGQUIT", "SIGCHLD", "setitimer"):
     delattr(signal, name)
-del socket.AF_UNIX
+del select.poll, socket.AF_UNIX
 """
 PYPY = "import gc\ndel gc.callbacks\n"
 SYSTEMS = {
@@ -141,6 +143,14 @@ def test_the_request_log_is_written_and_rotated(tmp_path: Path, system: str) -> 
     assert log.with_name(f"{log.name}.1").read_text().endswith("}\n")
 
 
+@pytest.mark.parametrize("system", ["macos", "windows"])
+def test_the_request_log_goes_to_standard_output(system: str) -> None:
+    ended = run(f"{SYSTEMS[system]}\noptions = {{'request_log': 'stdout'}}\n{SERVICE}")
+
+    assert (ended.returncode, ended.stderr.count("Traceback")) == (0, 0), ended.stderr
+    assert ended.stdout.count('"message":"GET /orders/<int:number> 200"') == 3
+
+
 def test_a_unix_socket_is_refused_where_there_is_none() -> None:
     """As every setting that cannot be used."""
     ended = run(f"{WINDOWS}\noptions = {{'request_log': 'syslog:///dev/log'}}\n{SERVICE}")
@@ -201,6 +211,19 @@ assert os.fstat(file).st_size == 3_000_000
     ended = run(code)
 
     assert ended.returncode == 0, ended.stderr
+
+
+def test_an_error_of_the_disk_is_no_matter_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody fills a disk with zeros that is full, or broken."""
+    monkeypatch.setattr(
+        os, "posix_fallocate", Raises(OSError(errno.EIO, os.strerror(errno.EIO))), raising=False
+    )
+    with (tmp_path / "file").open("wb") as file, pytest.raises(OSError, match="Input/output error"):
+        posix.reserve(file.fileno(), 100)
+
+    assert (tmp_path / "file").stat().st_size == 0
 
 
 def test_commands_start_without_a_posix_terminal() -> None:

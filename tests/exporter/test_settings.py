@@ -15,7 +15,15 @@ import pytest
 from prometheus_client import Histogram
 
 from exporter import FlaskExporter, Settings, SettingsError
-from exporter.settings import _ARGUMENTS, DEFAULT_MASK, SettingsArguments
+from exporter.settings import (
+    _ARGUMENTS,
+    DEFAULT_MASK,
+    DIRECTORY,
+    SettingsArguments,
+    forget_empty_directory,
+    meanings,
+    worker_directory,
+)
 from tests.rig.places import ROOT
 from tests.rig.program import module
 
@@ -82,6 +90,7 @@ def test_the_defaults() -> None:
         ("request_log", "stdout", "stdout"),
         ("request_log", "/var/log/requests.log", "/var/log/requests.log"),
         ("request_log", "syslog://10.0.0.9:514", "syslog://10.0.0.9:514"),
+        ("instance", "web-1", "web-1"),
         ("log_level", "warning", "WARNING"),
         ("log_query", "yes", True),
         ("log_mask", "Pin, card", ("pin", "card")),
@@ -111,6 +120,9 @@ def test_an_empty_argument_is_what_it_says() -> None:
     settings = Settings.load({}, path="", grafana_url="", allow=(), log_mask=[])
 
     assert (settings.path, settings.grafana_url, settings.allow, settings.log_mask) == (None, None, (), ())
+    for nothing in ("", None):
+        settings = Settings.load({}, instance=nothing, listen=nothing, token_file=nothing)
+        assert (settings.instance, settings.listen, settings.token_file) == (None, None, None)
     with pytest.raises(SettingsError, match=r"^allow='': give at least one address or network"):
         Settings.load({}, allow="")
 
@@ -120,6 +132,8 @@ def test_an_empty_argument_is_what_it_says() -> None:
     [
         ({"EXPORTER_BUCKETS": "5,10,25,50,100,250,500"}, {}, "EXPORTER_BUCKETS=5,10,25,50,100,250,500"),
         ({"EXPORTER_BUCKETS": "100,500"}, {}, "EXPORTER_BUCKETS=100,500"),
+        ({"EXPORTER_BUCKETS": "1,5"}, {}, "EXPORTER_BUCKETS=1,5"),
+        ({"EXPORTER_BUCKETS": "0.5,601"}, {}, "EXPORTER_BUCKETS=0.5,601"),
         ({"EXPORTER_BUCKETS": "0.5,1,1000,inf"}, {}, "EXPORTER_BUCKETS=0.5,1,1000"),
         ({}, {"buckets": [50, 250, 1000]}, "buckets=50,250,1000"),
     ],
@@ -137,6 +151,10 @@ def test_buckets_that_look_like_milliseconds_are_a_warning(
 @pytest.mark.parametrize("text", ["0.005,0.01", "0.5,1,30,600", "1", "0.1,inf"])
 def test_buckets_of_seconds_are_none(text: str) -> None:
     Settings.load({"EXPORTER_BUCKETS": text})
+
+
+def test_an_address_to_listen_on_may_be_a_pair() -> None:
+    assert Settings.load({}, listen=("127.0.0.1", 9101)).listen == ("127.0.0.1", 9101)
 
 
 def test_keyword_arguments_win_and_none_is_none_given() -> None:
@@ -164,6 +182,7 @@ def test_keyword_arguments_win_and_none_is_none_given() -> None:
         ("allow", ",", "give at least one address or network"),
         ("trusted_proxies", "proxy", "give addresses or networks"),
         ("health_warning", "5", "give a ratio from 0 to 1"),
+        ("health_warning", "1.01", "give a ratio from 0 to 1"),
         ("health_warning", "nan", "give a ratio from 0 to 1"),
         ("health_min_requests", "0", "give a whole number of requests from 1"),
         ("request_log", "requests.log", "a file's path with a '/'"),
@@ -188,6 +207,8 @@ def test_a_bad_value_is_an_error_that_names_setting_value_and_remedy(
         Settings.load({variable: text})
     assert str(raised.value).startswith(f"{variable}={text!r}: ")
     assert remedy in str(raised.value)
+    error = raised.value
+    assert (error.setting, error.value, remedy in error.remedy) == (variable, text, True)
 
     with pytest.raises(SettingsError, match=f"^{name}="):
         Settings.load({}, **{name: text})
@@ -291,8 +312,9 @@ def test_thresholds_in_the_wrong_order_are_an_error() -> None:
 def test_an_unknown_variable_is_a_warning_that_names_the_nearest(unknown: str, nearest: str) -> None:
     with pytest.warns(
         UserWarning, match=f"{unknown} is no setting of the exporter; did you mean {nearest}\\?"
-    ):
+    ) as warnings:
         assert Settings.load({unknown: "1"}) == Settings.load({})
+    assert [warning.filename for warning in warnings] == [__file__]
 
 
 def test_what_kubernetes_injects_for_a_service_of_that_name_is_no_warning() -> None:
@@ -317,6 +339,36 @@ def test_a_caller_may_write_every_setting_but_those_of_the_servers_hooks() -> No
     of_hooks, of_the_parent = {"listen", "drain", "auto"}, {"path", "group_by", "buckets"}
 
     assert SettingsArguments.__annotations__.keys() == set(Settings.__slots__) - of_hooks - of_the_parent
+    assert SettingsArguments.__required_keys__ == frozenset()
+
+
+def test_each_variable_has_a_meaning() -> None:
+    assert [name for name, _ in meanings()] == [f"EXPORTER_{name.upper()}" for name in Settings.__slots__]
+    assert all(meaning for _, meaning in meanings())
+
+
+@pytest.mark.parametrize(
+    ("environ", "directory", "is_lost"),
+    [
+        ({}, None, False),
+        ({"PROMETHEUS_MULTIPROC_DIR": ""}, None, True),
+        ({"prometheus_multiproc_dir": ""}, None, True),
+        ({"PROMETHEUS_MULTIPROC_DIR": "", "prometheus_multiproc_dir": "/old"}, "/old", False),
+        ({"PROMETHEUS_MULTIPROC_DIR": "/new", "prometheus_multiproc_dir": "/old"}, "/new", False),
+        ({"PROMETHEUS_MULTIPROC_DIR": "workers"}, f"{os.getcwd()}/workers", False),
+    ],
+)
+def test_the_worker_directory_is_absolute_and_an_empty_one_is_none(
+    environ: dict[str, str], directory: str | None, is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (DIRECTORY, DIRECTORY.lower()):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+    assert forget_empty_directory() is is_lost
+    assert worker_directory() == directory
+    assert "" not in [os.environ.get(name) for name in (DIRECTORY, DIRECTORY.lower())]
 
 
 @pytest.mark.parametrize("setting", ["app_version", "path", "monitoring_path", "health_path"])

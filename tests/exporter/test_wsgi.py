@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
+import site
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,10 +18,12 @@ import pytest
 from flask import Flask, got_request_exception
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_flask_exporter import PrometheusMetrics
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import RequestRedirect
 
 from exporter import FlaskExporter, SettingsError, request_id
+from exporter.places import Kind
 from exporter.routes.template import likely
 from exporter.worker.worker import serve_with
 from exporter.wsgi import WSGIExporter
@@ -78,6 +82,75 @@ def test_a_request_is_counted_and_has_an_id() -> None:
         ("GET", "/boom", "500", "ValueError"): 1,
     }
     assert counted(app, "flask_exporter_failures_total") == {}
+    assert counted(app, "flask_http_request_duration_seconds_bucket")["GET", "/boom", "500", "+Inf"] == 1
+
+
+@pytest.mark.parametrize(("options", "rule"), [({}, "/ask/<id>"), ({"route": lambda _: "ask"}, "_unmatched")])
+def test_a_request_in_progress_has_the_likely_route_unless_a_function_tells_it(
+    options: dict[str, Any], rule: str
+) -> None:
+    seen = []
+
+    def ask(_: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        seen.extend(json.loads(call(app, "/monitoring/inflight").body))
+        start_response("200 OK", [])
+        return []
+
+    app = measured(ask, **options)
+    call(app, "/ask/7")
+
+    assert [request["url_rule"] for request in seen] == [rule]
+
+
+def test_where_the_slow_ones_waited() -> None:
+    app = measured(slow=1e-9)
+    call(app, "/orders/7")
+
+    ((request,),) = json.loads(call(app, "/monitoring/slow").body).values()
+    assert request["where"] == "/orders/<id>"  # the view is not known
+
+
+def test_families_of_another_exporter_on_the_registry_are_left_alone() -> None:
+    registry = CollectorRegistry()
+    PrometheusMetrics(Flask("theirs"), registry=registry)
+
+    with pytest.warns(UserWarning, match="give it a registry or an EXPORTER_PREFIX of its own") as warnings:
+        app = WSGIExporter(shop, registry=registry)
+    assert [warning.filename for warning in warnings] == [__file__]
+    assert call(app, "/orders/7").status == "200 OK"
+
+
+def test_an_installed_application_is_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "getsitepackages", lambda: [str(tmp_path)])
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "installed_shop.py").write_text("def application(*_): pass")
+    (tmp_path / "library.py").write_text("def function(): pass")
+    try:
+        application = importlib.import_module("installed_shop").application
+        function = importlib.import_module("library").function
+        places = measured(application).core.places
+        kinds = [places.of(one.__code__, one.__globals__).kind for one in (application, function)]
+    finally:
+        for name in ("installed_shop", "library"):
+            sys.modules.pop(name, None)
+
+    assert kinds == [Kind.OWN, Kind.LIBRARY]
+
+
+def test_the_registry_is_everybodys_unless_told_otherwise() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exporter.wsgi.REGISTRY", registry := CollectorRegistry())
+
+        assert WSGIExporter(shop).registry is registry
+
+
+def test_records_before_the_first_request_are_in_the_log_too(tmp_path: Path) -> None:
+    path = tmp_path / "requests.log"
+    app = measured(request_log=str(path))
+    logging.getLogger("shop").warning("starting")
+    app.core.request_log.close()
+
+    assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == ["starting"]
 
 
 def test_pages_are_read_and_not_counted() -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from exporter import Settings
-from exporter.__main__ import main
+from exporter.__main__ import main, parser
 from exporter.commands.capacity import HISTOGRAM, SIZES, TARGET, Fleet
 from tests.rig import sized
 from tests.rig.deadline import eventually
@@ -66,6 +66,15 @@ def test_what_a_fleet_needs() -> None:
     assert deployed.samples == hundred.samples
     assert hundred.samples == pytest.approx(100 * ((4034 + 5 + 18) / 15 + 357 / 60) + 1501 / 15 + 96 / 60)
     assert hundred.memory_limit * 2**20 > hundred.memory * 1.25
+    assert hundred.memory == 3000 * hundred.series
+    assert hundred.disk == pytest.approx(2.5 * hundred.samples * 35 * 24 * 3600, rel=1e-9)
+
+
+@pytest.mark.parametrize(("endpoints", "exposed", "limit"), [(51, 3142, 4000), (52, 3201, 5000)])
+def test_a_sample_limit_is_a_quarter_above_what_is_exposed(endpoints: int, exposed: int, limit: int) -> None:
+    size = fleet(endpoints, 1, 2)
+
+    assert (size.exposed, size.sample_limit) == (exposed, limit)
 
 
 def test_the_page_has_these_figures() -> None:
@@ -110,6 +119,17 @@ def test_the_table_says_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["series of an instance"] == "4,034   sample_limit: 6000 or more"
     assert rows["series in memory"] == "442,997"
     assert rows["memory of Prometheus"] == "1.33 GB   mem_limit: 1792m or more"
+
+
+def test_the_smallest_sizes_and_what_is_not_said() -> None:
+    """One service that is never deployed anew, scraped as by compose."""
+    needed = ["--endpoints", "1", "--statuses", "2", "--instances", "1"]
+    said = ["--methods", "1", "--services", "1", "--deploys", "0", "--interval", "0.5", "--days", "1"]
+    whole, least = (parser().parse_args(["capacity", *needed, *words]) for words in ([], said))
+
+    assert (whole.methods, whole.services, whole.deploys, whole.interval, whole.days) == (1, 1, 0, 15.0, 35.0)
+    assert (least.methods, least.services, least.deploys, least.interval, least.days) == (1, 1, 0, 0.5, 1.0)
+    assert main(["capacity", *needed]) == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from exporter.__main__ import parser
 from exporter.commands import tables
 from exporter.commands.alerts import Prometheus
 from exporter.commands.history import History, number, sparkline
@@ -551,9 +553,34 @@ class TestHistory:
 
         assert history.add(_snapshot(101.0, 10, 5)).error_rate == 0.0
 
+    def test_a_total_that_is_missing_is_none(self) -> None:
+        """Neither is there a rate of an endpoint whose count is missing or has fallen."""
+        history, empty = History(), Snapshot(100.0, {}, {"fallen": {"request_count": 9}}, [], [], None)
+        first = history.add(empty)
+        second = history.add(replace(empty, at=101.0, endpoints={"fallen": {"request_count": 8}, "new": {}}))
+
+        assert [(moment.rate, moment.error_rate) for moment in (first, second)] == [(0.0, 0.0)] * 2
+        assert second.endpoint_rates == {"fallen": 0.0, "new": 0.0}
+
+    def test_two_looks_within_a_second(self) -> None:
+        """Errors that are fewer than before are no failures."""
+        history = History()
+        history.add(_snapshot(100.0, 10, 5))
+        moment = history.add(_snapshot(100.5, 20, 4))
+
+        assert (moment.rate, moment.error_rate) == (20.0, 0.0)
+
+    def test_the_oldest_moment_goes(self) -> None:
+        history = History()
+        for at in range(241):
+            history.add(_snapshot(float(at), at * at, 0))
+
+        assert [moment.rate for moment in history.moments] == [float(2 * at - 1) for at in range(1, 241)]
+
     def test_sparklines(self) -> None:
         assert sparkline([0.0, 1.0, None, 7.0], 10) == "▁▂ █"
         assert sparkline([5.0, 0.0, 0.0], 2) == "▁▁"
+        assert sparkline([0.5, 1.0], 2) == "▅█"
         assert sparkline([90.0, None, 97.0], 10, from_zero=False) == "▁ █"
         assert sparkline([90.0, 90.0], 10, from_zero=False) == "▁▁"
         assert sparkline([], 10) == ""
@@ -800,6 +827,28 @@ def test_keys_that_come_at_once_are_told_apart() -> None:
         os.close(other)
 
 
+@pytest.mark.parametrize(
+    ("words", "seconds"), [([], 2.0), (["--interval", "0.1"], 0.1), (["--interval", "3600"], 3600.0)]
+)
+def test_the_seconds_from_look_to_look(words: list[str], seconds: float) -> None:
+    assert parser().parse_args(["top", *words]).interval == seconds
+
+
+def test_the_terminal_is_afterwards_as_it_was() -> None:
+    """No key is none, and comes at once without the return key while the view lasts."""
+    main, other = pty.openpty()
+    try:
+        before = termios.tcgetattr(other)
+        with open(other, closefd=False) as terminal, Keyboard(terminal) as keyboard:
+            assert keyboard.keys(0) == []
+            assert termios.tcgetattr(other) != before
+
+        assert termios.tcgetattr(other) == before
+    finally:
+        os.close(main)
+        os.close(other)
+
+
 def test_typing_a_filter() -> None:
     view = View()
     for key in ["/", "a", "q", "\x1b[A", "\x7f", "b"]:
@@ -813,5 +862,6 @@ def test_typing_a_filter() -> None:
 
 def test_clean() -> None:
     assert clean("a\x1b[31m\u202eb\n", 20) == "a\ufffd[31m\ufffdb\ufffd"
-    assert clean("x" * 1_000_000, 5) == "xxxx…"
+    assert clean("x" * 1_000_000, 5) == clean("x" * 6, 5) == "xxxx…"
+    assert clean("x" * 5, 5) == "x" * 5
     assert clean(None, 10) == "None"

@@ -21,6 +21,7 @@ MASK = Mask(DEFAULT_MASK)
         ("/x?pass%77ord=S", "/x?pass%77ord=***"),
         ("/x?a=1;token=S", "/x?a=1;token=***"),
         ("/x?token=it's;secret&a=1", "/x?token=***&a=1"),
+        ("?token=S was refused", "?token=*** was refused"),
         ("<a href='/x?a=1&amp;token=S'>", "<a href='/x?a=1&amp;token=***>"),
         ("token=S&page=2", "token=***&page=2"),
         ("b'token=S'", "b'token=***"),
@@ -47,6 +48,7 @@ def test_a_secret_in_a_url_is_hidden(text: str, shown: str) -> None:
         ("curl -H 'X-Api-Key: S' https://h", "curl -H 'X-Api-Key: ***' https://h"),
         ("Set-Cookie: id=S; Path=/", "Set-Cookie: ***"),
         ("the header was Bearer 0123456789abcdef, twice", "the header was Bearer ***, twice"),
+        ("it sent Basic Ym9iOlM0NzEx, once", "it sent Basic ***, once"),
         ("{'Authorization': 'Basic S'}", "{'Authorization': '***'}"),
         ('{"a":1,"refresh_token":"S\\"S","b":"c"}', '{"a":1,"refresh_token":"***","b":"c"}'),
         (r'"{\"password\": \"S\"}"', r'"{\"password\": \"***\"}"'),
@@ -76,6 +78,9 @@ def test_a_secret_in_a_header_or_a_document_is_hidden(text: str, shown: str) -> 
         ("access token: abc.def-0 expires", "access token: *** expires"),
         ("API key: sk_live_4711", "API key: ***"),
         ("session_id: 5f3a2b", "session_id: ***"),
+        ("session: ab12 of x12", "session: *** of x12"),
+        ("bad password: token: a1b2c3", "bad password: token: ***"),
+        ("db_password: 'p(ss' was refused", "db_password: '***' was refused"),
         ("clientSecret: 'a1b2'", "clientSecret: '***'"),
         ("run: tool --password hunter --level 3", "run: tool --password *** --level 3"),
         ("run: tool --api-key=abc --token 'a b'", "run: tool --api-key=*** --token '***'"),
@@ -84,6 +89,14 @@ def test_a_secret_in_a_header_or_a_document_is_hidden(text: str, shown: str) -> 
         (
             "[SQL: INSERT INTO u (a, password) VALUES (?, ?)]\n[parameters: ('b', 'S')]\n(Background",
             "[SQL: INSERT INTO u (a, password) VALUES (?, ?)]\n[parameters: ***]\n(Background",
+        ),
+        (
+            "[SQL: SET password]\n[parameters: ('S',)]\n[SQL: SELECT a]\n[parameters: ('b',)]",
+            "[SQL: SET password]\n[parameters: ***]\n[SQL: SELECT a]\n[parameters: ('b',)]",
+        ),
+        (  # the text of an error within another text
+            r"{'error': '[SQL: SET password]\n[parameters: (S,)]\n(Background'}",
+            r"{'error': '[SQL: SET password]\n[parameters: ***]",
         ),
         (
             "user.password\n  too short [type=x, input_value='S', input_type=str]",
@@ -117,6 +130,7 @@ def test_a_field_with_the_name_of_a_secret_is_hidden() -> None:
         "https://h:8000/x@y and mail@example.org",
         "a == b, c != d",
         "password: must have at least 8 characters; password: required, token: expired",
+        "unexpected token: end, session: x12",
         "unexpected token: 'end' near key: orders-2026, exit code: 1370, error_code: E1042",
         "jwt.exceptions.ExpiredSignatureError: Signature has expired2\nKeyError: 'item7'",
         "def login(user: str, password: str) -> None:\n    if not password: raise Refused(4711)",
@@ -137,6 +151,7 @@ def test_other_text_stays(text: str) -> None:
     [
         ('token=a"b<c', "token=***"),
         ("next=%2Fx%3Ftoken%3DS", "next=***"),
+        ("filter=key%3DS", "filter=***"),
         ("next=/x?page=1%26token%3DS", "next=***"),
         ("a=1;token=S&b=2", "a=1;token=***&b=2"),
         ('d={"password":"S"}&b=2', 'd={"password":"***"}&b=2'),
@@ -172,4 +187,5 @@ def test_no_text_takes_long(part: str) -> None:
 
 
 def test_the_names_are_a_setting() -> None:
+    assert Mask(["iban"]).text("ALTER ROLE bob PASSWORD 'S'") == "ALTER ROLE bob PASSWORD 'S'"
     assert Mask(["iban"]).text("/x?iban=1&token=2 iban: DE12") == "/x?iban=***&token=2 iban: ***"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 
 import pytest
 
@@ -39,3 +41,18 @@ def test_a_level_has_its_severity_in_syslog(level: int, severity: int) -> None:
     JsonHandler(kept, "json", 0, Mask(["key"]), "here").handle(logging.makeLogRecord({"levelno": level}))
 
     assert kept.severities == [severity]
+
+
+def test_a_record_that_is_lost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """As by every handler of `logging`, and to the exporter."""
+
+    class Full(Kept):
+        def write(self, line: bytes, severity: int) -> None:  # noqa: ARG002
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    losses: list[BaseException] = []
+    handler = JsonHandler(Full(), "json", 0, Mask(["key"]), "here", losses.append)
+    handler.handle(logging.makeLogRecord({"levelno": logging.ERROR}))
+
+    assert [str(loss) for loss in losses] == ["[Errno 28] No space left on device"]
+    assert "OSError: [Errno 28] No space left on device" in capsys.readouterr().err

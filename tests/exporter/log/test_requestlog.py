@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import http.client
@@ -10,13 +11,15 @@ import logging
 import multiprocessing
 import os
 import re
+import select
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -27,10 +30,10 @@ from flask import Flask, Response, copy_current_request_context, request, stream
 from prometheus_client import CollectorRegistry
 
 from exporter import FlaskExporter
-from exporter.log.destinations import Stdout
+from exporter.log.destinations import Stdout, Syslog, shorten
 from exporter.log.records import RequestContext
 from exporter.log.requestlog import RequestLog
-from exporter.log.rotating import RotatingFile
+from exporter.log.rotating import RotatingFile, UnsharedFile
 from exporter.observation import EXCHANGE, Delay
 from exporter.settings import Settings, SettingsError
 from tests.rig.clients import ask
@@ -100,9 +103,10 @@ class TestLine:
         assert [expected] == _lines(path)
         assert list(expected) == list(_lines(path)[0])
 
-    def test_the_next_one_of_its_kind_has_them_too(self, path: Path) -> None:
+    @pytest.mark.parametrize("recent", [0, 100])
+    def test_the_next_one_of_its_kind_has_them_too(self, path: Path, recent: int) -> None:
         """What the recorder knows of a kind is not looked for again."""
-        app, exporter = application(request_log=str(path))
+        app, exporter = application(request_log=str(path), recent=recent)
         for _ in range(3):
             call(app, "/orders/7")
         exporter.core.request_log.close()
@@ -357,10 +361,72 @@ class TestRotation:
         assert open_below(path.parent) == [str(path)]
         for number in range(20):
             to.write(b"%09d\n" % number, 6)
+        command = ["ls", "-l", "/proc/self/fd"]
+        inherited = subprocess.run(command, close_fds=False, capture_output=True, check=True)
 
+        assert path.name.encode() not in inherited.stdout
         assert open_below(path.parent) == [str(path)]
         to.close()
         assert open_below(path.parent) == []
+
+    def test_a_lock_whose_holder_has_removed_its_file_is_taken_anew(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = fcntl.flock
+        removed: list[Path] = []
+
+        def flock(file: int, operation: int) -> None:
+            if not removed:
+                removed.append(path.with_name(f".{path.name}.lock"))
+                removed[0].unlink()
+            real(file, operation)
+
+        to = RotatingFile(str(path), 10, 2)
+        monkeypatch.setattr(fcntl, "flock", flock)
+        to.write(b"%09d\n" % 1, 6)
+
+        assert (path.read_bytes(), path.with_name(f"{path.name}.1").read_bytes()) == (b"", b"000000001\n")
+        assert open_below(path.parent) == [str(path)]
+        to.close()
+
+    def test_a_child_that_is_forked_during_a_rotation_holds_no_lock(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody waits for it who has opened the lock by then."""
+        reading, writing = os.pipe()
+        real = os.unlink
+        waiting: list[int] = []
+        children: list[int] = []
+
+        def fork_and_unlink(name: str) -> None:
+            waiting.append(os.open(name, os.O_RDONLY))
+            children.append(os.fork())
+            if not children[-1]:
+                os.close(writing)
+                os.read(reading, 1)
+                os._exit(0)
+            real(name)
+
+        to = RotatingFile(str(path), 10, 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", fork_and_unlink)
+            to.write(b"%09d\n" % 1, 6)
+        to.close()
+        try:
+            fcntl.flock(waiting[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            for descriptor in (reading, writing, *waiting):
+                os.close(descriptor)
+            os.waitpid(children[0], 0)
+
+    def test_who_may_read_it_is_a_matter_of_the_umask(self, path: Path) -> None:
+        before = os.umask(0o026)
+        try:
+            RotatingFile(str(path), 100, 1).close()
+        finally:
+            os.umask(before)
+
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
     def test_its_descriptor_goes_with_the_last_who_knows_it(self, path: Path) -> None:
         """As a suite of tests that makes an application for each test."""
@@ -475,6 +541,35 @@ to.write(b"whole\\n", 6)
         assert set(_all_written(path)) == {b"%d %d" % (w, n) for w in range(8) for n in range(2000)}
         assert len(_all_written(path)) == 16_000
 
+    def test_a_file_that_cannot_be_shared_is_written_at_once_and_rotated_closed(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Windows renames no file that is open."""
+        replace = os.replace
+        open_then: list[list[str]] = []
+
+        def look_and_replace(old: str, new: str) -> None:
+            open_then.append(open_below(path.parent))
+            replace(old, new)
+
+        to = UnsharedFile(str(path), 20, 3)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", look_and_replace)
+            for number in range(9):
+                to.write(b"%09d\n" % number, 6)
+
+            assert path.read_bytes() == b"000000008\n"
+        to.close()
+
+        assert not any(open_then)
+        assert open_below(path.parent) == []
+        assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == {
+            "requests.log": b"000000008\n",
+            "requests.log.1": b"000000006\n000000007\n",
+            "requests.log.2": b"000000004\n000000005\n",
+            "requests.log.3": b"000000002\n000000003\n",
+        }
+
 
 class TestDestinations:
     def test_it_is_off_unless_asked_for(self) -> None:
@@ -484,6 +579,15 @@ class TestDestinations:
         log.write(exchange())
 
         assert not log.on
+        assert logging.getLogger().handlers == before
+
+    def test_one_that_is_closed_gets_no_records(self, log: Callable[..., RequestLog]) -> None:
+        before = list(logging.getLogger().handlers)
+        written = log()
+        written.attach()
+        written.close()
+
+        assert not written.on
         assert logging.getLogger().handlers == before
 
     @pytest.mark.parametrize(
@@ -511,6 +615,57 @@ class TestDestinations:
             to.write(b'{"whole":2}\n', 6)
 
         assert b"".join(written) == b'{"whole":1}\n{"whole":2}\n'
+
+    def test_stdout_ends_a_line_that_was_cut_before_the_next_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As where the reader of a pipe goes in the middle of it, and another one comes."""
+        written: list[bytes] = []
+
+        def write(_: int, data: bytes) -> int:
+            written.append(data[:9])
+            if len(written) == 2:
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+            return len(written[-1])
+
+        to = Stdout()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write)
+            with pytest.raises(BrokenPipeError):
+                to.write(b'{"whole":1}\n', 6)
+            to.write(b'{"n":2}\n', 6)
+
+        assert written == [b'{"whole":', b"1}\n", b'\n{"n":2}\n']
+
+    def test_only_the_first_line_waits_for_a_full_pipe(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A second; and again, when there has been room in between."""
+        rooms = [False, False, True, False]
+        waits: list[float] = []
+        written: list[bytes] = []
+
+        class Poll:
+            def register(self, *_: int) -> None:
+                """Watch what the test watches."""
+
+            def poll(self, milliseconds: float) -> bool:
+                waits.append(milliseconds)
+                return rooms[len(waits) - 1]
+
+        def write(_: int, data: bytes) -> int:
+            written.append(data)
+            return len(data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fstat", lambda _: os.stat_result([stat.S_IFIFO, *[0] * 9]))
+            patch.setattr(select, "poll", Poll)
+            patch.setattr(os, "write", write)
+            to = Stdout()
+            for room in rooms:
+                with nullcontext() if room else pytest.raises(OSError, match="nobody reads the standard"):
+                    to.write(b"line\n", 6)
+
+        assert waits == [1000, 0, 0, 1000]
+        assert written == [b"line\n"]
 
     def test_stdout_takes_whole_lines_from_several_processes(self) -> None:
         """The reader is slower than the writers, so the pipe is full most of the time."""
@@ -540,18 +695,25 @@ for child in children:
         assert writing.returncode == 0
         assert sorted(ids) == sorted(f"{worker}-{number}" for worker in range(4) for number in range(200))
 
-    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/tmp/elsewhere")])
-    def test_a_file_is_a_regular_one(self, make: Callable[[Path], None], path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("make", "reason"),
+        [
+            (os.mkfifo, "it is a link, a pipe or a device"),
+            (os.mkdir, "Is a directory"),
+            (lambda path: path.symlink_to("/tmp/elsewhere"), "it is a link, a pipe or a device"),
+        ],
+    )
+    def test_a_file_is_a_regular_one(self, make: Callable[[Path], None], reason: str, path: Path) -> None:
         """Nobody waits for the reader of a pipe, and no link decides what root writes into."""
         make(path)
-        with pytest.raises(SettingsError, match=f"EXPORTER_REQUEST_LOG='{path}'"):
+        with pytest.raises(SettingsError, match=f"EXPORTER_REQUEST_LOG='{path}': .*{reason}"):
             RequestLog(Settings.load({}, request_log=str(path)))
 
     def test_an_output_that_nobody_reads_costs_lines_and_no_requests(self) -> None:
         """The first line that finds no room waits a second, the others do not; then lines come again."""
         program = """
 import os, sys, time
-from exporter.log.destinations import Stdout
+from exporter.log.destinations import Stdout, Syslog, shorten
 
 out = Stdout()
 lost, start = 0, time.monotonic()
@@ -617,21 +779,55 @@ out.write(b"again\\n", 6)
         assert record["error_type"] == "ValueError"
         assert record["traceback"].endswith(text[-1] + "!")
 
-    def test_syslog_over_udp_speaks_rfc_5424(self) -> None:
+    @pytest.mark.parametrize(
+        ("text", "limit", "shown"),
+        [
+            ("x" * 100, 108, "x" * 100),
+            ("x" * 100, 107, "…" + "x" * 92),
+            ("x" * 100, 58, "…" + "x" * 43),
+            ("é" * 100, 607, "…" + "é" * 92),
+            ("x" * 8, 15, None),
+            ("x", 8, None),
+        ],
+    )
+    def test_a_line_loses_no_more_than_it_must(self, text: str, limit: int, shown: str | None) -> None:
+        """At its beginning; one that would have to lose all of a text is lost."""
+        line = json.dumps({"a": text}, separators=(",", ":")).encode()
+        if shown is None:
+            with pytest.raises(OSError, match="too many fields for a datagram"):
+                shorten(line, limit)
+        else:
+            cut = shorten(line, limit)
+            assert (json.loads(cut), len(cut) <= limit) == ({"a": shown}, True)
+
+    def test_the_port_of_syslog_is_514_unless_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """RFC 5426, section 3.3."""
+        addresses: list[object] = []
+        monkeypatch.setattr(socket.socket, "sendto", lambda _, __, address: addresses.append(address))
+        for url in ("syslog://127.0.0.1", "syslog://127.0.0.1:5514"):
+            to = Syslog(url)
+            to.write(b"{}\n", 6)
+            to.close()
+
+        assert addresses == [("127.0.0.1", 514), ("127.0.0.1", 5514)]
+
+    @pytest.mark.parametrize(("status", "priority"), [(200, 14), (404, 12), (500, 11)])
+    def test_syslog_over_udp_speaks_rfc_5424(self, status: int, priority: int) -> None:
+        """The priority is that of the facility `user` and the severity."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
             daemon.bind(("127.0.0.1", 0))
             daemon.settimeout(10)
             log = RequestLog(Settings.load({}, request_log=f"syslog://127.0.0.1:{daemon.getsockname()[1]}"))
-            log.write(exchange(status=500, failed=True))
+            log.write(exchange(status=status, failed=status == 500))
             datagram = daemon.recv(65536)
             log.close()
 
         found = re.fullmatch(
-            rb"<11>1 (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (\S+) flask (\d+) - - (\{.*\})", datagram
+            rb"<%d>1 (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (\S+) flask (\d+) - - (\{.*\})" % priority, datagram
         )
         assert found is not None
-        assert int(found[3]) == os.getpid()
-        assert json.loads(found[4])["status"] == 500
+        assert (found[2].decode(), int(found[3])) == (socket.gethostname(), os.getpid())
+        assert json.loads(found[4])["status"] == status
 
     def test_syslog_on_a_socket_speaks_the_local_format_and_survives_the_daemon(self, tmp_path: Path) -> None:
         address = str(tmp_path / "log")
@@ -939,6 +1135,7 @@ app.logger.error("after")
         assert record["message"] == f"no answer from {shown}"
         assert record["traceback"].endswith(f"ConnectionError: {shown}")
         assert record["url"] == shown
+        assert record["stack"].startswith("Stack (most recent call last):\n")
         assert b"SECRET" not in path.read_bytes().replace(b"@bank", b"")
 
     @pytest.mark.parametrize(
@@ -950,8 +1147,9 @@ app.logger.error("after")
         ],
     )
     def test_a_server_s_own_line_for_a_request_is_not_there(
-        self, app: Flask, path: Path, logger: str, message: str
+        self, app: Flask, path: Path, logger: str, message: str, caplog: pytest.LogCaptureFixture
     ) -> None:
+        caplog.set_level(logging.INFO)
         app.logger.info("starting")
         logging.getLogger(logger).info(message, "GET /orders/7?card=4111 HTTP/1.1", 200, "-")
         logging.getLogger("werkzeug").error("Error on request:\n%s", "trace")
@@ -1057,6 +1255,15 @@ app.logger.error("after")
 
         assert [record["message"] for record in _lines(path)] == ["once"]
 
+    def test_two_applications_with_logs_of_their_own_write_it_into_both(self, app: Flask, path: Path) -> None:
+        """Whose it is nobody knows outside of a request."""
+        other = path.with_name("stock.log")
+        second = FlaskExporter(Flask("stock"), registry=CollectorRegistry(), request_log=str(other))
+        app.logger.error("twice")
+        second.core.request_log.close()
+
+        assert [[record["message"] for record in _lines(one)] for one in (path, other)] == [["twice"]] * 2
+
 
 class TestLevel:
     @pytest.mark.parametrize(
@@ -1094,6 +1301,20 @@ app.test_client().get("/")
         subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
 
         assert [record["message"] for record in _lines(path)] == ["here", "GET / 200"]
+
+
+def test_a_record_of_the_end_of_the_program_is_there(path: Path) -> None:
+    program = f"""
+import atexit, logging
+atexit.register(logging.error, "end")
+from flask import Flask
+from exporter import FlaskExporter
+app = Flask("orders")
+FlaskExporter(app, request_log={str(path)!r})
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+
+    assert [record["message"] for record in _lines(path)] == ["end"]
 
 
 class TestFailures:

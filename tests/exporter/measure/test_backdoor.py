@@ -165,7 +165,8 @@ def test_a_client_that_goes_away_and_a_websocket_that_is_taken_over() -> None:
     app.add_url_rule("/socket", "socket", lambda: Taken(), websocket=True)
 
     call(taken, "/stream", take=1)
-    call(taken, "/socket", variables={"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"})
+    upgrade = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
+    assert isinstance(call(taken, "/socket", variables=upgrade).error, StopIteration)
 
     counts = Counts(exporter)
     assert counts.durations == {("GET", "/stream", "200"): 1, ("GET", "/socket", "101"): 1}
@@ -255,6 +256,17 @@ def test_a_mounted_application_whose_wsgi_app_was_taken_is_counted_once() -> Non
 
     Counts(outer).are("GET", RULE, "200")
     assert Counts(other).total == {}
+
+
+def test_one_on_a_registry_of_its_own_that_is_mounted_in_another_counts_for_itself() -> None:
+    taken, _, inner = bypassed()
+    site = Flask("site")
+    site.wsgi_app = DispatcherMiddleware(site.wsgi_app, {"/api": taken})  # type: ignore[method-assign]
+    outer = FlaskExporter(site, registry=CollectorRegistry())
+
+    assert call(site, "/api/orders/7").body == b"xxxxxxx"
+    Counts(inner).are("GET", RULE, "200")
+    Counts(outer).are("GET", RULE, "200")
 
 
 def test_a_response_that_answers_many_requests_is_measured_for_each() -> None:

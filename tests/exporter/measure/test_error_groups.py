@@ -20,10 +20,10 @@ from werkzeug.exceptions import Conflict, NotFound
 
 from exporter import FlaskExporter
 from exporter.measure.fingerprints import Fingerprints, traceback_of
-from exporter.observation import Observation
+from exporter.observation import Fingerprint, Observation
 from exporter.places import Places
 from exporter.worker.errorgroups import ErrorGroups
-from tests.rig.wsgi import Raises, application, call, counted
+from tests.rig.wsgi import Raises, application, call, counted, environ
 
 FAMILY = "flask_http_request_error_group_total"
 
@@ -75,6 +75,19 @@ def signalled(app: Flask) -> Callable[[], Any]:
     return view
 
 
+def handled_before(app: Flask) -> Callable[[], Any]:
+    app.register_error_handler(KeyError, lambda _: "never mind")
+
+    def view() -> Any:
+        try:
+            fail(KeyError)
+        except KeyError as error:
+            app.handle_user_exception(error)
+        abort(404)
+
+    return view
+
+
 def just(view: Callable[[], Any]) -> Callable[[Flask], Callable[[], Any]]:
     return lambda _: view
 
@@ -88,6 +101,7 @@ def just(view: Callable[[], Any]) -> Callable[[Flask], Callable[[], Any]]:
         (handled_badly, {("ZeroDivisionError", "explain"): 1}),
         (just(half_way), {("OSError", "fail"): 1}),
         (signalled, {("KeyError", "fail"): 1}),
+        (handled_before, {}),
         (just(lambda: abort(404)), {}),
         (just(lambda: abort(500)), {}),
         (just(lambda: fail(NoSuchOrder)), {}),
@@ -97,7 +111,8 @@ def just(view: Callable[[], Any]) -> Callable[[Flask], Callable[[], Any]]:
     ],
     ids=[
         "raised", "SystemExit", "handled", "raised by a handler", "raised half-way", "signalled and answered",
-        "abort 404", "abort 500", "an HTTP error of its own", "an HTTP error returned", "500 returned", "200",
+        "handled before abort 404", "abort 404", "abort 500", "an HTTP error of its own",
+        "an HTTP error returned", "500 returned", "200",
     ],
 )  # fmt: skip
 def test_what_is_counted(view_of: Callable[[Flask], Any], expected: dict[tuple[str, str], float]) -> None:
@@ -232,6 +247,32 @@ def test_an_exception_that_was_answered_is_not_kept() -> None:
         return fail(KeyError)
 
     assert call(app, "/view").body == b"0"
+    assert groups(exporter) == {("KeyError", "fail"): 1}
+
+
+def test_an_exception_that_nobody_handles_is_not_kept_when_its_request_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though its server has not closed it yet."""
+    app, exporter = application()
+    monkeypatch.setattr(app.logger, "disabled", True)  # pytest keeps the records
+    alive = weakref.WeakSet[Any]()
+
+    class Order:
+        pass
+
+    @app.get("/view")
+    def view() -> str:
+        order = Order()
+        alive.add(order)
+        return fail(KeyError)
+
+    body: Any = app(environ("/view"), lambda *_: lambda _: None)
+    assert b"Internal Server Error" in b"".join(body)
+    gc.collect()
+
+    assert list(alive) == []
+    body.close()
     assert groups(exporter) == {("KeyError", "fail"): 1}
 
 
@@ -462,6 +503,10 @@ def test_a_chain_that_bites_its_tail_has_an_end() -> None:
     assert fingerprint(first) == ("ValueError", "wrap")
     assert traceback_of(first).count("Traceback (most recent call last)") == 2
 
+    third = error_of(fail)
+    third.__cause__ = first
+    assert traceback_of(third).count("Traceback (most recent call last)") == 3
+
 
 def test_a_long_chain_and_a_deep_recursion_are_cut() -> None:
     def down(depth: int) -> None:
@@ -480,6 +525,36 @@ def test_a_long_chain_and_a_deep_recursion_are_cut() -> None:
     assert len(traceback_of(error)) < 10_000
 
 
+@pytest.mark.parametrize(("at", "where"), [(90, "dip"), (150, "descend"), (210, "dip")])
+def test_of_very_many_frames_the_first_and_the_last_ones_count(at: int, where: str) -> None:
+    """Of 300 at least 90 each."""
+
+    def descend(depth: int) -> None:
+        if depth == 300:
+            raise ValueError
+        (dip if depth == at else descend)(depth + 1)
+
+    def dip(depth: int) -> None:
+        descend(depth)
+
+    assert fingerprint(error_of(lambda: descend(0))) == ("ValueError", where)
+
+
+def test_errors_that_libraries_come_to_by_other_ways_are_told_apart() -> None:
+    """Where no function of the application is on the way."""
+    fingerprints = Fingerprints(Places(), ErrorGroups())
+
+    def group(raises: Callable[[], object]) -> Fingerprint:
+        error = error_of(raises)
+        assert error.__traceback__ is not None
+        return fingerprints.of(error.with_traceback(error.__traceback__.tb_next))
+
+    found = [group(partial(json.loads, "{")), group(partial(json.JSONDecoder().decode, "{"))]
+
+    assert found[0].where == found[1].where
+    assert found[0].error_group != found[1].error_group
+
+
 def test_a_traceback_has_neither_messages_nor_values() -> None:
     text = traceback_of(error_of(lambda: clean_up()))
 
@@ -490,8 +565,16 @@ def test_a_traceback_has_neither_messages_nor_values() -> None:
 
 
 def test_caches_are_bounded() -> None:
+    """Those of classes, and those of code that an application makes as it goes."""
     fingerprints = Fingerprints(Places(), ErrorGroups())
+    codes = []
     for number in range(5000):
-        fingerprints.of(type(f"Error{number}", (Exception,), {})())
+        space: dict[str, Any] = {"__name__": "shop"}
+        exec(f"class Error{number}(Exception): pass\ndef view(): raise Error{number}", space)
+        fingerprints.of(error_of(space["view"]))
+        codes.append(weakref.ref(space["view"].__code__))
+        del space
+    gc.collect()
 
     assert len(fingerprints._fingerprints) <= 2000
+    assert sum(code() is not None for code in codes) < 5000

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, abort, got_request_exception, make_response
+from flask import Flask, Response, abort, got_request_exception, make_response, stream_with_context
 from flask import request as flask_request
 from werkzeug.exceptions import Conflict, InternalServerError, NotFound, ServiceUnavailable
 from werkzeug.routing import RequestRedirect
@@ -244,6 +244,52 @@ def test_an_error_that_is_signalled_and_answered_with_a_500_was_not_handled(erro
     call(app, "/view")
 
     Counts(exporter).are("GET", "/view", "500", type(error).__name__, exceptions=1)
+
+
+def test_an_error_that_is_signalled_after_the_answer_has_begun_is_counted_each_time() -> None:
+    """Though the status of the answer is well known."""
+    app, exporter = application()
+
+    @app.get("/rows")
+    def rows() -> Response:
+        def chunks() -> Iterator[str]:
+            yield "row"
+            got_request_exception.send(app, exception=KeyError("row"))
+            yield "sorry"
+
+        return Response(stream_with_context(chunks() if flask_request.args else iter(["row"])))
+
+    call(app, "/rows")
+    for _ in range(2):
+        assert call(app, "/rows", variables={"QUERY_STRING": "all=1"}).body == b"rowsorry"
+
+    counts = Counts(exporter)
+    assert counts.durations == {("GET", "/rows", "200"): 3}
+    assert counts.errors == {("GET", "/rows", "200", "KeyError"): 2}
+    assert counts.exceptions == {}
+
+
+def test_an_exception_in_what_a_middleware_asks_for_besides_is_one_of_its_request() -> None:
+    """Though the status of the answer is well known."""
+
+    def warming(inner: Any) -> Any:
+        def answer(variables: Any, start_response: Any) -> Any:
+            body = inner(variables, start_response)
+            if variables["QUERY_STRING"]:
+                call(lambda _, start: inner({**variables, "PATH_INFO": "/boom"}, start))
+            return body
+
+        return answer
+
+    app, exporter = application(wrap=warming)
+    app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
+    for query in "", "warm", "warm":
+        assert call(app, "/orders/7", variables={"QUERY_STRING": query}).body == b"xxxxxxx"
+
+    counts = Counts(exporter)
+    assert counts.durations == {("GET", RULE, "200"): 3}
+    assert counts.errors == {("GET", RULE, "200", "ZeroDivisionError"): 2}
+    assert counts.exceptions == {("GET", "500"): 2}
 
 
 def test_a_redirect_that_is_signalled_is_no_error() -> None:

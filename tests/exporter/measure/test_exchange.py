@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import io
+import json
 import socket
+import subprocess
+import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from contextvars import copy_context
@@ -32,6 +37,10 @@ from tests.rig.wsgi import (
     exc_info,
     forgotten,
 )
+
+
+def ignore(*_: Any) -> Any:
+    """A server's `start_response`."""
 
 
 @pytest.fixture
@@ -64,6 +73,17 @@ def test_a_streamed_body_is_timed_to_its_last_byte(clock: Clock) -> None:
     counts.are("GET", "/stream", "200")
     assert counts.seconds == {("GET", "/stream", "200"): 1.875}
     assert counts.response_sizes == {("GET", "/stream"): 8}
+
+
+def test_the_line_of_a_request_has_the_time_of_its_end(clock: Clock, tmp_path: Path) -> None:
+    """The wall clock says 22:30:00 when it begins."""
+    app, exporter = application(request_log=str(tmp_path / "log"))
+    app.add_url_rule("/slow", "slow", lambda: clock.advance(0.5))
+
+    call(app, "/slow")
+    exporter.core.request_log.close()
+
+    assert json.loads((tmp_path / "log").read_text())["timestamp"] == "2023-11-14T22:30:00.500000Z"
 
 
 def test_a_body_that_breaks_half_way_keeps_its_status_and_is_an_exception() -> None:
@@ -151,6 +171,34 @@ def test_an_error_after_the_last_byte_is_the_applications_own_and_counts_nothing
     Counts(exporter).are("GET", "/stream", "200")
 
 
+@pytest.mark.parametrize("headers", [[], None], ids=["an answer", "an exception"])
+def test_a_request_that_is_over_is_freed_at_once(headers: Any) -> None:
+    """It is no work for the garbage collector."""
+
+    class Mark:
+        pass
+
+    def hello(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [*headers])
+        return [b"hello"]
+
+    app, _ = application(wrap=lambda _: hello)
+    alive = weakref.WeakSet[Any]()
+
+    def ask() -> None:
+        mark = Mark()
+        alive.add(mark)
+        with suppress(TypeError), closing(app(environ("/", variables={"mark": mark}), ignore)) as body:  # type: ignore[type-var]
+            assert b"".join(body) == b"hello"
+
+    gc.disable()
+    try:
+        ask()
+        assert list(alive) == []
+    finally:
+        gc.enable()
+
+
 def test_closing_twice_counts_once() -> None:
     app, exporter = application()
     body = app(environ("/orders/7"), lambda *_: lambda _: None)
@@ -199,6 +247,55 @@ def test_a_content_length_that_lies_counts_once(announced: int, clock: Clock) ->
     counts.are("GET", "/lie", "200")
     assert counts.seconds == {("GET", "/lie", "200"): 0.5}
     assert counts.response_sizes == {("GET", "/lie"): 10}
+
+
+def test_a_body_whose_iterator_can_only_be_asked_for_the_next_chunk_is_read() -> None:
+    class Countdown:
+        left = 3
+
+        def __next__(self) -> bytes:
+            if not self.left:
+                raise StopIteration
+            self.left -= 1
+            return b"%d" % self.left
+
+    class Body:
+        def __iter__(self) -> Any:
+            return Countdown()
+
+    def counting(_: Any, start_response: Any) -> Body:
+        start_response("200 OK", [])
+        return Body()
+
+    app, exporter = application(wrap=lambda _: counting)
+
+    assert call(app, "/orders/7").body == b"210"
+    Counts(exporter).are("GET", RULE, "200")
+
+
+def test_a_body_of_another_werkzeug_is_read_by_its_own_iterator() -> None:
+    """Its type has no shortcut that is known here."""
+    script = """
+import werkzeug.wsgi
+
+class Closing:
+    def __init__(self, body):
+        self.body = body
+
+    def __iter__(self):
+        return iter(self.body)
+
+    def close(self):
+        self.body.close()
+
+werkzeug.wsgi.ClosingIterator = Closing
+from tests.rig.wsgi import RULE, Counts, application, call
+
+app, exporter = application()
+assert call(app, "/orders/7").body == b"xxxxxxx"
+Counts(exporter).are("GET", RULE, "200")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "content-length", "CONTENT-LENGTH"])
@@ -281,11 +378,27 @@ def test_an_informational_status_is_counted_as_it_is() -> None:
     Counts(exporter).are("GET", "/switch", "101")
 
 
+class Pipe(io.RawIOBase):
+    """A file that has neither size nor position."""
+
+
 @pytest.fixture
 def download(tmp_path: Path) -> tuple[Flask, FlaskExporter]:
     (tmp_path / "download").write_bytes(b"0123456789")
     app, exporter = application()
     app.add_url_rule("/download", "download", lambda: send_file(tmp_path / "download", conditional=True))
+
+    @app.get("/opened/<int:start>")
+    def opened(start: int) -> Response:
+        file = (tmp_path / "download").open("rb")
+        file.seek(start)
+        return send_file(file, "text/plain")
+
+    @app.get("/pipe")
+    def pipe() -> Response:
+        file: Any = Pipe()
+        return send_file(file, "text/plain")
+
     return app, exporter
 
 
@@ -330,6 +443,30 @@ def test_a_file_that_the_server_sends_itself_stays_the_servers_own_type(
     counts.are("GET", "/download", "200")
     assert counts.seconds == {("GET", "/download", "200"): 2.0}
     assert counts.response_sizes == {("GET", "/download"): 10}
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "is_kept"),
+    [(len, True), (FileWrapper, False), (None, False)],
+    ids=["uWSGI", "PEP 3333", "none"],
+)
+def test_a_file_without_a_wrapper_is_a_body_and_stays_a_file_for_uwsgi(wrapper: Any, is_kept: bool) -> None:
+    """Its wrapper is a function in C that returns the file itself, which it then sends."""
+    file = io.BytesIO(b"one\ntwo\n")
+
+    def answering(_: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return file
+
+    app, exporter = application(wrap=lambda _: answering)
+    body: Any = app(environ("/orders/7", variables={"wsgi.file_wrapper": wrapper}), lambda *_: lambda _: None)
+
+    assert (body is file, b"".join(body)) == (is_kept, b"one\ntwo\n")
+    body.close()
+    counts = Counts(exporter)
+    counts.are("GET", RULE, "200")
+    assert counts.response_sizes == {("GET", RULE): 8}
+    assert file.closed
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -403,31 +540,115 @@ def test_a_file_is_whole_though_an_error_is_handled_around_its_server_or_its_clo
         raise KeyError
     except KeyError:
         assert call(app, "/download", variables=variables).body == b"0123456789"
+        assert call(app, "/opened/2", variables=variables).body == b"23456789"
     assert isinstance(call(app, "/rude", variables=variables).error, OSError)
 
     counts = Counts(exporter)
-    assert counts.response_sizes == {("GET", "/download"): 10, ("GET", "/rude"): 10}
+    assert counts.response_sizes == {
+        ("GET", "/download"): 10,
+        ("GET", "/opened/<int:start>"): 8,
+        ("GET", "/rude"): 10,
+    }
     assert counts.disconnects == {}
 
 
-def test_a_servers_own_type_without_attributes_is_recorded_as_it_leaves(
-    download: tuple[Flask, FlaskExporter],
+@pytest.mark.parametrize(("sent", "size"), [(0, 10), (1, 1), (9, 9), (10, 10)])
+def test_a_file_of_which_a_part_was_sent_is_a_disconnect_though_no_error_tells_it(
+    download: tuple[Flask, FlaskExporter], sent: int, size: int
 ) -> None:
-    class Rigid:
-        __slots__ = ("file",)
-
-        def __init__(self, file: io.BufferedReader, _: int = 0) -> None:
-            self.file = file
-
-        def close(self) -> None:
-            self.file.close()
-
+    """Where nothing seems to be sent the kernel has sent it: then the position is where it was."""
     app, exporter = download
-    body = app(environ("/download", variables={"wsgi.file_wrapper": Rigid}), lambda *_: lambda _: None)
-    assert isinstance(body, Rigid)
+    body: Any = app(
+        environ("/download", variables={"wsgi.file_wrapper": FileWrapper}), lambda *_: lambda _: None
+    )
+    body.filelike.read(sent)
     body.close()
 
-    Counts(exporter).are("GET", "/download", "200")
+    counts = Counts(exporter)
+    counts.are("GET", "/download", "200")
+    assert counts.response_sizes == {("GET", "/download"): size}
+    assert counts.disconnects == ({} if size == 10 else {("/download",): 1})
+
+
+@pytest.mark.parametrize("closes", [True, False], ids=["closed", "left"])
+@pytest.mark.parametrize(("start", "sent", "size"), [(0, 0, 10), (2, 0, 8), (2, 8, 8), (2, 3, 3)])
+def test_a_file_that_nobody_has_measured_has_the_size_that_was_sent_or_all_of_it(
+    download: tuple[Flask, FlaskExporter], start: int, sent: int, size: int, closes: bool
+) -> None:
+    """From where it stood. Whether its client got all of it, nobody knows."""
+    app, exporter = download
+    body: Any = app(
+        environ(f"/opened/{start}", variables={"wsgi.file_wrapper": FileWrapper}), lambda *_: lambda _: None
+    )
+    file = body.filelike
+    file.read(sent)
+    if closes:
+        body.close()
+    del body
+    file.close()
+
+    counts = Counts(exporter)
+    counts.are("GET", "/opened/<int:start>", "200")
+    assert counts.response_sizes == {("GET", "/opened/<int:start>"): size}
+    assert counts.disconnects == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "rule", "size"),
+    [("/download", "/download", 10), ("/opened/2", "/opened/<int:start>", 8), ("/pipe", "/pipe", 0)],
+)
+def test_a_file_that_has_no_position_any_more_counts_as_whole(
+    download: tuple[Flask, FlaskExporter], path: str, rule: str, size: int
+) -> None:
+    app, exporter = download
+    body: Any = app(environ(path, variables={"wsgi.file_wrapper": FileWrapper}), lambda *_: lambda _: None)
+    body.filelike.close()
+    body.close()
+
+    counts = Counts(exporter)
+    counts.are("GET", rule, "200")
+    assert counts.response_sizes == ({("GET", rule): size} if size else {})
+    assert counts.disconnects == {}
+
+
+class Rigid:
+    """A server's own type, which takes no attributes."""
+
+    __slots__ = ("file",)
+
+    def __init__(self, file: Any, _: int = 0) -> None:
+        self.file = file
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class Refusing(Rigid):
+    """One that refuses by itself, and keeps what it was to take, as an interpreter may for a while."""
+
+    __slots__ = ("__weakref__", "kept")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__("file" if name == "file" else "kept", value)
+        if name != "file":
+            raise AttributeError(name)
+
+
+@pytest.mark.parametrize("wrapper", [Rigid, Refusing])
+@pytest.mark.parametrize(("path", "sizes"), [("/download", {("GET", "/download"): 10}), ("/pipe", {})])
+def test_a_servers_own_type_without_attributes_is_recorded_as_it_leaves(
+    download: tuple[Flask, FlaskExporter], wrapper: Any, path: str, sizes: dict[tuple[str, str], int]
+) -> None:
+    """With the size that the answer announces."""
+    app, exporter = download
+    body = app(environ(path, variables={"wsgi.file_wrapper": wrapper}), lambda *_: lambda _: None)
+    assert isinstance(body, wrapper)
+
+    counts = Counts(exporter)
+    counts.are("GET", path, "200")
+    assert counts.response_sizes == sizes
+    body.close()
+    assert Counts(exporter).total == {("GET", "200"): 1}
 
 
 def test_start_response_called_again_with_exc_info_has_the_last_word() -> None:
@@ -664,6 +885,23 @@ def test_a_websocket_that_its_extension_ends_with_an_exception_is_a_101(error: E
 
     assert call(app, "/socket", variables=UPGRADE).error is error
     Counts(exporter).are("GET", "_unmatched", "101")
+
+
+@pytest.mark.parametrize(
+    ("error", "variables"),
+    [(ConnectionError(), {}), (StopIteration(), {}), (ValueError(), {"HTTP_UPGRADE": "h2c"})],
+    ids=repr,
+)
+def test_any_other_exception_instead_of_an_answer_is_a_500(
+    error: Exception, variables: dict[str, str]
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise error
+
+    app, exporter = application(wrap=lambda _: broken)
+
+    assert call(app, "/orders/7", variables=variables).error is error
+    Counts(exporter).are("GET", RULE, "500", type(error).__name__, exceptions=1)
 
 
 @pytest.mark.parametrize("propagate", [False, True])

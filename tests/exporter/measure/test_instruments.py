@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -15,7 +19,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from exporter import FlaskExporter
-from tests.rig.wsgi import Clock, application, call, counted, exposition
+from tests.rig.users import as_child
+from tests.rig.wsgi import Clock, Counts, application, call, counted, exposition
 
 RULE = "/orders/<int:number>"
 REQUEST = {"method", "url_rule", "status"}
@@ -328,3 +333,103 @@ def test_series_before_the_first_request_have_a_budget(rules: int) -> None:
     assert counted(exporter, "flask_http_request_duration_seconds_count") == {
         ("GET", f"/rule/{rules - 1}", "200"): 1
     }
+
+
+@pytest.mark.parametrize(("cap", "series"), [(10, 5), (31, 15), (10_000, 100)])
+def test_half_of_the_cap_is_free_at_the_first_request(cap: int, series: int) -> None:
+    app = Flask("large", static_folder=None)
+    for number in range(60):
+        app.add_url_rule(f"/rule/{number}", f"rule{number}", lambda: "")
+    exporter = FlaskExporter(app, registry=CollectorRegistry(), max_series=cap)
+    call(app, "/metrics")
+    name = "flask_http_request_duration_seconds_count"
+
+    found = [one for family in exporter.registry.collect() for one in family.samples if one.name == name]
+    assert len(found) == series
+
+
+@pytest.mark.parametrize("extended", [True, False])
+def test_after_a_clearing_what_comes_first_has_the_places_below_the_cap(extended: bool) -> None:
+    """And the rest is counted together again."""
+    app, exporter = application(max_series=10, extended=extended, flask={"static_folder": None})
+    app.add_url_rule("/<int:code>", "answer", lambda code: ("", code))
+    counts = []
+    for paths in ["orders/7", "orders/7", *range(400, 415)], [*range(414, 399, -1), "orders/7"]:
+        for path in paths:
+            call(app, f"/{path}")
+        counts.append(Counts(exporter))
+        for collector in list(exporter.registry._collector_to_names):
+            if hasattr(collector, "clear"):
+                with suppress(AttributeError):  # the oldest prometheus_client clears none without labels
+                    collector.clear()
+
+    first, second = counts
+    # Two statuses of each rule exist from the beginning.
+    assert first.durations == {
+        ("GET", RULE, "200"): 2,
+        **{("GET", "/<int:code>", f"{code}"): 1 for code in range(400, 406)},
+        ("_OTHER", "/<int:code>", "4xx"): 9,
+    }
+    assert first.total == {
+        ("GET", "200"): 2,
+        **{("GET", f"{code}"): 1 for code in range(400, 406)},
+        ("_OTHER", "4xx"): 9,
+    }
+    assert second.durations == {
+        **{("GET", "/<int:code>", f"{code}"): 1 for code in range(405, 415)},
+        ("_OTHER", "/<int:code>", "4xx"): 5,
+        ("_OTHER", RULE, "2xx"): 1,
+    }
+    assert second.total == {
+        **{("GET", f"{code}"): 1 for code in range(405, 415)},
+        ("_OTHER", "4xx"): 5,
+        ("_OTHER", "2xx"): 1,
+    }
+    assert (first.failures, second.failures) == ({}, {})
+    if extended:
+        assert [sum(one.errors.values()) for one in counts] == [15, 15]
+        # 9 and 6 durations, 5 errors each time
+        assert counted(exporter, "flask_exporter_series_dropped_total") == {(): 25}
+
+
+def test_a_child_that_is_forked_amid_requests_waits_for_none_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither for one that is counted, nor for one whose series are made."""
+    app, exporter = application()
+    call(app, "/orders/7")
+    (instruments,) = exporter.core.worker.instruments.values()
+    making, go = threading.Event(), threading.Event()
+    labels = instruments.metrics.duration.labels
+
+    def make(*values: str) -> Any:
+        making.set()
+        assert go.wait(60)
+        return labels(*values)
+
+    def answer() -> None:
+        signal.alarm(20)
+        monkeypatch.undo()
+        call(app, "/orders/7")
+        call(app, "/nowhere")
+        assert Counts(exporter).total == {("GET", "200"): 2, ("GET", "404"): 1}
+
+    monkeypatch.setattr(instruments.metrics.duration, "labels", make)
+    thread = threading.Thread(target=call, args=(app, "/nowhere"))
+    thread.start()
+    assert making.wait(60)
+    try:
+        with instruments.lock:
+            as_child(answer)
+    finally:
+        go.set()
+        thread.join()
+
+
+def test_errors_have_the_default_labels_behind_their_type() -> None:
+    app, exporter = application(default_labels={"host": "a", "zone": "b"})
+    call(app, "/nowhere")
+    name = "flask_http_request_errors_total"
+
+    labels = {"method": "GET", "url_rule": "_unmatched", "status": "404", "error_type": "NotFound"}
+    assert exporter.registry.get_sample_value(name, {**labels, "host": "a", "zone": "b"}) == 1

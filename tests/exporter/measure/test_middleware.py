@@ -149,6 +149,28 @@ def test_an_environ_against_the_rules_of_wsgi_changes_no_answer(variables: dict[
     assert ("recent",) not in Counts(exporter).failures
 
 
+def test_an_environ_that_cannot_be_measured_is_told_and_answered() -> None:
+    def closed(_: Any, start_response: Any) -> list[bytes]:
+        start_response("403 Forbidden", [])
+        return [b"closed"]
+
+    app, exporter = application(wrap=lambda _: closed, excluded_paths="/excluded")
+
+    assert call(app, "/", variables={"PATH_INFO": None}).body == b"closed"
+    assert Counts(exporter).failures == {("middleware",): 1}
+    assert Counts(exporter).total == {}
+
+
+@pytest.mark.parametrize("path", ["/internal", "/caf\u00e9"])
+def test_an_excluded_path_is_not_measured_and_every_other_one_is(path: str) -> None:
+    app, exporter = application(excluded_paths=["/internal", "/caf\u00e9"])
+    app.add_url_rule(path, "excluded", lambda: "excluded")
+
+    assert call(app, path).body == b"excluded"
+    call(app, "/orders/7")
+    Counts(exporter).are("GET", RULE, "200")
+
+
 def answering(body: bytes) -> Any:
     """A middleware that looks at the request in Werkzeug's way, and answers some itself."""
 
@@ -596,12 +618,16 @@ def test_a_length_that_the_client_made_up_hurts_nobody(length: str) -> None:
         ("1700000999500000", 0.5),
         ("1700000000", 60.0),
         ("1700001030", 0.0),
+        ("99999999999", 0.0),
+        ("100000000000", 60.0),
+        ("99999999999999", 0.0),
+        ("100000000000000", 60.0),
     ],
 )
 def test_the_time_in_the_queue_is_understood_in_seconds_milliseconds_and_microseconds(
     header: str, seconds: float, clock: Clock
 ) -> None:
-    """Clamped to 0..60 s. The wall clock says 1700001000."""
+    """Clamped to 0..60 s. The wall clock says 1700001000. No unit is mistaken for another since 1973."""
     app, exporter = application(trusted_proxies="127.0.0.1")
     assert clock.now == 1000
 
@@ -612,12 +638,13 @@ def test_the_time_in_the_queue_is_understood_in_seconds_milliseconds_and_microse
 
 
 @pytest.mark.parametrize(
-    "header", ["", "soon", "t=", "-1", "nan", "1e400", "9" * 5000, "12:30", "1700000999,5"]
+    "header", [None, "", "soon", "t=", "-1", "nan", "1e400", "9" * 5000, "12:30", "1700000999,5"]
 )
-def test_garbage_in_the_queue_header_counts_for_nothing(header: str) -> None:
+def test_garbage_in_the_queue_header_counts_for_nothing(header: str | None) -> None:
+    """Like none at all."""
     app, exporter = application(trusted_proxies="127.0.0.1")
 
-    call(app, "/orders/7", variables={"HTTP_X_REQUEST_START": header, "REMOTE_ADDR": "127.0.0.1"})
+    call(app, "/orders/7", variables={} if header is None else {"HTTP_X_REQUEST_START": header})
 
     assert counted(exporter, "flask_http_request_queue_seconds_count") == {}
     Counts(exporter).are("GET", RULE, "200")
@@ -668,6 +695,21 @@ def test_simultaneous_first_requests_begin_once(monkeypatch: pytest.MonkeyPatch)
     assert Counts(exporter).total == {("GET", "200"): 4}
 
 
+def test_a_child_begins_at_its_own_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, exporter = application()
+    beginnings = list[int]()
+    monkeypatch.setattr(exporter.core, "begin", lambda *_: beginnings.append(os.getpid()))
+
+    def ask() -> None:
+        beginnings.clear()
+        call(app, "/orders/7")
+        call(app, "/orders/7")
+        assert beginnings == [os.getpid()]
+
+    ask()
+    as_child(ask)
+
+
 # Request ids
 
 
@@ -700,12 +742,13 @@ def test_the_applications_own_request_id_is_left_alone(header: str) -> None:
     assert ids == ["mine"]
 
 
-def test_each_request_has_an_id_of_its_own() -> None:
+def test_each_request_has_the_id_after_the_last_one() -> None:
     app, _ = application()
 
-    ids = {dict(call(app, "/orders/7").headers)["X-Request-ID"] for _ in range(1000)}
+    ids = [dict(call(app, "/orders/7").headers)["X-Request-ID"] for _ in range(1000)]
 
-    assert len(ids) == 1000
+    first = int(ids[0], 16)
+    assert ids == [f"{number:024x}" for number in range(first, first + 1000)]
 
 
 def test_a_forked_worker_makes_other_ids_than_its_parent() -> None:

@@ -16,6 +16,7 @@ from exporter import forks
 from exporter.measure import outcomes
 from exporter.measure.cells import Cell, Distribution
 from exporter.measure.instruments import ExtendedInstruments as Extended
+from exporter.measure.native import Natives
 from exporter.measure.recorder import announced_size, plain_recorder
 from exporter.observation import Recorder
 from exporter.worker.requests import COUNTED
@@ -99,6 +100,18 @@ def test_each_second_begins_anew(instruments: Extended) -> None:
     assert instruments.slots.totals(1061.0) == (1, 0)
 
 
+def test_the_first_request_of_a_second_tells_it(
+    instruments: Extended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = list[int]()
+    monkeypatch.setattr(instruments.worker, "tick", seconds.append)
+    record = recorder(instruments, "202")
+    for now in (1000.1, 1000.9, 1001.0, 1003.5, 1003.6):
+        record(exchange(), now)
+
+    assert seconds == [1000, 1001, 1003]
+
+
 def test_a_reader_never_sees_a_second_with_the_values_of_another(
     instruments: Extended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +181,29 @@ def test_a_request_that_another_thread_overtook_counts_in_the_later_second(
 
     assert instruments.slots.extremes(1001.0) == {RULE: (0.1, 0.2)}
     assert instruments.slots.totals(1001.0) == (2, 0)
+
+
+def test_a_native_bucket_that_found_no_room_is_looked_for_again(instruments: Extended) -> None:
+    """So that the counts of a disk that was full for a while are not lost for good."""
+
+    class Full(dict[int, tuple[list[float], int]]):
+        counts, has_room = [0.0], False
+
+        def __missing__(self, position: int) -> tuple[list[float], int]:
+            if not self.has_room:
+                return [0.0], 0
+            return self.setdefault(position, (self.counts, 0))
+
+    buckets: Any = Full()
+    assert isinstance(instruments.natives, Natives)
+    instruments.natives.buckets = lambda *_: buckets  # type: ignore[method-assign]
+    record = recorder(instruments, "201")
+    record(exchange(duration=0.5), 1000.0)
+    buckets.has_room = True
+    record(exchange(duration=0.5), 1000.0)
+    record(exchange(duration=0.5), 1000.0)
+
+    assert buckets.counts == [2.0]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from tests.rig.causes import CAUSES, HOLDERS, where
 from tests.rig.exchanges import exchange
 from tests.rig.places import ROOT
 from tests.rig.server import WORKER_IDS, Server, threaded
-from tests.rig.wsgi import RULE, Counts, Raises, application, call, counted
+from tests.rig.wsgi import RULE, Clock, Counts, Raises, application, call, counted
 
 SOURCE = "from tests.rig.causes import app"
 SLOW = "flask_http_request_slow_seconds_total"
@@ -107,14 +108,19 @@ def test_all_the_time_of_slow_requests_is_somewhere() -> None:
         "_unmatched": "_unmatched",
     }
     assert sum(seconds.values()) == pytest.approx(sum(Counts(exporter).seconds.values()), rel=1e-12)
+    recent = exporter.core.flight_recorder.read()
+    assert {(request.url_rule, request.where) for request in recent} == set(seconds)
 
 
 @pytest.mark.parametrize("settings", [{"slow": 0}, {"slow": 1e-9, "extended": False}, {}])
-def test_what_is_fast_is_counted_nowhere(settings: dict[str, Any]) -> None:
-    app, exporter = application(**settings)
-    call(app, "/orders/7")
+def test_what_is_fast_is_counted_nowhere(settings: dict[str, Any], tmp_path: Path) -> None:
+    """And has its line in the log as ever."""
+    app, exporter = application(**settings, request_log=str(tmp_path / "requests.log"))
+    assert call(app, "/orders/7").body == b"xxxxxxx"
+    exporter.core.request_log.close()
 
     assert seconds_by_place(exporter) == {}
+    assert [line["status"] for line in lines(tmp_path)] == [200]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +139,22 @@ print(len(os.listdir("/proc/self/task")))
     done = subprocess.run([sys.executable, "-c", source], env=environ, capture_output=True, check=True)
 
     assert int(done.stdout) == threads
+
+
+def test_a_request_is_slow_from_the_limit_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    app, exporter = application(slow=0.5)
+    app.add_url_rule("/<float:seconds>", "wait", clock.advance)
+    before = time.time()
+    for seconds in ("0.25", "0.5", "1.0"):
+        call(app, f"/{seconds}")
+    after = time.time()
+
+    assert sum(seconds_by_place(exporter).values()) == 1.5
+    slowest = json.loads(call(app, "/monitoring/slow").body)["/<float:seconds>"]
+    assert [request["duration_ms"] for request in slowest] == [1000.0, 500.0]
+    for request in slowest:
+        assert before <= request["timestamp"] + request["duration_ms"] / 1000 <= after
 
 
 def test_a_request_is_slow_under_the_first_prefix_only() -> None:

@@ -16,6 +16,8 @@ import httpx
 import pytest
 import requests
 from flask import Flask
+from opentelemetry import propagate
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
@@ -150,10 +152,33 @@ def test_a_trace_goes_on_to_the_services_that_are_called(
 def test_a_trace_that_begins_here_is_shown_too(
     service: Service, spans: Callable[[], list[Any]], path: str
 ) -> None:
-    """Without a caller's trace, OpenTelemetry begins one: answers, errors, streams and 404 alike show it."""
+    """Without a caller's trace, OpenTelemetry begins one: answers, errors, streams and 404 alike show it.
+
+    The second one like the first.
+    """
+    service.ids(path, {})
     found = service.ids(path, {})
+    begun = {_hex(span) for span in spans() if span.kind == SpanKind.SERVER}
+
+    assert len(begun) == 2
+    assert (found["log"], found["recent"]) == (begun, begun)
+    assert found["exemplars"]
+    assert found["exemplars"] <= begun
+
+
+def test_a_trace_of_a_caller_whom_the_service_does_not_trust_is_not_shown(
+    service: Service, spans: Callable[[], list[Any]]
+) -> None:
+    """Its OpenTelemetry takes no trace from outside, and begins one of its own."""
+    former = propagate.get_global_textmap()
+    propagate.set_global_textmap(W3CBaggagePropagator())
+    try:
+        found = service.ids("/stream", ANNOUNCED)
+    finally:
+        propagate.set_global_textmap(former)
     begun = _hex(_server(spans()))
 
+    assert begun != TRACE
     assert found == {"log": {begun}, "recent": {begun}, "exemplars": {begun}}
 
 

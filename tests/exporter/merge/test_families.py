@@ -23,3 +23,12 @@ def test_a_group_began_with_its_first_series(times: list[float], created: float)
         entry.created = time
 
     assert Group.of([entry.series for entry in entries], entries).created == created
+
+
+def test_a_bucket_alone_has_its_count() -> None:
+    """As a histogram has that a worker has only begun."""
+    bucket, _ = parse(
+        "histogram", json.dumps(["took", "took_bucket", {"le": "0.5", "a": "b"}, "help"]).encode()
+    )
+
+    assert Group.of([bucket]).lines == (("took_bucket", {"a": "b", "le": "0.5"}), ("took_count", {"a": "b"}))

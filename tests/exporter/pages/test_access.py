@@ -23,6 +23,7 @@ from exporter.addresses import client_address
 from exporter.pages.access import Access, TokenError
 from exporter.settings import Settings
 from tests.rig.deadline import eventually
+from tests.rig.descriptors import open_below
 from tests.rig.server import QUIET
 
 
@@ -177,6 +178,8 @@ class TestSockets:
             ({"Forwarded": 'for="[fc00::7]:4711";proto=https'}, 200),
             ({"Forwarded": "for=203.0.113.9"}, 403),
             ({"Forwarded": "for=10.9.8.7, for=203.0.113.9;by=127.0.0.1"}, 403),
+            ({"Forwarded": "for=203.0.113.9, for=10.9.8.7"}, 200),
+            ({"Forwarded": "for=10.9.8.7, by=127.0.0.1"}, 403),  # whom the last one heard from is not said
             ({"Forwarded": "proto=https;For=10.9.8.7"}, 200),
             ({"Forwarded": "for=_hidden"}, 403),
             # What the client sent as its Host, which the proxy quotes as RFC 7239 wants it.
@@ -187,6 +190,7 @@ class TestSockets:
             ({"Forwarded": 'for=203.0.113.9;host="x, for=10.0.0.9'}, 403),
             ({"Forwarded": "host=x,for=10.0.0.9;for=203.0.113.9"}, 403),
             ({"Forwarded": "for=;for=10.0.0.9"}, 403),
+            ({"Forwarded": "for=10.9.8.7;proto=https;proto="}, 403),
             ({"Forwarded": "for=203.0.113.9 for=10.0.0.9"}, 403),
             ({"X-Real-IP": "10.9.8.7"}, 200),
             # The proxy maintains one header and passes the client's invention in the other on.
@@ -399,15 +403,24 @@ class TestToken:
         assert refusal is not None
         assert (refusal.status, refusal.message[: len(message)]) == (401, message)
 
-    @pytest.mark.parametrize("content", [b"", b" \n", b"two words\n", b"one\ntwo\n", "gehe\u00efm".encode()])
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"", "the file is empty"),
+            (b" \n", "the file is empty"),
+            (b"two words\n", "a token is one word"),
+            (b"one\ntwo\n", "a token is one word"),
+            ("gehe\u00efm".encode(), "a token is one word"),
+        ],
+    )
     def test_a_file_without_a_usable_token_is_an_error_at_start_up(
-        self, tmp_path: Path, content: bytes
+        self, tmp_path: Path, content: bytes, reason: str
     ) -> None:
-        with pytest.raises(TokenError, match=str(tmp_path / "token")):
+        with pytest.raises(TokenError, match=f"'{tmp_path / 'token'}': {reason}"):
             _access(token_file=_token_file(tmp_path / "token", content))
 
     def test_a_missing_file_is_an_error_at_start_up_that_names_it(self, tmp_path: Path) -> None:
-        with pytest.raises(TokenError, match=f"{tmp_path / 'none'}.*No such file"):
+        with pytest.raises(TokenError, match=f"'{tmp_path / 'none'}': No such file or directory. Write the"):
             _access(token_file=str(tmp_path / "none"))
 
     def test_a_rotated_token_is_taken_over_and_a_broken_file_keeps_the_last(self, tmp_path: Path) -> None:
@@ -426,6 +439,18 @@ class TestToken:
         assert (opens(""), opens("n3w-one")) == (False, True)
         path.write_bytes(b"third")
         assert (opens("third"), opens("n3w-one")) == (True, False)
+        assert open_below(tmp_path) == []
+
+    def test_a_file_that_comes_back_counts_at_once(self, tmp_path: Path) -> None:
+        """Only one that is written in its place may be half a token."""
+        path, elsewhere = tmp_path / "token", tmp_path / "elsewhere"
+        access = _access(token_file=_token_file(path))
+        path.rename(elsewhere)
+        assert _status(access, {"HTTP_AUTHORIZATION": "Bearer s3cret"}) == 200
+        elsewhere.write_bytes(b"n3w-one")
+        elsewhere.rename(path)
+
+        assert _status(access, {"HTTP_AUTHORIZATION": "Bearer n3w-one"}) == 200
 
     def test_a_token_that_replaces_one_of_the_same_length_and_time_is_taken_over(
         self, tmp_path: Path

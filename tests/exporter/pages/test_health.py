@@ -20,7 +20,7 @@ from exporter import FlaskExporter, Settings
 from exporter.pages import checks as checks_module
 from exporter.pages.access import Access
 from exporter.pages.answers import Answer
-from exporter.pages.checks import Checks
+from exporter.pages.checks import CheckResult, Checks
 from exporter.pages.health import Health, Vitals
 from tests.rig.deadline import eventually
 
@@ -189,6 +189,65 @@ class TestStrangers:
         slow[0] = True
         eventually(lambda: status() == 503, "the check to be down")
 
+    def test_they_hear_of_a_new_check_at_once(self) -> None:
+        checks = Checks()
+        service = _health(checks)
+        for name in ("first", "second"):
+            checks.health_check(name, timeout=60)(lambda: None)
+
+            assert _read(service.report(OUTSIDER)) == ({"status": "healthy"}, 200)
+
+    def test_a_result_is_theirs_for_a_second(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(checks_module, "_OUTSIDER_SECONDS", 30.0)
+        clock = [100.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        checks = Checks()
+        runs: list[float] = []
+        checks.health_check("counted", timeout=60)(lambda: runs.append(clock[0]))
+        for clock[0] in (100.0, 100.5, 101.0, 101.1):
+            assert checks.latest()["counted"].up
+
+        assert runs == [100.0, 101.1]
+
+    def test_how_long_they_wait_for_one_that_hangs(
+        self, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """For its first run until it is overdue, for others a moment; insiders all the time that is left."""
+        clock, waits = [100.0], list[float]()
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(threading.Event, "wait", _noting(waits, threading.Event.wait))
+        checks = Checks()
+        checks.health_check("database", timeout=8.0)(lambda: release.wait() and None)
+        errors = []
+        for clock[0], ask in (
+            (100.0, checks.latest),
+            (102.0, checks.latest),
+            (104.0, checks.results),
+            (107.96875, checks.latest),
+            (109.0, checks.results),
+        ):
+            errors.append(ask()["database"].error)
+
+        assert waits == [8.0, pytest.approx(0.05), 4.0, pytest.approx(0.03125), 0.0]
+        assert errors == ["it has not ended yet"] * 2 + ["no answer within 8 s"] * 3
+        checks.after_fork()
+        assert checks.latest()["database"].error == "it has not ended yet"
+        assert waits[5:] == [8.0]
+        clock[0] = 117.0
+        assert checks.latest()["database"].error == "no answer within 8 s"
+
+
+def _noting(waits: list[float], wait: Callable[..., bool]) -> Callable[..., bool]:
+    """In the place of `wait` of events: notes how long it would take, and takes no time."""
+
+    def noted(event: threading.Event, timeout: float | None = None) -> bool:
+        if timeout is None:
+            return wait(event)
+        waits.append(timeout)
+        return event.is_set()
+
+    return noted
+
 
 class TestChecks:
     @pytest.mark.parametrize(
@@ -294,6 +353,7 @@ class TestChecks:
 
         assert time.monotonic() - started < 30
         assert (results["hangs"].up, results["hangs"].error) == (False, "no answer within 0.05 s")
+        assert 0.05 <= results["hangs"].duration_seconds < 30
         assert results["works"].up
 
     def test_one_that_hangs_does_not_pile_up_threads(
@@ -316,20 +376,25 @@ class TestChecks:
         release.set()
         eventually(lambda: checks.results()["piles"].up, "an answer")
 
+    @pytest.mark.parametrize(
+        ("seconds", "duration", "error"),
+        [
+            (0.1234567, 0.123457, None),
+            (1.0, 1.0, None),
+            (1.25, 1.25, "no answer within 1 s"),
+            (3.1234567, 3.123457, "no answer within 1 s"),
+        ],
+    )
     def test_one_that_takes_too_long_stays_down_when_it_has_ended(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, seconds: float, duration: float, error: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        clock = [100.0]
-        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        here = threading.current_thread()
+        later = 100.0 + seconds
+        monkeypatch.setattr(time, "monotonic", lambda: 100.0 if threading.current_thread() is here else later)
         checks = Checks()
+        checks.health_check("slow")(lambda: None)
 
-        def slow() -> None:
-            clock[0] += 2.0
-
-        checks.health_check("slow", timeout=1.0)(slow)
-        result = checks.results()["slow"]
-
-        assert (result.up, result.duration_seconds, result.error) == (False, 2.0, "no answer within 1 s")
+        assert checks.results()["slow"] == CheckResult(error is None, duration, error)
 
     def test_results_are_kept_for_a_second_and_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = [100.0]
@@ -447,11 +512,22 @@ class TestChecks:
         def refuse(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
+        clock = [100.0]
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
         checks = Checks()
-        checks.health_check("one")(lambda: None)
-        monkeypatch.setattr(threading.Thread, "start", refuse)
+        checks.health_check("one", timeout=60)(lambda: None)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert checks.results() == {"one": CheckResult(False, 0.0, "can't start new thread")}
+        clock[0] += 2.0
 
-        assert checks.results()["one"].error == "can't start new thread"
+        assert checks.results()["one"].up
+
+    def test_one_that_hangs_keeps_no_process_from_its_end(self) -> None:
+        checks = Checks()
+        checks.health_check("one", timeout=60)(lambda: threading.current_thread().daemon)
+
+        assert checks.results()["one"].up
 
     def test_a_check_may_log(self, caplog: pytest.LogCaptureFixture) -> None:
         checks = Checks()

@@ -19,8 +19,12 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.routing import BaseConverter
 
 from exporter.pages import figures
+from exporter.pages.inflight import inflight
 from exporter.routes.flask import rule_of
 from exporter.routes.table import Routes
+from exporter.worker.inflight import WorkerRequest
+from exporter.worker.requests import InFlight
+from exporter.worker.stackring import Sample
 from tests.rig.deadline import eventually
 from tests.rig.wsgi import application, call, counted
 
@@ -108,6 +112,34 @@ def test_the_oldest_request_is_as_old_as_it_is() -> None:
         return str(0 < sum(ages) < time.perf_counter() - start)
 
     assert call(app, "/young").body == b"True"
+
+
+@pytest.mark.parametrize(
+    ("now", "age", "sampled", "stack_age"),
+    [
+        (0.0, 0.0, 0.0, None),
+        (-0.5, 0.0, 0.0, None),  # it has begun since
+        (0.1, 0.1, 0.0, None),
+        (0.2, 0.2, 0.15, 0.05),
+        (0.2, 0.2, 0.3, 0.0),  # the sample is newer than the question
+        (1.2345678, 1.234568, 0.0, 1.234568),
+    ],
+)
+def test_from_a_tenth_of_a_second_on_it_has_the_last_sample_of_its_stack(
+    now: float, age: float, sampled: float, stack_age: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.pages.inflight.perf_counter", lambda: now)
+    request = InFlight(0, 0.0, 1_767_225_600.25, "id-1", "GET", "", "/", 0, False, False)
+    elsewhere = WorkerRequest(0, 7, request)
+    stacks = {(7, 0.0): Sample(sampled, ["shop:view:1"])}
+
+    (shown,) = inflight([elsewhere], stacks)
+    assert shown["age_seconds"] == age
+    assert shown["datetime"] == "2026-01-01T00:00:00.250000+00:00"
+    assert shown["stack_age_seconds"] == (None if stack_age is None else pytest.approx(stack_age, abs=1e-9))
+    assert shown["stack"] == (None if stack_age is None else ["shop:view:1"])
+    (here,) = inflight([elsewhere._replace(thread=threading.get_ident())], stacks)
+    assert here["stack_age_seconds"] == (None if stack_age is None else 0.0)
 
 
 class Asking(BaseConverter):

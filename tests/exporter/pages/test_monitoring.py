@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Timer
@@ -17,7 +18,7 @@ import pytest
 import schemathesis
 from flask import Flask, abort, request
 from flask.testing import FlaskClient
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from prometheus_client import CollectorRegistry
@@ -25,6 +26,9 @@ from prometheus_client import CollectorRegistry
 from exporter import FlaskExporter
 from exporter.pages import figures
 from exporter.pages.filter import Filter
+from exporter.worker.requests import Request
+from exporter.worker.slowest import SlowRequest
+from tests.rig.wsgi import Clock
 
 DESCRIPTION = json.loads((Path(figures.__file__).parent / "openapi.json").read_text())
 _TIMES = "give seconds since the epoch, or a UTC time such as 2026-01-31T12:00:00Z"
@@ -119,7 +123,7 @@ class TestStats:
 
     @pytest.mark.parametrize(
         ("uptime", "last_minute", "rate"),
-        [(0.5, 3, 3.0), (30.0, 60, 2.0), (60.0, 120, 2.0), (3600.0, 120, 2.0)],
+        [(0.5, 3, 3.0), (30.0, 60, 2.0), (30.0, 7, 0.233), (60.0, 120, 2.0), (3600.0, 120, 2.0)],
     )
     def test_the_rate_is_that_of_the_last_minute_or_since_the_start(
         self, uptime: float, last_minute: int, rate: float
@@ -127,6 +131,14 @@ class TestStats:
         stats = figures.stats(figures.Totals(), [], uptime, last_minute)
 
         assert stats["requests_per_second"] == rate
+
+    def test_what_is_shown_has_digits_enough_for_people(self) -> None:
+        totals = figures.Totals()
+        totals.statuses["200"] = 3
+        totals.group_errors["/"] = 1
+        stats = figures.stats(totals, [], 12.34567, 0)
+
+        assert (stats["uptime_seconds"], stats["error_rate"]) == (12.346, 0.333333333)
 
     def test_a_service_without_traffic_has_no_times(self, client: FlaskClient) -> None:
         stats = _valid(_json(client, "/monitoring/stats"), "/stats")
@@ -282,6 +294,7 @@ class TestRequests:
     @pytest.mark.parametrize(
         ("query", "paths"),
         [
+            ("limit=1", ["/orders/1"]),
             ("limit=2", ["/orders/1", "/wp-admin.php"]),
             ("endpoint=boom", ["/boom"]),
             ("endpoint=/orders/<int:number>&limit=2", ["/orders/1", "/orders/100"]),
@@ -291,6 +304,7 @@ class TestRequests:
             ("status=5xx", ["/boom"]),
             ("status=4xx&endpoint=_unmatched", ["/wp-admin.php"]),
             ("since=9999999999", []),
+            ("since=1000000000000000", []),
             ("since=2999-01-01T00:00:00Z", []),
             ("since=2999-01-01", []),
             ("since=0&status=201", ["/orders"]),
@@ -345,6 +359,10 @@ class TestRequests:
                 f"since='-5': {_TIMES}",
             ),
             (
+                "since=1000000000000001",
+                f"since='1000000000000001': {_TIMES}",
+            ),
+            (
                 "stauts=500",
                 "'stauts' is no parameter; there are limit, endpoint, status, since, request_id, where",
             ),
@@ -356,6 +374,38 @@ class TestRequests:
         answer = busy.get(f"/monitoring/requests?{query}")
 
         assert (answer.status_code, answer.json) == (400, {"error": complaint})
+
+
+_SHARED: dict[str, Any] = {
+    "start_time": 1_767_225_600.25,
+    "duration": 0.25,
+    "method": "GET",
+    "url_rule": "/",
+    "endpoint": "index",
+    "path": "/",
+    "status": 200,
+    "request_id": "known-1",
+    "trace_id": "ab" * 16,
+    "where": "shop:index",
+    "line": 7,
+    "library": "json:loads",
+    "call": "loads(text)",
+}
+
+
+def test_what_is_unknown_of_a_request_is_null() -> None:
+    answered = Request(
+        **_SHARED, failed=True, error_type="E", request_size=0, response_size=0, disconnected=False
+    )
+    slow = SlowRequest(**_SHARED, shares={"shop:index": 1.0})
+    unknown: dict[str, Any] = {"endpoint": "", "trace_id": "", "line": 0, "library": "", "call": ""}
+    known = {name: _SHARED[name] for name in unknown}
+
+    assert figures.element(answered).items() >= {**known, "where": "shop:index", "error_type": "E"}.items()
+    assert figures.slow_element(slow).items() >= known.items()
+    bare = figures.element(replace(answered, **unknown, where="", error_type=""))
+    assert bare.items() >= dict.fromkeys((*unknown, "where", "error_type")).items()
+    assert figures.slow_element(replace(slow, **unknown)).items() >= dict.fromkeys(unknown).items()
 
 
 def wait_for_stock(go_on: Event) -> None:
@@ -442,9 +492,12 @@ class TestSlow:
         assert shown == [where if length <= room else None for length in lengths]
 
     @pytest.mark.parametrize("settings", [{"slow": 0}, {"slow": 5}, {"slow": 1e-9, "extended": False}])
-    def test_otherwise_there_is_none(self, settings: dict[str, Any]) -> None:
-        client = _orders(**settings).test_client()
-        client.get("/orders/7")
+    def test_otherwise_there_is_none(self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = Clock(monkeypatch)
+        app = _orders(**settings)
+        app.add_url_rule("/wait", "wait", lambda: clock.advance(4.0))
+        client = app.test_client()
+        client.get("/wait")
 
         assert _json(client, "/monitoring/slow") == {}
 
@@ -505,6 +558,8 @@ def test_every_answer_is_as_described(case: schemathesis.Case[Any]) -> None:
     st.lists(st.floats(0, 1e6), min_size=1, max_size=50),
     st.sampled_from([0, 1, 25, 50, 75, 90, 95, 99, 99.9, 100]),
 )
+@example([0.3, 0.9], 50)  # two whose last bit tells from which end it is counted
+@example([0.3, 9.0], 75)
 def test_percentiles_are_numpy_s(values: list[float], percent: float) -> None:
     ordered = sorted(values)
 

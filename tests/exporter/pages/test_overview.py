@@ -7,22 +7,32 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
 from flask import Flask, abort
 from flask.testing import FlaskClient
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from exporter import FlaskExporter
+from exporter.observation import Fingerprint
 from exporter.pages import drain
 from exporter.pages.checks import CheckResult
-from exporter.pages.health import Condition
+from exporter.pages.health import Condition, Vitals
 from exporter.pages.overview import wording
+from exporter.pages.overview.overview import Overview
+from exporter.pages.reports import Reports
+from exporter.routes.table import Routes
 from exporter.settings import Settings, SettingsError
+from exporter.worker.deaths import Death
+from exporter.worker.errorslots import Group
+from exporter.worker.inflight import WorkerRequest
+from exporter.worker.requests import InFlight
+from exporter.worker.slowest import SlowRequest
 
 _VOID = {"meta", "link"}
 _TAGS = re.split(
@@ -149,6 +159,7 @@ class TestContent:
         ]
         (row,) = page.rows("Exceptions by bug")
         assert (row["Count"], row["Where"], row["Latest request"]) == ("1", group["where"], "known-1")
+        assert row["Last"] == row["First"] == group["last_seen"][:19].replace("T", " ")
         assert row["Error"].startswith("ValueError\ntraceback")
         assert "Traceback (most recent call last):" in page.texts[f"stack-{group['error_group']}"]
         assert {row["Where it waited"] for row in page.rows("The slowest")} == {one["where"] for one in slow}
@@ -214,6 +225,55 @@ class TestContent:
         assert len(page.rows("Answered requests")) == 25
         assert len(page.rows("The slowest")) == sum(map(len, slow.values())) == 10
         assert len(_page(client, "?limit=100").rows("Answered requests")) == 30
+
+    @pytest.mark.parametrize(
+        ("caption", "most"),
+        [
+            ("Requests that are being answered", 100),
+            ("Exceptions by bug", 25),
+            ("The slowest", 25),
+            ("Counts since", 100),
+            ("The latest deaths", 25),
+        ],
+    )
+    def test_each_table_has_a_limit(self, caption: str, most: int) -> None:
+        for number, end in ((most, ""), (most + 1, f"; {most} of {most + 1}")):
+            page = _page_of(number)
+            (name,) = (name for name in page.tables if name.startswith(caption))
+
+            assert len(page.rows(caption)) == most
+            assert re.findall("; [0-9]+ of [0-9]+", name) == [end] * bool(end)
+
+
+def _page_of(number: int) -> _Document:
+    """The page of a service with so many of everything, which is well for those who make its checks run."""
+    durations = Metric("flask_http_request_duration_seconds", "Seconds", "histogram")
+    for rule in range(number):
+        labels = {"method": "GET", "url_rule": f"/{rule}", "status": "200"}
+        durations.add_sample(f"{durations.name}_count", labels, 1)
+    request = InFlight(0, 0.0, 0.0, "id-1", "GET", "", "/", 0, False, False)
+    slow = SlowRequest(0.0, 1.0, "GET", "/", "", "/", 200, "id-1", "", "shop:view", 0, "", "", {})
+    group = Group(Fingerprint("0" * 12, "E", "shop:view"), 1, 0.0, (), "/", "1", "1", "trace")
+    recorder: Any = SimpleNamespace(read=list, in_flight=lambda: [WorkerRequest(0, 1, request)] * number)
+    source: Any = SimpleNamespace(metrics=lambda _: [durations])
+    vitals = Vitals(window=lambda: (0, 0), uptime=lambda: 0.0, draining=lambda: False)
+    health: Any = SimpleNamespace(
+        vitals=vitals,
+        condition=lambda *, insider: Condition("healthy" if insider else "unhealthy", 0, 0.0, {}),
+    )
+    reports = Reports(
+        recorder,
+        Routes(),
+        lambda: [Death(0.0, 1, "SIGKILL")] * number,
+        lambda: [group] * number,
+        lambda: {"/": [slow] * number},
+        source,
+        vitals,
+        stacks=dict,
+    )
+    page = _Document(Overview(reports, health, Settings()).page({}).body.decode())
+    assert page.texts["title"].startswith("Healthy")
+    return page
 
 
 class TestFilter:
@@ -373,8 +433,12 @@ class TestNeighbours:
             {"data-probe": "https://g.example/sub", "data-command": "docker compose up -d grafana"}
         ]
         assert "https://g.example/sub" in page.links()
-        for name, port in (("PROMETHEUS", 9090), ("ALERTMANAGER", 9093)):
-            assert f"EXPORTER_{name}_URL=http://127.0.0.1:{port}" in page.texts["neighbours"]
+        settings = re.findall(r"EXPORTER_\S*", page.texts["neighbours"])
+        assert settings == [
+            "EXPORTER_PROMETHEUS_URL=http://127.0.0.1:9090",
+            "EXPORTER_ALERTMANAGER_URL=http://127.0.0.1:9093",
+        ]
+        assert "EXPORTER_GRAFANA_URL=http://127.0.0.1:3000" in _page(_busy()).texts["neighbours"]
 
     @pytest.mark.parametrize(
         "url",
@@ -402,6 +466,7 @@ class TestWords:
                 Condition("healthy", 3, 1.0, {}),
                 "100.0 % of 3 requests in the last minute failed; fewer than 20 are too few to judge.",
             ),
+            (Condition("healthy", 20, 0.05, {}), "5.0 % of 20 requests in the last minute failed."),
             (
                 Condition("warning", 1000, 0.07, {}),
                 "7.0 % of 1,000 requests in the last minute failed; it is warning above 5.0 %.",
@@ -455,6 +520,7 @@ class TestWords:
             (125, "2 min 5 s"),
             (3600, "1 h"),
             (277200, "3 d 5 h"),
+            (90061, "1 d 1 h"),
         ],
     )
     def test_an_age(self, seconds: float, text: str) -> None:

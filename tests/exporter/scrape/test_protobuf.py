@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeHistogramMetricFamily,
     HistogramMetricFamily,
+    Metric,
     SummaryMetricFamily,
 )
 from prometheus_client.samples import Exemplar
@@ -66,6 +67,7 @@ def test_every_type_of_prometheus_client_has_its_message() -> None:
     got = exposed(registry)
 
     hits = got["hits_total"].metric[0]  # type: ignore[attr-defined]
+    assert got["hits_total"].help == "Hits"  # type: ignore[attr-defined]
     assert (labels_of(hits), hits.counter.value) == ({"path": '/"ü\n'}, 3.0)
     assert abs(hits.counter.created_timestamp.seconds - time.time()) < 60
     assert got["level"].metric[0].gauge.value == -1.5  # type: ignore[attr-defined]
@@ -93,11 +95,18 @@ def test_a_users_own_collector_is_told_too() -> None:
             counter.add_metric(["b"], 3, created=1.5e9, exemplar=Exemplar({"id": "x"}, 1.0, 1.6e9))
             summary = SummaryMetricFamily("size", "Size", count_value=4, sum_value=9.5)
             summary.add_sample("size", {"quantile": "0.5"}, 2.0)
+            summary.add_sample("size_created", {}, 1.5e9)
+            raw = Metric("raw_bytes", "R", "unknown", "bytes")
+            raw.add_sample("raw_bytes", {}, 7.0)
+            empty = Metric("empty", "E", "histogram")
+            empty.add_sample("empty_sum", {}, 2.5)
             return [
                 counter,
                 summary,
                 GaugeHistogramMetricFamily("gh", "G", buckets=[("1", 2), ("+Inf", 3)], gsum_value=5),
                 HistogramMetricFamily("sumless", "H", buckets=[("1", 2), ("+Inf", 4)]),
+                empty,
+                raw,
             ]
 
     registry = CollectorRegistry()
@@ -108,11 +117,15 @@ def test_a_users_own_collector_is_told_too() -> None:
     assert (counter.value, counter.created_timestamp.seconds) == (3.0, 1_500_000_000)
     assert (counter.exemplar.label[0].value, counter.exemplar.timestamp.seconds) == ("x", 1_600_000_000)
     assert got["gh"].type == 5  # type: ignore[attr-defined]
-    histograms = [got[name].metric[0].histogram for name in ("gh", "sumless")]  # type: ignore[attr-defined]
-    assert [(one.sample_count, one.sample_sum) for one in histograms] == [(3, 5.0), (4, 0.0)]
+    histograms = [got[name].metric[0].histogram for name in ("gh", "sumless", "empty")]  # type: ignore[attr-defined]
+    assert [(one.sample_count, one.sample_sum) for one in histograms] == [(3, 5.0), (4, 0.0), (0, 2.5)]
+    assert not any(one.HasField("created_timestamp") for one in histograms)
     summary = got["size"].metric[0].summary  # type: ignore[attr-defined]
     assert (summary.sample_count, summary.sample_sum) == (4, 9.5)
     assert [(one.quantile, one.value) for one in summary.quantile] == [(0.5, 2.0)]
+    assert summary.created_timestamp.seconds == 1_500_000_000
+    raw: Any = got["raw_bytes"]
+    assert (raw.unit, raw.metric[0].untyped.value) == ("bytes", 7.0)
 
 
 @pytest.mark.parametrize(
@@ -352,22 +365,50 @@ def test_workers_add_up_exactly(tmp_path: Path) -> None:
     assert b":-" not in exposition.render()[0]
 
 
-def test_where_native_counts_are_missing_the_classic_form_stands_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [4.0, 8.0])
+def test_where_native_counts_are_missing_the_classic_form_stands_alone(tmp_path: Path, count: float) -> None:
     """The disk was full for them, or a worker of another version counts classically only."""
     dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": 9.0, "+Inf": 0.0}, 1.5))
-    dead(tmp_path, "native", NOBODY, buckets("took", {3: 4.0}))
+    dead(tmp_path, "native", NOBODY, buckets("took", {3: count}))
     (family,) = families(Exposition(DirectorySource(WorkerDirectory(tmp_path), [])).render(PROTOBUF)[0])
 
     assert family.metric[0].histogram.sample_count == 9
     assert not family.metric[0].histogram.HasField("schema")
 
 
-@pytest.mark.parametrize(("index", "within"), [(3, 9), (-20, 12)])
+def test_each_label_set_has_its_own_native_buckets(tmp_path: Path) -> None:
+    """One whose worker died before its first bucket has none."""
+    dead(tmp_path, "histogram", NOBODY, {key("took", "_sum", path="/begun"): 0.0})
+    expected = {"/a": 9, "/b": 5, "/c": 1}
+    for pid, (path, count) in enumerate(expected.items(), NOBODY):
+        took = histogram("took", {"0.5": 0.0, "+Inf": float(count)}, 1.5, path=path)
+        dead(tmp_path, "histogram", pid, took)
+        dead(tmp_path, "native", pid, buckets("took", {3: float(count)}, path=path))
+    (family,) = families(Exposition(DirectorySource(WorkerDirectory(tmp_path), [])).render(PROTOBUF)[0])
+
+    got = {labels_of(metric)["path"]: native_buckets(metric.histogram) for metric in family.metric}
+    assert got == {"/begun": {}, **{path: {3: count} for path, count in expected.items()}}
+    assert all(metric.histogram.HasField("schema") for metric in family.metric)
+
+
+@pytest.mark.parametrize(("count", "is_native"), [(3.0, True), (2.0, True), (1.0, False)])
+def test_one_process_may_be_in_the_middle_of_one_observation(count: float, is_native: bool) -> None:
+    registry = CollectorRegistry()
+    took = Histogram("took", "Took", registry=registry)
+    for _ in range(3):
+        took.observe(1.0)
+    source = RegistrySource(registry, natives=lambda _: {(): {3: count}})
+    (family,) = families(Exposition(source).render(PROTOBUF)[0])
+
+    assert family.metric[0].histogram.HasField("schema") is is_native
+
+
+@pytest.mark.parametrize(("index", "before", "within"), [(3, 9.0, 9), (-20, 9.0, 12), (3, 0.0, 0)])
 def test_a_count_between_the_two_reads_goes_with_the_later_one(
-    index: int, within: int, tmp_path: Path
+    index: int, before: float, within: int, tmp_path: Path
 ) -> None:
     """The native buckets are read last: their count is the histogram's, in each bucket that holds theirs."""
-    dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": 9.0, "+Inf": 1.0}, 1.5))
+    dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": before, "+Inf": 10.0 - before}, 1.5))
     dead(tmp_path, "native", NOBODY, buckets("took", {index: 12.0}))
     (family,) = families(Exposition(DirectorySource(WorkerDirectory(tmp_path), [])).render(PROTOBUF)[0])
     got = family.metric[0].histogram
@@ -376,17 +417,30 @@ def test_a_count_between_the_two_reads_goes_with_the_later_one(
 
 
 def test_exemplars_stand_in_their_buckets(tmp_path: Path) -> None:
-    dead(tmp_path, "histogram", NOBODY, histogram("took", {"0.5": 3.0, "+Inf": 1.0}, 1.5, path="/"))
-    dead(tmp_path, "counter", NOBODY, {total(path="/"): 2.0})
-    observed = [
+    """As long as there are some, whatever was kept of an earlier scrape."""
+    counts = {"0.5": 3.0, "+Inf": 1.0}
+    took_seconds = histogram("took", counts, 1.5, path="/") | histogram("took", counts, 1.5, path="/late")
+    dead(tmp_path, "histogram", NOBODY, took_seconds)
+    dead(tmp_path, "counter", NOBODY, {total(path="/"): 2.0, total(path="/late"): 2.0})
+    observed: list[Observed] = []
+    exposition = Exposition(DirectorySource(WorkerDirectory(tmp_path), []), lambda: observed)
+    without, _ = exposition.render(PROTOBUF)
+    observed += [
+        Observed("took", {"path": "/late"}, Exemplar({"request_id": "r3"}, 0.25, 1e9)),
         Observed("took", {"path": "/"}, Exemplar({"request_id": "r1"}, 0.75, 1e9)),
         Observed("hits", {"path": "/"}, Exemplar({"request_id": "r2"}, 1.0, 1e9)),
+        Observed("hits", {"path": "/late"}, Exemplar({"request_id": "r4"}, 1.0, 1e9)),
     ]
-    body, _ = Exposition(DirectorySource(WorkerDirectory(tmp_path), []), lambda: observed).render(PROTOBUF)
-    hits, took = families(body)
+    hits, took = families(exposition.render(PROTOBUF)[0])
+    observed.clear()
 
-    assert [bucket.exemplar.value for bucket in took.metric[0].histogram.bucket] == [0.0, 0.75]
-    assert hits.metric[0].counter.exemplar.label[0].value == "r2"
+    values = {
+        labels_of(metric)["path"]: [bucket.exemplar.value for bucket in metric.histogram.bucket]
+        for metric in took.metric
+    }
+    assert values == {"/": [0.0, 0.75], "/late": [0.25, 0.0]}
+    assert [metric.counter.exemplar.label[0].value for metric in hits.metric] == ["r2", "r4"]
+    assert exposition.render(PROTOBUF)[0] == without
 
 
 def test_a_broken_file_of_native_buckets_costs_the_native_form_alone(tmp_path: Path) -> None:

@@ -341,6 +341,22 @@ def test_a_command_starts_as_it_does_alone(tmp_path: Path, own: str) -> None:
     assert (done.stdout, done.stderr) == ("the own one\n" * 2 * bool(own) + "begins\n", "")
 
 
+def test_an_error_of_the_environments_own_hook_is_told(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import no_such_module")
+    done = subprocess.run(
+        [sys.executable, "-m", "exporter", "run", "--", sys.executable, "-c", "print('begins')"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    # The first time it is that of the command `run` itself.
+    assert (done.stdout, done.stderr.count("No module named 'no_such_module'")) == ("begins\n", 2)
+
+
 def test_a_python_that_lacks_the_exporter_runs_the_command_and_says_so(tmp_path: Path) -> None:
     """Such as that of another environment."""
     venv.create(tmp_path / "other", symlinks=True)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
+from exporter import prefork
 from exporter.store.directory import WorkerDirectory
 from exporter.worker import deaths
 from tests.rig.deadline import eventually
@@ -25,6 +26,7 @@ from tests.rig.workerfiles import samples
 FORKS = """
 import os, sys
 from exporter import prefork
+from exporter.merge.format import promises_lock
 
 directory = prefork.start(workers=3)
 reading, writing = os.pipe()
@@ -33,6 +35,8 @@ for worker in range(3):
         from prometheus_client import Counter, Gauge
         Counter("hits", "help").inc(worker + 1)
         Gauge("alive", "help", multiprocess_mode="livesum").inc()
+        with open(f"{directory.path}/counter_{os.getpid()}.db", "rb") as file:
+            os.write(1, b"shows its life\\n" if promises_lock(file.read(8)) else b"is as good as dead\\n")
         os.kill(os.getpid(), 9)
 for worker in range(3):
     pid, status = os.wait()
@@ -42,19 +46,31 @@ print(sorted(os.listdir(directory.path)))
 
 
 def test_a_pre_fork_server_of_ones_own(tmp_path: Path) -> None:
-    """The documented three calls leave the counts of killed workers in the archive and no other file."""
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers")}
-    done = subprocess.run(
-        [sys.executable, "-c", FORKS], env=environment, capture_output=True, text=True, check=False
-    )
+    """The documented three calls leave the counts of killed workers in the archive and no other file.
 
-    files = ["archive.json", "archive.lock", "archive.master", "deaths_0.ring"]
-    assert done.stdout == f"{files}\n", done.stderr
+    Each worker shows that it lives; what an earlier run has left is gone.
+    """
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers")}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", FORKS], env=environment, capture_output=True, text=True, check=False
+        )
+
+        files = ["archive.json", "archive.lock", "archive.master", "deaths_0.ring"]
+        assert done.stdout == 3 * "shows its life\n" + f"{files}\n", done.stderr
     assert samples(WorkerDirectory(tmp_path / "workers")) == {"hits_total": 6.0}
 
 
-def test_a_directory_that_nobody_can_hold_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "workers" / "archive.master").mkdir(parents=True)
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ("workers/archive.master/x", "[Errno 21] Is a directory: 'archive.master'"),
+        ("workers", "this is no directory; give a directory that the service may make and write to"),
+    ],
+)
+def test_a_directory_that_nobody_can_use_is_refused(tmp_path: Path, made: str, message: str) -> None:
+    (tmp_path / made).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / made).touch()
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers")}
 
     done = subprocess.run(
@@ -65,8 +81,8 @@ def test_a_directory_that_nobody_can_hold_is_refused(tmp_path: Path) -> None:
         check=False,
     )
 
-    message = f"{tmp_path}/workers cannot be used: [Errno 21] Is a directory: 'archive.master'"
-    assert f"RuntimeError: PROMETHEUS_MULTIPROC_DIR={message}" in done.stderr
+    complaint = f"RuntimeError: PROMETHEUS_MULTIPROC_DIR={tmp_path}/workers cannot be used: {message}"
+    assert done.stderr.splitlines()[-1] == complaint
 
 
 MANY_PATHS = """
@@ -199,6 +215,14 @@ def test_several_workers_need_a_directory() -> None:
 
     assert "RuntimeError: 3 workers each count for themselves: set PROMETHEUS_MULTIPROC_DIR" in done.stderr
     assert done.returncode == 1
+
+
+def test_one_worker_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+
+    assert prefork.start(1) is None
+    with pytest.raises(RuntimeError, match="2 workers each count for themselves"):
+        prefork.start(2)
 
 
 def uwsgi(*options: str) -> list[str]:

@@ -85,6 +85,7 @@ def test_an_archive_is_read_as_it_was_written() -> None:
     written.fold("gauge_min", ["c"], [(2.0, 0.0)])
     written.fold("gauge_mostrecent", ["d"], [(3.0, 20.0)])
     written.fold("gauge_mostrecent", ["d"], [(2.0, 10.0)])
+    written.fold("gauge_mostrecent", ["d"], [(5.0, 20.0)])  # of the same time the first one stays
     written.fold("gauge_liveall", ["e"], [(2.0, 10.0)])
     read = archive.load(written.dump())
 
@@ -116,6 +117,8 @@ GOOD = {"version": 1, "folded": [], "series": {"counter": {"a": [1.0]}}}
         json.dumps({**GOOD, "series": {"gauge_max": {"a": []}}}).encode(),
         json.dumps({**GOOD, "series": {"gauge_all": {"a": [1.0]}}}).encode(),
         json.dumps({**GOOD, "series": {"gauge_mostrecent": {"a": [1.0]}}}).encode(),
+        json.dumps({**GOOD, "created": {"counter": {"a": 5}}}).encode(),
+        json.dumps({**GOOD, "created": {"counter": {"a": math.inf}}}).encode(),
     ],
 )
 def test_an_archive_that_cannot_be_ours_is_corrupt(content: bytes) -> None:

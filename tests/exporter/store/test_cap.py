@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,21 @@ def test_a_known_rule_keeps_its_name(tmp_path: Path) -> None:
         'flask_http_request_total{method="GET",status="200",url_rule="/"}': 5.0,
         'flask_http_request_total{method="_OTHER",status="4xx",url_rule="/orders"}': 2.0,
     }
+
+
+def test_what_is_folded_began_with_the_first_of_it(tmp_path: Path) -> None:
+    """Label sets of two workers, the later of which has the earlier name."""
+    times = []
+    for path in ("/c", "/b", "/a"):
+        times.append(time.time())
+        dead(tmp_path, "counter", NOBODY, {total(TOTAL, **requests(path)): 1.0})
+        WorkerDirectory(tmp_path, max_series=1).sweep()
+    times.append(time.time())
+    ((family, values),) = WorkerDirectory(tmp_path, max_series=1).merge()
+    began = {dict(group.labels)["path"]: group.created for group in family.groups}
+
+    assert values == [1.0, 2.0]
+    assert times[0] <= began["/c"] <= times[1] <= began["_other"] <= times[2]
 
 
 @pytest.mark.parametrize("stem", ["gauge_sum", "gauge_min", "gauge_mostrecent"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import math
 import os
 import random
@@ -362,6 +363,29 @@ def test_a_corrupt_archive_is_set_aside(tmp_path: Path, directory: WorkerDirecto
 
     assert seen == GOOD
     assert directory.counts() == {"live": 1, "archive": 0, "corrupt": 1}
+
+
+def test_what_a_killed_compactor_has_left_is_removed(tmp_path: Path, directory: WorkerDirectory) -> None:
+    """The archive that it was writing, and the files that the last one contains."""
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    directory.sweep()
+    (folded,) = json.loads((tmp_path / "archive.json").read_bytes())["folded"]
+    for name in (folded, "archive.json.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    assert samples(directory) == {"hits_total": 1.0}
+    directory.sweep()
+
+    assert sorted(os.listdir(tmp_path)) == ["archive.json", "archive.lock"]
+
+
+def test_a_link_is_no_worker_file(tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir(mode=0o700)
+    file = dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    (tmp_path / "workers" / file.name).symlink_to(file)
+    directory = WorkerDirectory(tmp_path / "workers")
+
+    assert samples(directory) == {}
+    assert sorted(os.listdir(tmp_path / "workers")) == ["archive.lock", file.name]
 
 
 def test_an_archive_with_a_key_of_nobody_is_set_aside(tmp_path: Path, directory: WorkerDirectory) -> None:
@@ -788,7 +812,7 @@ def test_layouts_of_gone_files_are_dropped(tmp_path: Path) -> None:
     files, merge = Files(str(tmp_path)), Merge()
     contents = Contents(files, merge)
     file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
-    contents.read()
+    assert not contents.read().untidy
     status = os.stat(file._fname)
     assert merge.likely_size(status) > 0
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -194,6 +196,30 @@ def test_a_group_makes_room_a_day_after_its_last_error(wall: Wall, tmp_path: Pat
     assert [f"{number:x}" in counts(groups) for number in (0, 1, 2)] == [False, False, True]
 
 
+def test_room_is_looked_for_again_a_second_after_there_was_none(wall: Wall, tmp_path: Path) -> None:
+    groups = ErrorGroups(str(tmp_path))
+    for number in range(63):
+        fail(groups, number)
+    wall.advance(DAY - 0.5)
+    assert fail(groups, 100) == OTHERS
+
+    for seconds, counted in ((0.5, OTHERS), (0.5, kind(100))):
+        wall.advance(seconds)
+        assert groups.lacks(kind(100)) == (counted != OTHERS)
+        assert fail(groups, 100) == counted
+
+
+def test_a_machine_that_has_just_been_started_counts_its_first_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.worker.errorgroups.monotonic", lambda: 0.0)
+    groups = ErrorGroups(str(tmp_path))
+
+    assert groups.lacks(kind(1))
+    assert fail(groups, 1) == kind(1)
+    assert counts(ErrorGroups(str(tmp_path))) == {"1": 1}
+
+
 def test_a_group_that_another_worker_has_met_today_stays(wall: Wall, tmp_path: Path) -> None:
     one, other = ErrorGroups(str(tmp_path)), ErrorGroups(str(tmp_path))
     for number in range(63):
@@ -211,21 +237,43 @@ def test_a_group_that_another_worker_has_met_today_stays(wall: Wall, tmp_path: P
 def test_without_room_for_a_file_errors_are_counted_in_memory_and_moved_later(
     wall: Wall, tmp_path: Path
 ) -> None:
-    """Into the file of a dead worker that has met the same."""
+    """Into the file of a dead worker that has met the same, in an older version and at other places."""
     failures: list[BaseException] = []
-    dead = ErrorGroups(str(tmp_path / "shared"))
-    groups = ErrorGroups(str(tmp_path / "shared"), on_failure=failures.append)
-    fail(groups, 1, 2)  # there is no such directory
+    shared = str(tmp_path / "shared")
+    dead = ErrorGroups(shared, "1")
+    groups = ErrorGroups(shared, "2", on_failure=failures.append)
+    fail(groups, 3, 2)  # there is no such directory
+    fail(groups, 1, 2)
     before = counts_or_none(groups)
+    wall.advance(1)
     (tmp_path / "shared").mkdir(mode=0o700)
-    fail(dead, 1, 4)
     fail(dead, 2, 8)
+    fail(dead, 1, 4)
     dead.move()
-    wall.advance(2)
+    fail(groups, 3)
     fail(groups, 1)
 
     assert (before, [type(error) for error in failures]) == (None, [FileNotFoundError])
-    assert counts(groups) == {"1": 7, "2": 8}
+    assert counts(groups) == counts(dead) == {"1": 7, "2": 8, "3": 3}
+    versions = {group.fingerprint: (group.first_version, group.version) for group in groups.read()}
+    assert versions == {kind(1): ("2", "2"), kind(2): ("1", "1"), kind(3): ("2", "2")}
+
+
+def test_what_finds_no_room_among_the_groups_of_a_dead_worker_is_moved_to_the_others(
+    wall: Wall, tmp_path: Path
+) -> None:
+    dead, groups = (ErrorGroups(str(tmp_path / "shared")) for _ in range(2))
+    fail(groups, 100, 2)
+    (tmp_path / "shared").mkdir(mode=0o700)
+    for number in range(64):
+        fail(dead, number)
+    dead.move()
+    wall.advance(1)
+
+    assert fail(groups, 100) == OTHERS
+    assert counts(groups) == {f"{number:x}".lstrip("0"): 1 for number in range(63)} | {"_other": 4}
+    (others,) = (group for group in groups.read() if group.fingerprint == OTHERS)
+    assert others.traceback == ""
 
 
 def counts_or_none(groups: ErrorGroups) -> dict[str, int] | None:
@@ -263,7 +311,8 @@ def file_of(*slots: bytes) -> bytes:
         {"traceback": ""},
         {"fingerprint": Fingerprint("0" * 12, "Größe", "laden:öffnen")},
         {"version": "", "first_version": ""},
-        {"count": 1 << 50, "requests": ((9.0, ""),)},
+        {"count": 1, "first": 1.0, "requests": ((1.0, "a"),)},
+        {"count": (1 << 53) - 1, "requests": ((9.0, ""),)},
         {"requests": ()},
     ],
 )
@@ -271,6 +320,58 @@ def test_a_slot_is_read_as_it_was_written(changes: dict[str, Any]) -> None:
     written = group(**changes)
 
     assert list(errorslots.unpack(file_of(errorslots.pack(written)))) == [(0, written)]
+
+
+def test_the_bytes_of_a_file_are_those_of_other_releases() -> None:
+    """During an update workers of two releases share the directory, and later ones inherit the file."""
+    texts = b"000000000001\0ValueError\0shop.views:view1\0/\x001\0E\n"
+    slot = bytearray(4096)
+    struct.pack_into("=IId", slot, 0, crc32(texts, crc32(struct.pack("=d", 5.0))), len(texts), 5.0)
+    slot[16 : 16 + len(texts)] = texts
+    for place, (at, request_id) in enumerate([(5.0, b"a"), (6.0, b"b"), (7.0, b"c")]):
+        struct.pack_into("=d64s", slot, 3664 + 72 * place, at, request_id)
+    struct.pack_into("=64sQ", slot, 4024, b"2", 3)
+    header = struct.pack("=8sII48x", b"errors01", 4096, 64)
+
+    assert errorslots.pack(group()) == slot
+    assert list(errorslots.unpack((header + slot).ljust(64 + 64 * 4096, b"\0"))) == [(0, group())]
+
+
+@pytest.mark.parametrize(
+    ("count", "requests", "shown"),
+    [
+        (2, ((7.0, "c"), (6.0, "b"), (5.0, "a")), ((7.0, "c"), (6.0, "b"))),
+        (9, ((9.0, ""),) * 5, ((9.0, ""),) * 4),
+        (3, ((7.0, "not ours"), (6.0, "b"), (5.0, "a")), ((6.0, "b"), (5.0, "a"))),
+        (3, ((7.0, "c"), (float("nan"), "b"), (5.0, "a")), ((7.0, "c"), (5.0, "a"))),
+    ],
+)
+def test_a_request_that_cannot_be_costs_itself(
+    count: int, requests: tuple[tuple[float, str], ...], shown: tuple[tuple[float, str], ...]
+) -> None:
+    """There are no more of them than errors, and four at most: the fifth may be half written."""
+    content = file_of(errorslots.pack(group(count=count, requests=requests)))
+
+    assert [group.requests for _, group in errorslots.unpack(content)] == [shown]
+
+
+ROOM = 3648 - len("000000000001\0ValueError\0shop.views:view1\0/\x001\0")
+"""For the traceback beside the names of `group`, in bytes."""
+
+
+@pytest.mark.parametrize(
+    ("traceback", "shown"),
+    [
+        ("x" * (ROOM - 1) + "\n", "x" * (ROOM - 1) + "\n"),
+        ("x" * 5 + "\n" + "y" * (ROOM - 6) + "\n", "...\n" + "y" * (ROOM - 6) + "\n"),
+        ("x" * 4 + "\n" + "y" * (ROOM - 5) + "\n", "...\n"),
+    ],
+    ids=["fits", "is a byte too long", "has a last line that is too long"],
+)
+def test_a_traceback_is_as_long_as_there_is_room(traceback: str, shown: str) -> None:
+    content = file_of(errorslots.pack(group(traceback=traceback)))
+
+    assert [group.traceback for _, group in errorslots.unpack(content)] == [shown]
 
 
 def test_long_texts_are_cut_and_of_a_traceback_its_beginning() -> None:
@@ -311,12 +412,21 @@ def test_a_slot_that_is_not_whole_is_left_out_and_the_others_are_not(at: int, ch
         {"fingerprint": Fingerprint("", "E", "w")},
         {"first": -1.0},
         {"first": float("nan")},
-        {"first": 1e300},
+        {"first": 1e11},
         {"count": 0, "requests": ()},
+        {"count": 1 << 53},
     ],
 )
 def test_what_no_worker_writes_is_left_out(changes: dict[str, Any]) -> None:
     assert list(errorslots.unpack(file_of(errorslots.pack(group(**changes))))) == []
+
+
+@pytest.mark.parametrize("change", [(b"errors01", b"errors02"), (b"E\n\0", b"E\n")], ids=["name", "size"])
+def test_a_file_of_another_kind_or_size_has_no_groups(change: tuple[bytes, bytes]) -> None:
+    content = file_of(errorslots.pack(group()))
+    assert list(errorslots.unpack(content)) == [(0, group())]
+
+    assert list(errorslots.unpack(content.replace(*change, 1))) == []
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from exporter.worker import requests, writers
+from exporter.measure.exchange import Exchange
+from exporter.observation import EXCHANGE
+from exporter.worker import crash, flightrecorder, requests, ring, writers
 from exporter.worker.flightrecorder import FlightRecorder
-from exporter.worker.inflight import tallies
+from exporter.worker.inflight import Tally, tallies
 from exporter.worker.requests import COUNTED, HEAD_AT, RECORD, Header, Request
 from exporter.worker.writers import CrowdedError
 from tests.rig.deadline import eventually
+from tests.rig.descriptors import open_below
 from tests.rig.exchanges import exchange, keep, opened
+from tests.rig.users import as_child
 
 _processes = multiprocessing.get_context("fork")
 
@@ -103,6 +108,12 @@ def told(directory: Path) -> list[tuple[str, int, float | None]]:
         (tally.prefix, tally.requests, tally.oldest and tally.oldest.started)  # type: ignore[misc]
         for tally in tallies(str(directory))
     ]
+
+
+def in_progress(recorder: FlightRecorder, directory: str | None) -> int:
+    """The number of this worker's requests in progress."""
+    tally = recorder.tally() if directory is None else tallies(directory)[0]
+    return tally.requests if tally else -1
 
 
 def _running(directory: Path) -> list[str]:
@@ -283,18 +294,14 @@ class TestInProgress:
         recorder.record(request)
         assert _paths(recorder) == ["/orders/7"]
 
-    def test_more_than_there_are_places_for_are_counted(self, directory: str | None, tmp_path: Path) -> None:
+    def test_more_than_there_are_places_for_are_counted(self, directory: str | None) -> None:
         """They are in progress, have no record, and say so; the next ones have places again."""
         recorder = opened(2, directory, threads=2)
         crowd = [exchange(**_numbered(number)) for number in range(5)]
         for request in crowd:
             recorder.enter(request)
 
-        def in_progress() -> int:
-            tally = recorder.tally()
-            return tally.requests if tally else tallies(str(tmp_path))[0].requests
-
-        assert (in_progress(), [request.slot for request in crowd]) == (5, [1, 2, 0, 0, 0])
+        assert (in_progress(recorder, directory), [request.slot for request in crowd]) == (5, [1, 2, 0, 0, 0])
         assert {request.thread for request in crowd} == {threading.get_ident()}
         for request in crowd[2:]:
             with pytest.raises(
@@ -303,7 +310,7 @@ class TestInProgress:
                 recorder.record(request)
         for request in crowd:
             recorder.leave(request)
-        assert (in_progress(), _paths(recorder)) == (0, [])
+        assert (in_progress(recorder, directory), _paths(recorder)) == (0, [])
         keep(recorder, **_numbered(9))
         assert _paths(recorder) == ["/orders/9"]
 
@@ -315,22 +322,70 @@ class TestInProgress:
 
         assert [entry.request.slot for entry in small.in_flight()] == [1, 2, 3]
 
-    def test_what_no_server_closes_is_freed_when_nobody_knows_it(self, directory: str | None) -> None:
-        recorder = opened(10, directory)
-        known, forgotten, running = (exchange(started=time.perf_counter()) for _ in range(3))
-        for request in (known, forgotten, running):
+    @pytest.mark.parametrize("look", ["settle", "in_flight", "tally"])
+    def test_what_nobody_knows_any_more_is_freed_by_whoever_looks(self, look: str) -> None:
+        """Also where its error might have ended the process: then no `close()` frees its slot."""
+        recorder = opened(10)
+        known, forgotten, failed = (exchange(started=time.perf_counter()) for _ in range(3))
+        for request in (known, forgotten, failed):
             recorder.enter(request)
-        for request in (known, forgotten):
             recorder.record(request)
             request.recorded = True
-        del request, forgotten
-        recorder.settle()
-        assert [one for one in recorder.live if one is not None] == [known, running]
+        failed.slot = 0
+        del request, forgotten, failed
+        getattr(recorder, look)()
 
-        known.started -= 3600
-        running.started -= 3600
+        assert [one for one in recorder.live if one is not None] == [known]
+
+    def test_a_request_that_has_no_answer_and_that_nobody_knows_is_abandoned(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its own environ does not count."""
+        abandoned: list[str] = []
+        monkeypatch.setattr(Exchange, "abandon", lambda self: abandoned.append(self.path))
+        recorder, known = opened(10), []
+        for path in ("/known", "/known/in-environ", "/forgotten", "/forgotten/in-environ"):
+            request = exchange(path=path)
+            recorder.enter(request)
+            if path.endswith("in-environ"):
+                request.environ[EXCHANGE] = request
+            if path.startswith("/known"):
+                known.append(request)
+        del request
         recorder.settle()
-        assert [one for one in recorder.live if one is not None] == [running]
+
+        assert abandoned == ["/forgotten", "/forgotten/in-environ"]
+
+    def test_what_no_server_closes_is_freed_after_an_hour(
+        self, directory: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With a place or without one, unless it has not been answered."""
+        recorder = opened(2, directory, threads=2)
+        crowd = [exchange(started=1000.0) for _ in range(4)]
+        for request in crowd:
+            recorder.enter(request)
+        for request in crowd[::2]:
+            request.recorded = True
+
+        for age, live, number in ((3600.0, crowd[:2], 4), (3600.5, [None, crowd[1]], 2)):
+            monkeypatch.setattr(flightrecorder, "perf_counter", lambda age=age: 1000.0 + age)
+            recorder.settle()
+            assert recorder.live[1:] == live
+            assert in_progress(recorder, directory) == number
+
+    @pytest.mark.parametrize("place", ["memory", "directory"])
+    def test_a_worker_alone_has_the_number_0(self, place: str, tmp_path: Path) -> None:
+        """Also before its first request, and where others cannot read its ring."""
+        recorder = FlightRecorder(10, str(tmp_path / "missing") if place == "directory" else None)
+        assert (recorder.read(), recorder.tally(), recorder.in_flight()) == ([], None, [])
+        with suppress(FileNotFoundError):
+            recorder.open()
+
+        assert recorder.tally() == Tally(0, "flask_", 0)
+        request = exchange()
+        recorder.enter(request)
+        assert [(entry.worker, entry.request.path) for entry in recorder.in_flight()] == [(0, "/orders/7")]
+        assert len(recorder.live) == 65
 
     def test_a_forked_child_leaves_the_parents_requests_alone(self, tmp_path: Path) -> None:
         recorder = opened(10, str(tmp_path))
@@ -382,6 +437,10 @@ class TestInProgress:
         recorder.record(request)
         recorder.leave(request)
         assert _paths(FlightRecorder(10, str(place))) == ["/orders/3", "/orders/2", "/orders/1"]
+
+        recorder.settle()
+        assert [path.name for path in place.iterdir()] == ["requests_0.ring"]
+        assert [name for name in open_below(place) if name.endswith("(deleted)")] == []
 
 
 def _die_answering(directory: str) -> None:
@@ -476,6 +535,36 @@ class TestWorkers:
             os.waitpid(child, 0)
             for descriptor in (ready, forked, reading, writing):
                 os.close(descriptor)
+
+    def test_a_forked_one_keeps_its_own_ring_and_nothing_of_its_parents(self, tmp_path: Path) -> None:
+        recorder = opened(10, str(tmp_path))
+        keep(recorder)
+
+        def child() -> None:
+            assert open_below(tmp_path) == []
+            assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+            recorder.open()
+            assert recorder.in_flight() == []
+            assert ring.claim(tmp_path, "requests")[0] == 2
+
+        as_child(child)
+
+    def test_a_worker_holds_its_ring_until_its_very_end(self, tmp_path: Path) -> None:
+        """Longer than Python calls what is to be called at its exit, and its crash is told beside it."""
+        program = f"""
+import atexit, os, resource, signal
+atexit.register(lambda: (print(ring.claim({str(tmp_path)!r}, "requests")[0]), os.abort()))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+from exporter.worker import ring
+from tests.rig.exchanges import opened
+recorder = opened(10, {str(tmp_path)!r})
+"""
+        done = subprocess.run(
+            [sys.executable, "-u", "-c", program], capture_output=True, text=True, timeout=60
+        )
+
+        assert (done.stdout, done.stderr) == ("1\n", "")
+        assert crash.lines(str(tmp_path), 0)[:1] == ["Fatal Python error: Aborted"]
 
     def test_one_that_was_killed_leaves_its_requests_behind(self, tmp_path: Path) -> None:
         stop = _processes.Event()
@@ -583,6 +672,14 @@ class TestDamage:
         keep(second, **_numbered(3))
 
         assert _paths(first) == ["/orders/3", "/orders/2", "/orders/1"]
+
+    def test_a_ring_of_more_than_ten_thousand_requests_is_read_by_its_own_worker(
+        self, tmp_path: Path
+    ) -> None:
+        recorder = opened(10_001, str(tmp_path))
+        keep(recorder)
+
+        assert _paths(recorder) == ["/orders/7"]
 
     def test_another_size_begins_a_new_ring(self, tmp_path: Path) -> None:
         _run(_record, str(tmp_path), 100, 1, 3)

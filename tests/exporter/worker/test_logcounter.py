@@ -111,3 +111,26 @@ logging.getLogger("stock").warning("by basicConfig")
     assert lines[0] == "by the last resort"
     assert lines[1].endswith("ERROR in <string>: by flask")
     assert lines[2:] == ["by basicConfig"]
+
+
+def test_exporters_that_come_after_the_last_one_count_once() -> None:
+    """In a process whose first exporter is its only one for a while, too."""
+    program = """
+import gc, logging
+from flask import Flask
+from prometheus_client import CollectorRegistry
+from exporter import FlaskExporter
+
+for _ in range(2):
+    app = Flask("orders")
+    FlaskExporter(app, registry=CollectorRegistry())
+    logging.getLogger("stock").warning("once")
+    lines = app.test_client().get("/metrics").text.splitlines()
+    print(*[line for line in lines if line.startswith('flask_log_messages_total{level="WARNING"}')])
+    del app
+    gc.collect()
+    gc.collect()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.splitlines() == ['flask_log_messages_total{level="WARNING"} 1.0'] * 2

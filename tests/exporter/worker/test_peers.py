@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,8 @@ from tests.rig.descriptors import open_below
 from tests.rig.places import ROOT
 
 MAYBE = {"wsgi.multiprocess": True}
+FILE = str(ROOT / "exporter" / "py.typed")
+"""The file whose bytes are locked."""
 
 
 @contextmanager
@@ -43,10 +48,16 @@ def child(action: Callable[[], object]) -> Iterator[None]:
         os.waitpid(pid, 0)
 
 
+needs_ipv6 = pytest.mark.skipif(
+    not Path("/proc/net/if_inet6").exists(), reason="NOT TESTED: this machine has no IPv6"
+)
+
+
 @contextmanager
-def listener() -> Iterator[int]:
+def listener(host: str = "127.0.0.1") -> Iterator[int]:
     """The port of a socket that this process, and each that is forked from it, listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as server:
         yield server.getsockname()[1]
 
 
@@ -60,8 +71,9 @@ def serve(port: object, application: str = "shop") -> Peers:
     return peers
 
 
-def test_two_processes_on_one_address_are_peers_while_both_live() -> None:
-    with listener() as port:
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+def test_two_processes_on_one_address_are_peers_while_both_live(host: str) -> None:
+    with listener(host) as port:
         mine = serve(port)
         assert not mine.present()
         with child(lambda: serve(port)):
@@ -85,10 +97,14 @@ def test_the_second_process_knows_the_first() -> None:
 
 
 def test_a_forked_child_that_serves_nothing_is_no_peer() -> None:
-    """A shell, a job, the pool of a view: it has the socket too."""
+    """A shell, a job, the pool of a view: it has the socket too, and has no peers itself."""
     with listener() as port:
         mine = serve(port)
-        with child(lambda: None):
+
+        def ask() -> None:
+            assert not Peers().present()
+
+        with child(ask):
             assert not mine.present()
 
 
@@ -96,6 +112,7 @@ def test_a_child_forgets_what_its_parent_serves() -> None:
     """The descriptor that has the parent's locks, too."""
     with listener() as port:
         mine = serve(port)
+        assert open_below(ROOT / "exporter") == [FILE]
 
         def ask() -> None:
             assert not mine.present()
@@ -105,16 +122,24 @@ def test_a_child_forgets_what_its_parent_serves() -> None:
             assert not mine.present()
 
 
+def test_a_process_without_standard_input_opens_the_file_once() -> None:
+    """A daemon's first descriptor is 0."""
+
+    def ask() -> None:
+        os.close(0)
+        mine = serve(port)
+        assert not mine.present()
+        assert open_below(ROOT / "exporter") == [FILE]
+
+    with listener() as port, child(ask):
+        pass
+
+
 def test_another_application_on_the_address_is_no_peer() -> None:
     with listener() as port:
         mine = serve(port)
         with child(lambda: serve(port, "admin")):
             assert not mine.present()
-
-
-needs_ipv6 = pytest.mark.skipif(
-    not Path("/proc/net/if_inet6").exists(), reason="NOT TESTED: this machine has no IPv6"
-)
 
 
 @pytest.mark.parametrize("family", ["tcp", pytest.param("tcp6", marks=needs_ipv6), "unix"])
@@ -156,6 +181,46 @@ def test_two_processes_on_one_unix_socket_are_peers_whatever_port_the_client_nam
             assert mine.present()
 
 
+def test_whoever_binds_the_path_of_a_unix_socket_anew_is_no_peer(tmp_path: Path) -> None:
+    """The former one gets no more requests."""
+
+    def bind() -> socket.socket:
+        (tmp_path / "socket").unlink(missing_ok=True)
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        return server
+
+    with bind() as server:
+        mine = serve("")
+
+        def bind_anew() -> None:
+            os.close(server.fileno())
+            bind().detach()
+            serve("")
+
+        with child(bind_anew):
+            assert not mine.present()
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_question_about_a_lock_has_another_form_on_macos(
+    held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who would block a write lock on this one byte?"""
+
+    def answer(_: int, operation: int, question: bytes) -> bytes:
+        start, length, pid, kind, whence = struct.unpack("qqihh", question)
+        assert (operation, length, pid, kind, whence) == (fcntl.F_GETLK, 1, 0, fcntl.F_WRLCK, os.SEEK_SET)
+        kind = fcntl.F_RDLCK if held else fcntl.F_UNLCK
+        return struct.pack("qqihh", start, length, 7, kind, whence)
+
+    with listener() as port, monkeypatch.context() as system:
+        system.setattr(sys, "platform", "darwin")
+        system.setattr(fcntl, "fcntl", answer)
+        assert serve(port).present() is held
+
+
 def test_two_sockets_that_share_a_port_make_peers() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as server:
         address = server.getsockname()
@@ -183,6 +248,15 @@ def test_children_of_one_parent_that_listen_nowhere_believe_their_server() -> No
 
     with child(join), child(ask):
         pass
+
+
+def test_where_no_byte_can_be_locked_each_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server forks on Windows."""
+    monkeypatch.setattr("exporter.worker.peers.fcntl", None)
+    mine = Peers()
+    mine.join(environ("80", **MAYBE), "shop")
+
+    assert not mine.present()
 
 
 @pytest.mark.parametrize("variables", [{}, MAYBE])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import get_ident
 from time import perf_counter
 from typing import Any
@@ -20,7 +22,7 @@ from exporter.places import Places
 from exporter.worker import sampler
 from exporter.worker.sampler import WALKS, Sampler
 from exporter.worker.samples import Samples, delay
-from exporter.worker.stackring import StackRing
+from exporter.worker.stackring import RECORDS, StackRing, read_stacks
 from tests.rig.deadline import eventually
 from tests.rig.users import as_child
 from tests.rig.wsgi import Raises
@@ -39,10 +41,10 @@ class Request:
 class Rig:
     """A sampler, the requests that it sees, and what went wrong with it."""
 
-    def __init__(self, *requests: Request | None) -> None:
+    def __init__(self, *requests: Request | None, stacks: StackRing | None = None) -> None:
         self.live: list[Request | None] = [None, *requests]
         self.errors: list[BaseException] = []
-        self.sampler = Sampler(lambda: self.live, Places(), self.errors.append, StackRing(None))
+        self.sampler = Sampler(lambda: self.live, Places(), self.errors.append, stacks or StackRing(None))
 
     def where(self, request: Request, duration: float) -> str:
         return delay(self.sampler.seconds(request, duration), "view").where
@@ -76,6 +78,40 @@ def test_it_looks_at_requests_from_a_tenth_of_a_second_on() -> None:
     assert rig.sampler.look(100.0)
     assert [request.samples is not None for request in (young, old, over)] == [False, True, False]
     assert rig.errors == []
+
+
+def test_a_tenth_of_a_second_is_long() -> None:
+    request = Request(0.0)
+    Rig(request).sampler.look(0.1)
+
+    assert request.samples is not None
+
+
+def test_no_thread_is_looked_at_before_a_request_is_due_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(Request(100.0))
+    rig.sampler.look(100.2)
+    monkeypatch.setattr(sys, "_current_frames", Raises())
+
+    assert rig.sampler.look(100.21)
+    with pytest.raises(RuntimeError, match="injected"):
+        rig.sampler.look(100.23)
+
+
+def test_others_read_the_stack_of_a_request_however_many_there_were(tmp_path: Path) -> None:
+    """There are places for so many at a time."""
+    request = Request(0.0)
+    rig = Rig(request, stacks=StackRing(str(tmp_path)))
+    for request.started in range(1, 2 * RECORDS):
+        request.samples = None
+        rig.sampler.look(request.started + 0.5)
+
+    assert rig.errors == []
+    latest = read_stacks(str(tmp_path))[os.getpid(), 2.0 * RECORDS - 1]
+    assert latest.time == 2.0 * RECORDS - 0.5
+    assert any(
+        test_others_read_the_stack_of_a_request_however_many_there_were.__name__ in line
+        for line in latest.lines
+    )
 
 
 def test_a_request_that_ends_meanwhile_is_not_blamed_for_the_next_one_of_its_thread(
@@ -191,6 +227,104 @@ def test_without_a_thread_requests_are_measured_all_the_same(monkeypatch: pytest
     assert rig.where(Request(0.0), 1.0) == "view"
 
 
+class Thread:
+    """The sampler's thread, run by hand; stands for its locks, and for a clock that moves while it waits."""
+
+    def __init__(self, rig: Rig, on_wait: Callable[[int], float]) -> None:
+        """`on_wait` gets the number of each wait, and gives the seconds by which that takes longer."""
+        self.rig = rig
+        self.on_wait = on_wait
+        self.now = 1000.0
+        self.pauses: list[float] = []
+        self.held = 0
+
+    def run(self, waits: int) -> None:
+        """Start the thread, and let it end after so many waits."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("_thread.allocate_lock", lambda: self)
+            patch.setattr("_thread.start_new_thread", lambda *arguments: threads.append(arguments))
+            patch.setattr(sampler, "perf_counter", lambda: self.now)
+            threads: list[Any] = []
+            self.waits = waits
+            self.rig.sampler.start()
+            ((run, locks),) = threads
+            run(*locks)
+            assert self.held == 1, "it has told its end"
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        if timeout is None:
+            self.held += 1
+            return True
+        self.pauses.append(timeout)
+        self.now += timeout
+        self.now += self.on_wait(len(self.pauses))
+        return len(self.pauses) == self.waits
+
+    def release(self) -> None:
+        self.held -= 1
+
+
+def test_it_looks_twenty_times_a_second_and_less_often_after_a_second_without_requests() -> None:
+    def run() -> None:
+        rig = Rig()
+
+        def come_and_go(wait: int) -> float:
+            rig.live = [Request(1000.0)] if 23 <= wait <= 24 else []
+            return 0.0
+
+        thread = Thread(rig, come_and_go)
+        thread.run(46)
+        assert thread.pauses == [*[0.05] * 20, *[0.25] * 3, *[0.05] * 21, *[0.25] * 2]
+
+    as_child(run)
+
+
+def test_a_request_was_blocked_if_the_sampler_was_late_meanwhile() -> None:
+    """Later than is usual; from the time at which it was due until it looked."""
+
+    def run() -> None:
+        pytest.MonkeyPatch().setattr(sampler, "_LATE", 0.125)
+        rig, due = Rig(), 0.0
+
+        def blocked(started: float, ended: float) -> bool:
+            return rig.where(Request(started), ended - started) == "-"
+
+        def be_late(wait: int) -> float:
+            nonlocal due
+            if wait == 1:
+                assert not blocked(999.0, thread.now + 0.125)
+                assert blocked(999.0, thread.now + 0.1875)
+                return 0.125
+            if wait == 2:
+                assert not blocked(999.0, thread.now), "late as usual"
+                due = thread.now
+                return 0.25
+            return 0.0
+
+        thread = Thread(rig, be_late)
+        thread.run(4)
+        woke = due + 0.25
+        assert blocked(due - 0.0625, due + 0.0625)
+        assert blocked(woke - 0.0625, woke + 1.0)
+        assert not blocked(999.0, due)
+        assert not blocked(woke, woke + 1.0)
+        assert not blocked(woke, woke + 1000.0), "nobody looks any more"
+
+    as_child(run)
+
+
+def test_a_forked_child_without_a_sampler_is_not_late() -> None:
+    """However long after its parent's last look."""
+
+    def ask() -> None:
+        pytest.MonkeyPatch().setattr(sampler, "_LATE", 0.125)
+        assert Rig().where(Request(perf_counter()), 1000.0) == "view"
+
+    with answering(perf_counter()) as (request, _):
+        started(Rig(request))
+        as_child(ask)
+
+
 def test_several_applications_share_one_thread() -> None:
     with answering(perf_counter()) as (request, _):
         rigs = [Rig(Request(perf_counter(), request.thread)) for _ in range(5)]
@@ -278,6 +412,28 @@ print(len(sys._current_frames()))
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
 
     assert done.stdout == "1\n"
+
+
+def test_a_forked_child_does_not_wait_for_its_parents_thread() -> None:
+    """It has none that could tell its end."""
+    source = """
+import os, sys
+from types import SimpleNamespace
+
+callbacks = []
+sys.modules["mod_wsgi"] = SimpleNamespace(subscribe_shutdown=callbacks.append)
+from tests.exporter.worker.test_sampler import Rig, Thread
+
+thread = Thread(Rig(), lambda wait: 0.0)
+thread.run(1)
+if not os.fork():
+    callbacks[0]("process_stopping")
+    os._exit(len(thread.pauses) - 1)
+print(os.wait()[1], len(thread.pauses))
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "0 1\n"
 
 
 def test_a_fault_of_a_thread_is_told() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.worker.samples import Samples, delay, unsampled_seconds
-from exporter.worker.spots import Spot
+from exporter.worker.spots import NOWHERE, Spot
 
 QUERY = Spot("orders:load", 7, "sqlite3", "execute")
 LOCK = Spot("orders:refresh", 12, "", "")
@@ -45,6 +45,14 @@ def test_the_longer_it_takes_the_less_often_it_is_looked_at(age: float, due: flo
     assert [samples.is_due(100.0 + age + part * (due - age)) for part in (0.9, 1.1)] == [False, True]
 
 
+def test_it_is_due_as_soon_as_a_tenth_of_its_age_has_passed() -> None:
+    assert seen((LOCK, 9.0)).is_due(110.0)
+
+
+def test_a_request_that_ends_before_its_first_sample_was_nowhere() -> None:
+    assert seen().total(2.0) == {NOWHERE: 2.0}
+
+
 def test_many_spots_are_the_first_64_and_others() -> None:
     spots = [Spot(f"orders:f{number}", 1, "", "") for number in range(1000)]
 
@@ -56,10 +64,10 @@ def test_many_spots_are_the_first_64_and_others() -> None:
 
 
 def test_a_place_is_judged_by_all_its_spots_and_shown_by_the_longest() -> None:
-    cause = delay({LOCK: 0.9, QUERY: 0.5, ELSEWHERE: 0.6}, "orders:view")
+    cause = delay({LOCK: 0.9, QUERY: 0.5, ELSEWHERE: 0.7}, "orders:view")
 
     assert (cause.where, cause.line, cause.library, cause.call) == ("orders:load", 9, "", "time.sleep")
-    assert list(cause.shares.items()) == [("orders:load", 0.55), ("orders:refresh", 0.45)]
+    assert list(cause.shares.items()) == [("orders:load", 0.5714), ("orders:refresh", 0.4286)]
 
 
 def test_what_was_at_no_own_place_is_the_view() -> None:

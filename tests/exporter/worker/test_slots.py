@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter import guard
+from exporter.worker.extremes import Extremes
 from exporter.worker.slots import SLOT, WINDOW, Slots, _walk
 from tests.rig.descriptors import open_below
 from tests.rig.wsgi import Raises
@@ -39,6 +41,20 @@ def test_totals_and_extremes_are_those_of_the_last_sixty_seconds(slots: Slots) -
     assert slots.extremes(1000.9) == {"/a": (0.2, 0.5), "/b": (0.01, 0.02)}
     assert slots.totals(1001.0) == (7, 5)
     assert slots.extremes(1060.0) == {}
+
+
+def test_the_extremes_are_two_families(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.5)
+    write(slots, "/a", 990, 0.2, 0.5, 3)
+    write(slots, "/b", 1000, 0.01, 0.02, 1)
+
+    families = Extremes(lambda: slots, "duration", "url_rule").collect()
+    assert {
+        family.name: [(sample.labels, sample.value) for sample in family.samples] for family in families
+    } == {
+        "duration_min_seconds": [({"url_rule": "/a"}, 0.2), ({"url_rule": "/b"}, 0.01)],
+        "duration_max_seconds": [({"url_rule": "/a"}, 0.5), ({"url_rule": "/b"}, 0.02)],
+    }
 
 
 def test_a_slot_of_the_future_is_not_of_the_last_minute(slots: Slots) -> None:
@@ -153,6 +169,31 @@ def test_groups_that_clients_make_up_do_not_outlive_their_workers(seen: bool, tm
     assert os.path.getsize(tmp_path / "slots_0.ring") <= 8 << 20
     heir = Slots(str(tmp_path))
     assert heir.totals(29.0) == ((1000, 0) if seen else (0, 0))
+    assert (os.path.getsize(tmp_path / "slots_0.ring") > 1 << 20) is seen
+
+
+def test_of_too_many_groups_the_latest_are_inherited(tmp_path: Path) -> None:
+    """Whatever their order in the file."""
+    first = Slots(str(tmp_path))
+    for number in range(1, 1101):
+        write(first, f"/{number}", 30 if number <= 100 else 20, 0.1, 0.2, 1)
+    first.close()
+
+    heir = Slots(str(tmp_path))
+    assert heir.totals(30.0) == (1000, 0)
+    assert {f"/{number}" for number in range(1, 101)} < heir.extremes(30.0).keys()
+
+
+def test_it_grows_to_the_most_that_is_read_of_a_file(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in it by then stays."""
+    monkeypatch.setattr(guard, "LIMIT", 1 << 17)
+    fitting = ((1 << 17) - 8) // (8 + 8 + 2400)
+    for number in range(fitting):
+        write(slots, f"/{number}", 1000, 0.1, 0.2, 1)
+    with pytest.raises(OSError, match="File too large"):
+        slots.entry("/one more")
+
+    assert slots.totals(1000.0) == (fitting, 0)
 
 
 def test_a_group_of_before_the_last_restart_of_the_machine_is_forgotten(tmp_path: Path) -> None:

@@ -8,14 +8,16 @@ import time
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter.worker.slowest import EACH, RECORDS, Slowest, SlowRequest
+from tests.rig.descriptors import open_below
 from tests.rig.users import as_child
+from tests.rig.wsgi import Clock
 
 ORDER = SlowRequest(
     start_time=0.0,
@@ -85,6 +87,15 @@ def test_an_hour_later_it_makes_room(slowest: Slowest) -> None:
     assert kept(slowest) == {ORDER.url_rule: [9.0, 0.6, 0.6, 0.6]}
 
 
+def test_an_hour_is_over_after_3600_seconds(slowest: Slowest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 4600.0)
+    for _ in range(EACH):
+        slowest.keep(replace(ORDER, start_time=991.0, duration=9.0))
+    slowest.keep(replace(ORDER, start_time=4599.5, duration=0.5))
+
+    assert kept(slowest) == {ORDER.url_rule: [0.5]}
+
+
 def test_many_rules_have_fewer_each(slowest: Slowest) -> None:
     """The slowest of every one, and none pushes out all of another's."""
     for number in range(EACH * RECORDS):
@@ -120,16 +131,23 @@ def test_names_without_end_lose_the_shares_and_then_the_record(slowest: Slowest)
     assert slowest.read() == {long.url_rule: [replace(long, shares={})]}
 
 
+def test_names_of_any_language_have_their_room(slowest: Slowest) -> None:
+    request = ended(url_rule="/" + "주" * 400)
+    slowest.keep(request)
+
+    assert slowest.read() == {request.url_rule: [request]}
+
+
 def test_the_longest_records_leave_those_beside_them(slowest: Slowest) -> None:
-    fitting = []
+    fitting, order = [], ended(shares={})
     for length in range(1500, 2100):
-        request = ended(url_rule="/" + "x" * length, shares={})
+        request = replace(order, url_rule="/" + "x" * length)
         with suppress(ValueError):
             slowest.keep(request)
             fitting.append(request)
 
     read = slowest.read()
-    assert 20 < len(fitting) < 600
+    assert len(json.dumps(asdict(fitting[-1]))) == 2048 - 8
     assert [read.get(request.url_rule) for request in fitting[-20:]] == [[one] for one in fitting[-20:]]
 
 
@@ -156,7 +174,7 @@ def test_a_file_of_garbage_costs_nobody_else(tmp_path: Path, content: bytes) -> 
     assert kept(slowest) == {ORDER.url_rule: [1.0]}
 
 
-@pytest.mark.parametrize("content", [b"", b"slow0001", b"garbage" * 10_000])
+@pytest.mark.parametrize("content", [b"", b"slow0001", b"garbage" * 10_000, b"slow0001" + b"\xff" * 500_000])
 def test_a_file_of_garbage_is_taken_over(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "slow_0.ring").write_bytes(content)
     slowest = Slowest(str(tmp_path))
@@ -189,19 +207,24 @@ FIELDS = {name: getattr(ORDER, name) for name in ORDER.__slots__}
         {**FIELDS, "line": "7"},
         {**FIELDS, "path": None},
         {**FIELDS, "start_time": float("nan")},
+        {**FIELDS, "start_time": 1e11},
+        {**FIELDS, "duration": 1e11},
         {**FIELDS, "duration": float("inf")},
         {**FIELDS, "duration": -1.0},
         {**FIELDS, "shares": []},
         {**FIELDS, "shares": {"a": "b"}},
-        {**FIELDS, "shares": {"a": 7.0}},
+        {**FIELDS, "shares": {"a": 1.5}},
     ],
 )
-def test_a_record_of_somebody_who_knows_the_checksum(tmp_path: Path, values: Any) -> None:
+def test_a_record_of_somebody_who_knows_the_checksum(
+    tmp_path: Path, values: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1.0)  # at the end of the order
     text = json.dumps(values).encode()
     body = len(text).to_bytes(4, "little") + text
     record = zlib.crc32(body).to_bytes(4, "little") + body
     slowest = Slowest(str(tmp_path))
-    slowest.keep(ended())
+    slowest.keep(ORDER)
     with open(tmp_path / "slow_0.ring", "r+b") as file:
         file.seek(64 + 2048)
         file.write(record)
@@ -209,11 +232,31 @@ def test_a_record_of_somebody_who_knows_the_checksum(tmp_path: Path, values: Any
     assert kept(slowest) == {ORDER.url_rule: [1.0]}
 
 
-def test_without_room_it_says_so(tmp_path: Path) -> None:
+def test_without_room_it_says_so_and_tries_again_after_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
     slowest = Slowest(str(tmp_path / "gone"))
-
-    for message in ("No such file", "no ring for slow requests"):
-        with pytest.raises(OSError, match=message):
-            slowest.keep(ended())
-    (tmp_path / "gone").mkdir(mode=0o700)
     assert slowest.read() == {}
+
+    with pytest.raises(OSError, match="No such file"):
+        slowest.keep(ended())
+    (tmp_path / "gone").mkdir(mode=0o700)
+    clock.advance(0.75)
+    with pytest.raises(OSError, match="gone: no ring for slow requests"):
+        slowest.keep(ended())
+    assert slowest.read() == {}
+
+    clock.advance(0.25)
+    slowest.keep(ended())
+    assert kept(slowest) == {ORDER.url_rule: [1.0]}
+
+
+def test_it_costs_one_descriptor(tmp_path: Path) -> None:
+    """That which its memory keeps."""
+    slowest = Slowest(str(tmp_path))
+    for _ in range(3):
+        slowest.keep(ended())
+        slowest.read()
+
+    assert open_below(tmp_path) == [str(tmp_path / "slow_0.ring")]

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from types import FrameType
+from pathlib import Path
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,6 +154,36 @@ def test_a_call_is_shown_without_its_arguments(
     assert seen_in(view).call == call
 
 
+def seen_in_file(file: Path, text: str, **module: str) -> Spot:
+    """The spot in this text, which calls `look`, as a file of a module with these variables."""
+    file.write_text(text)
+    code = compile(text, file, "eval")
+    return seen_in(lambda look: eval(code, {"__name__": "shop", "look": look, **module}))
+
+
+@needs_positions
+@pytest.mark.parametrize(
+    ("text", "call"),
+    [
+        ("[0, look(\n   )]", "look"),
+        ("look(" + "\n" * 50 + ")", "look"),
+        ("look(" + "\n" * 51 + ")", ""),  # nobody reads so much for a name
+    ],
+)
+def test_a_call_has_a_few_lines(text: str, call: str, tmp_path: Path) -> None:
+    assert seen_in_file(tmp_path / "shop.py", text).call == call
+
+
+@needs_positions
+@pytest.mark.parametrize(("debug_info", "call"), [("1=1", ""), ("", "look")])
+def test_a_template_shows_no_call(debug_info: str, call: str, tmp_path: Path) -> None:
+    """The lines of its file are not those of its code."""
+    file = tmp_path / "order.html"
+
+    spot = seen_in_file(file, "look()", __name__=str(file), debug_info=debug_info)
+    assert (spot.line, spot.call) == (1, call)
+
+
 def test_a_template_without_a_file_is_its_caller() -> None:
     app = Flask("shop")
 
@@ -165,20 +196,13 @@ def test_a_template_without_a_file_is_its_caller() -> None:
     assert spot.library.startswith("flask.templating:")
 
 
-@needs_positions
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(0.0, {("gc", ""), ("", "gc.collect")}), (60.0, {("", "gc.collect")})],
-)
-def test_the_garbage_collector_is_named_where_it_took_long(
-    seconds: float, shown: set[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is seen when it begins, where it has taken no time yet, and when it ends."""
-    monkeypatch.setattr(spots, "COLLECTION", seconds or sys.float_info.min)
-    seen: list[Spot] = []
+def build_tree() -> None:
+    gc.collect()
 
-    def build_tree() -> None:
-        gc.collect()
+
+def seen_while_collecting() -> list[Spot]:
+    """The spots of this thread at the beginning and at the end of a collection."""
+    seen: list[Spot] = []
 
     def trace(frame: FrameType, event: str, argument: Any) -> None:  # noqa: ARG001  a trace function
         if frame.f_code is COLLECTING:
@@ -192,9 +216,33 @@ def test_the_garbage_collector_is_named_where_it_took_long(
     finally:
         sys.settrace(former)
         gc.enable()
+    return seen
+
+
+@needs_positions
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.0, {("gc", ""), ("", "gc.collect")}), (60.0, {("", "gc.collect")})],
+)
+def test_the_garbage_collector_is_named_where_it_took_long(
+    seconds: float, shown: set[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is seen when it begins, where it has taken no time yet, and when it ends."""
+    monkeypatch.setattr(spots, "COLLECTION", seconds or sys.float_info.min)
+    seen = seen_while_collecting()
 
     assert {(spot.library, spot.call) for spot in seen} == shown
     assert {(function(spot), spot.line) for spot in seen} == {("build_tree", line_of(build_tree, 1))}
+
+
+@needs_positions
+@pytest.mark.parametrize(("seconds", "shown"), [(0.0099, ("", "gc.collect")), (0.01, ("gc", ""))])
+def test_long_is_a_hundredth_of_a_second(
+    seconds: float, shown: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spots, "collections", SimpleNamespace(under_way=lambda: seconds))
+
+    assert {(spot.library, spot.call) for spot in seen_while_collecting()} == {shown}
 
 
 def test_the_same_spot_is_the_same_object() -> None:
@@ -205,3 +253,17 @@ def test_the_same_spot_is_the_same_object() -> None:
     assert len({id(spot) for spot in seen}) == 1
     assert memory.of(sys._getframe()) is not seen[0]
     assert memory.of(None) is NOWHERE
+
+
+def test_of_any_number_of_spots_few_are_remembered() -> None:
+    """Templates and generated code have no end."""
+    memory, module = Spots(Places()), dict[str, Any](__name__="shop")
+    text = "".join(f"def f{number}():\n" + " yield\n" * 40 for number in range(60))
+    eval(compile(text, "/shop.py", "exec"), module)
+    waiting = module["f0"]()
+    next(waiting)
+    first = memory.of(waiting.gi_frame)
+
+    steps = (generator for number in range(60) for generator in [module[f"f{number}"]()] for _ in generator)
+    assert len({memory.of(generator.gi_frame) for generator in steps}) == 60 * 40
+    assert memory.of(waiting.gi_frame) is not first

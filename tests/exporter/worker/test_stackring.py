@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from exporter.worker import stackring
 from exporter.worker.stackring import RECORDS, Sample, StackRing, read_stacks
 from exporter.worker.stacks import calls
+from tests.rig.descriptors import open_below
 from tests.rig.users import as_child
 
 PID = os.getpid()
@@ -33,11 +36,11 @@ def test_the_last_stack_of_each_request_is_kept(tmp_path: Path) -> None:
     ring = StackRing(str(tmp_path))
     keep(ring, 1.5, ["a:view:1", "b:call:2"], 10.0)
     keep(ring, 2.5, ["ä:view:3"], 10.0)
-    keep(ring, 1.5, ["a:view:4"], 10.6)
-    keep(ring, 1.5, ["a:view:5"], 11.0)
+    keep(ring, 1.5, ["a:view:4"], 10.5)
+    keep(ring, 1.5, ["a:view:5"], 10.9)
     keep(ring, 2.5, ["a:view:5"], 10.4)
 
-    assert shown(tmp_path) == {1.5: (10.6, ["a:view:4"]), 2.5: (10.0, ["ä:view:3"])}
+    assert shown(tmp_path) == {1.5: (10.5, ["a:view:4"]), 2.5: (10.0, ["ä:view:3"])}
 
 
 def test_a_request_that_is_over_gives_its_place_up(tmp_path: Path) -> None:
@@ -69,12 +72,26 @@ def test_of_a_deep_stack_the_innermost_calls_are_kept(tmp_path: Path) -> None:
     assert lines == whole[-len(lines) :]
 
 
+def test_a_stack_that_just_fits_is_kept_whole(tmp_path: Path) -> None:
+    """And with one byte more without its outermost call."""
+    ring = StackRing(str(tmp_path))
+    inner = ["view:1"] * 10
+    room = 4096 - 24 - len("\n".join(["", *inner]))
+    whole = ["x" * room, *inner]
+    keep(ring, 1.0, whole, 1.0)
+    assert shown(tmp_path) == {1.0: (1.0, whole)}
+
+    keep(ring, 2.0, ["x" + whole[0], *inner], 1.0)
+    assert shown(tmp_path) == {1.0: (1.0, whole), 2.0: (1.0, inner)}
+
+
 def test_each_process_has_a_ring_of_its_own(tmp_path: Path) -> None:
     """The forked one leaves its parent's alone, and does not keep it for itself."""
     ring = StackRing(str(tmp_path))
     keep(ring, 1.0, ["parent"], 1.0)
 
     def child() -> None:
+        assert open_below(tmp_path) == []
         keep(ring, 1.0, ["child"], 2.0)
         stacks = read_stacks(str(tmp_path))
         assert stacks[PID, 1.0].lines == ["parent"]
@@ -83,6 +100,20 @@ def test_each_process_has_a_ring_of_its_own(tmp_path: Path) -> None:
     as_child(child)
     assert sorted(os.listdir(tmp_path)) == ["samples_0.ring", "samples_1.ring"]
     assert shown(tmp_path) == {1.0: (1.0, ["parent"])}
+
+
+def test_the_next_worker_shows_no_stack_of_the_one_whose_ring_it_has(tmp_path: Path) -> None:
+    ring = StackRing(str(tmp_path))
+
+    def end() -> None:
+        for started in (1.0, 2.0):
+            keep(ring, started, ["former"], 1.0)
+
+    as_child(end)
+    keep(ring, 3.0, ["view"], 1.0)
+
+    assert os.listdir(tmp_path) == ["samples_0.ring"]
+    assert shown(tmp_path) == {3.0: (1.0, ["view"])}
 
 
 def test_without_a_directory_nobody_else_reads_any() -> None:
@@ -97,9 +128,9 @@ def test_a_directory_that_is_gone_is_told_once_a_second(tmp_path: Path) -> None:
         keep(ring, 1.0, ["view"], 10.0)
     keep(ring, 1.0, ["view"], 10.9)
     (tmp_path / "gone").mkdir(mode=0o700)
-    keep(ring, 1.0, ["view"], 11.1)
+    keep(ring, 1.0, ["view"], 11.0)
 
-    assert shown(tmp_path / "gone") == {1.0: (11.1, ["view"])}
+    assert shown(tmp_path / "gone") == {1.0: (11.0, ["view"])}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +154,18 @@ def test_what_is_no_whole_record_of_ours_is_not_shown(spoil: Any, tmp_path: Path
 
     assert read_stacks(str(tmp_path)) == {}
     assert read_stacks(str(tmp_path / "nowhere")) == {}
+
+
+@pytest.mark.parametrize("length", [4096 - 24 + 1, 4096 + 24])
+def test_a_record_that_is_longer_than_its_place_is_not_shown(length: int, tmp_path: Path) -> None:
+    """Whoever has written it knows the checksum."""
+    keep(StackRing(str(tmp_path)), 1.0, ["view:1"], 1.0)
+    body = struct.pack("<Idd", length, 2.0, 1.0) + b"x" * length
+    with (tmp_path / "samples_0.ring").open("r+b") as file:
+        file.seek(64)
+        file.write(zlib.crc32(body).to_bytes(4, "little") + body)
+
+    assert shown(tmp_path) == {}
 
 
 def test_a_record_of_nothing_is_not_shown(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
+import sys
 import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -20,6 +23,8 @@ from exporter.worker import worker as worker_module
 from exporter.worker.flightrecorder import FlightRecorder
 from exporter.worker.worker import Worker
 from tests.rig.clients import drive
+from tests.rig.descriptors import open_below
+from tests.rig.exchanges import exchange
 from tests.rig.server import Server, threaded
 from tests.rig.users import as_child
 from tests.rig.wsgi import Clock, Raises, application, call, counted
@@ -92,6 +97,50 @@ def test_memory_and_cpu_time_are_the_processs_own(registry: CollectorRegistry) -
     assert after - before >= 0.05
 
 
+def test_a_refresh_adds_what_was_used_since_the_one_before(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one that of the process but for earlier collections; a clock that goes back takes nothing."""
+    collections = SimpleNamespace(seconds=3.0)
+    monkeypatch.setattr(process, "collections", collections)
+    worker = Worker.of(registry, None)
+    found = []
+    for second, cpu, collections.seconds in ((1, 5.0, 3.5), (2, 5.25, 3.75), (3, 5.0, 3.75), (4, 5.5, 4.0)):
+        monkeypatch.setattr(time, "process_time", lambda cpu=cpu: cpu)
+        worker.tick(second)
+        found.append((value(registry, "cpu_seconds_total"), value(registry, "gc_seconds_total")))
+
+    assert found == [(5.0, 0.5), (5.25, 0.75), (5.25, 0.75), (5.75, 1.0)]
+
+
+@pytest.mark.parametrize(("system", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_without_proc_memory_is_the_peak(
+    system: str, unit: int, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker.of(registry, None)
+    with monkeypatch.context() as other:
+        other.setattr("builtins.open", Raises(FileNotFoundError()))
+        other.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5000))
+        other.setattr(sys, "platform", system)
+        worker.tick(1)
+
+    assert value(registry, "resident_memory_bytes") == 5000 * unit
+
+
+def test_a_collection_is_under_way_from_its_begin_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    collections = type(process.collections)()
+    ages = [collections.under_way()]
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "perf_counter", iter([1000.0, 1000.25, 1000.5]).__next__)
+        collections("start", {})
+        ages.append(collections.under_way())
+        collections("stop", {})
+        ages.append(collections.under_way())
+
+    assert ages == [0.0, 0.25, 0.0]
+    assert collections.seconds == 0.5
+
+
 def test_time_in_the_garbage_collector_is_counted(registry: CollectorRegistry) -> None:
     worker = Worker.of(registry, None)
     started = time.perf_counter()
@@ -141,17 +190,63 @@ def test_a_refresh_that_fails_is_counted_and_harms_nobody(monkeypatch: pytest.Mo
     assert counted(exporter, "flask_exporter_failures_total") == {("instruments",): 1}
 
 
-class Files:
-    """The worker files of a process, some of which have been removed."""
+def test_a_server_that_tells_its_threads_begins_to_serve(registry: CollectorRegistry) -> None:
+    Worker.of(registry, None)
 
-    def __init__(self, removals: int) -> None:
+    def serve() -> None:
+        worker_module.serve(16)
+        assert (worker_module.capacity(), value(registry, "threads")) == (16, 16)
+        assert value(registry, "starts_total") == 1
+
+    as_child(serve)
+
+
+def test_threads_are_busy_in_this_worker_and_in_others(registry: CollectorRegistry, tmp_path: Path) -> None:
+    worker = Worker.of(registry, str(tmp_path))
+    mine, other = FlightRecorder(10), FlightRecorder(10, str(tmp_path))
+    worker.flight_recorders.add(mine)
+    requests = [exchange() for _ in range(3)]
+    for flight, request in zip((mine, mine, other), requests, strict=True):
+        flight.open()
+        flight.enter(request)
+
+    assert value(registry, "threads_busy") == 3
+
+
+def failures(registry: CollectorRegistry) -> dict[str, float]:
+    """The failures that were counted, by stage."""
+    return {
+        sample.labels["stage"]: sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "flask_exporter_failures_total" and sample.value
+    }
+
+
+def test_a_directory_that_is_gone_costs_what_other_workers_see(
+    registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    worker = Worker.of(registry, str(tmp_path / "gone"))
+    worker.tick(1)
+
+    assert failures(registry) == {"deaths": 1}
+    assert worker.slots.totals(0.0) == (0, 0)
+    assert failures(registry) == {"deaths": 1, "slots": 1}
+
+
+class Files:
+    """The worker files of a process: some of them have been removed, and some writes had no place."""
+
+    def __init__(self, removals: int = 0, refused: int = 0) -> None:
         self.removals = removals
+        self.refused = refused
+        self.reason: OSError | None = None
 
     def refusals(self) -> int:
-        return 0
+        return self.refused
 
-    def error(self) -> None:
-        return None
+    def error(self) -> OSError | None:
+        return self.reason
 
     def renew(self) -> bool:
         self.removals -= 1
@@ -164,11 +259,65 @@ def test_files_that_have_been_removed_are_replaced_in_the_next_second(
     worker = Worker.of(registry, str(tmp_path), Files(removals=2))
     moves: list[int] = []
     worker.moves.append(lambda: moves.append(second))
+    flight = FlightRecorder(10, str(tmp_path))
+    worker.flight_recorders.add(flight)
+    flight.open()
+    rings = ["requests_0.ring", "slots_0.ring"]
+    assert worker.slots.is_shared
 
+    found = []
     for second in (1, 1, 2, 3):
+        for path in tmp_path.iterdir():
+            path.unlink()
         worker.tick(second)
+        found.append(sorted(os.listdir(tmp_path)))
 
     assert moves == [1, 2]
+    assert found == [rings, [], rings, []]
+
+
+def test_writes_without_a_place_are_failures_with_their_reason(
+    registry: CollectorRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the worker's first second on; a child leaves those of its parent to it."""
+    files = Files(refused=2)
+    worker = Worker.of(registry, str(tmp_path), files)
+    worker.tick(1)
+    assert failures(registry) == {}
+
+    files.refused, files.reason = 5, OSError("No space left on device")
+
+    def child() -> None:
+        worker.tick(2)
+        assert failures(registry) == {}
+
+    as_child(child)
+    for second, files.refused in ((2, 5), (3, 5), (4, 6), (5, 6)):
+        worker.tick(second)
+        assert failures(registry) == {"worker_file": files.refused - 2}
+    assert [record.exc_info and record.exc_info[1] for record in caplog.records] == [files.reason]
+
+
+def test_a_child_leaves_the_notes_and_slots_of_its_parent_to_it(
+    registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    worker = Worker.of(registry, str(tmp_path))
+    worker.slots.entry("/orders")
+    worker.count_log("ERROR")
+    worker.note("slow", OSError())
+
+    def count() -> tuple[float | None, dict[str, float]]:
+        worker.count_notes()
+        return registry.get_sample_value("flask_log_messages_total", {"level": "ERROR"}), failures(registry)
+
+    def child() -> None:
+        assert open_below(tmp_path) == []
+        assert not worker.lock.locked()
+        assert count() == (0, {})
+
+    with worker.lock:  # by a thread that the child does not have
+        as_child(child)
+    assert count() == (1, {"slow": 1})
 
 
 def test_slots_and_requests_move_into_the_directory_as_soon_as_there_is_one(
