@@ -44,7 +44,10 @@ class Connection:
         try:
             self._connection.request("GET", self._root + path, headers=self._headers)
             response = self._connection.getresponse()
-            return response.status, response.read(_SIZE_LIMIT)
+            body = response.read(_SIZE_LIMIT)
+            if response.length:  # the rest has not come, or is too much
+                raise http.client.IncompleteRead(body, response.length)
+            return response.status, body
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

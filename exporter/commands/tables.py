@@ -110,8 +110,8 @@ def request_table(rows: Iterable[dict[str, Any]], view: View, width: int) -> Tab
         moment = datetime.fromtimestamp(request.get("timestamp", 0)).astimezone()
         cells: dict[str, Any] = {
             "time": moment.strftime("%H:%M:%S.%f")[: -3 if width >= 60 else -7],
-            "method": clean(request.get("method"), 8),
-            "path": clean(request.get("path"), _NAME_LIMIT),
+            "method": clean(request.get("method") or "-", 8),
+            "path": clean(request.get("path") or "-", _NAME_LIMIT),
             "status": Text(str(status), style),
             "ms": number(request.get("duration_ms")),
             "error": Text(clean(request.get("error_type") or "", 30), style),

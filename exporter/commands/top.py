@@ -112,7 +112,7 @@ def _print(service: Service) -> None:
     from exporter.commands.screen import Screen
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WITHOUT_TERMINAL
-    console = Console(markup=False, highlight=False, emoji=False, width=width)
+    console = Console(markup=False, emoji=False, width=width)
     history = History()
     snapshot = service.snapshot()
     history.add(snapshot)
@@ -130,7 +130,7 @@ def _watch(service: Service, interval: float) -> None:
 
     from exporter.commands.screen import Screen
 
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = Console(markup=False, emoji=False)
     if not (console.is_terminal and sys.stdin.isatty()):
         raise ValueError("the live view needs a terminal; use --once or --json")
     snapshot = service.snapshot()

@@ -30,6 +30,10 @@ from prometheus_flask_exporter import PrometheusMetrics
 app = Flask("shop")
 PrometheusMetrics(app, registry=CollectorRegistry())
 """
+FLASK = """
+from flask import Flask
+app = Flask("shop")
+"""
 ASGI = """
 async def app(scope, receive, send):
     pass
@@ -73,6 +77,17 @@ def test_it_stays_as_it_is_if_it_has_an_exporter_or_cannot_have_one(source: str,
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     assert done.stderr.rstrip().endswith(message)
     assert bool(done.stderr) == bool(message)
+
+
+def test_a_flask_application_gets_the_pages_itself() -> None:
+    """What else knows the application finds the same one."""
+    script = (
+        f"{FLASK}\nfrom exporter.auto import instrument\n"
+        "print(instrument(app) is app, app.test_client().get('/metrics').status)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.stderr) == ("True 200 OK\n", "")
 
 
 def test_a_token_that_is_not_there_lets_nothing_start() -> None:

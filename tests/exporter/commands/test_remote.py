@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from exporter.commands.alerts import Prometheus
+from exporter.commands.alerts import Alerts, Prometheus
 from exporter.commands.connection import Connection, Unavailable
 from exporter.commands.remote import Service
 from tests.rig.deadline import eventually
@@ -26,6 +28,8 @@ PAGES: dict[str, Any] = {
 }
 
 NO_HTTP = b"oops\r\n\r\n"
+CUT = b'{"total_requests": '
+"""The begin of an answer whose worker has died."""
 
 
 @contextmanager
@@ -46,9 +50,11 @@ def served(**changes: Any) -> Iterator[tuple[str, list[int]]]:
                 self.wfile.write(body)
                 return
             self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + (3 if body == CUT else 0)))
             self.end_headers()
             self.wfile.write(body)
+            if body == CUT:
+                self.close_connection = True
 
         def finish(self) -> None:
             super().finish()
@@ -95,6 +101,90 @@ def test_an_answer_that_is_no_http_costs_only_itself() -> None:
 
         assert connection.get("/health") == (200, b'{"status": "healthy"}')
         connection.close()
+
+
+def test_an_answer_that_ends_too_early_is_none() -> None:
+    """And no word about another service behind this address."""
+    with served(stats=CUT) as (url, _):
+        reason = f"{url} cannot be reached: IncompleteRead(19 bytes read, 3 more expected). Is the service"
+        with pytest.raises(Unavailable, match=re.escape(reason)):
+            Service(url).snapshot()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://shop", "http://", "http:///monitoring"])
+def test_an_address_has_a_scheme_and_a_host(url: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{url!r} is no address: give one such as http")):
+        Connection(url)
+
+
+@pytest.mark.parametrize("user", ["user", "user:hunter2", ":hunter2"])
+def test_a_password_belongs_in_no_address(user: str) -> None:
+    with pytest.raises(ValueError, match=r"^the address has a user or a password in it: give a tok"):
+        Connection(f"http://{user}@127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("token", "headers"),
+    [
+        ("", {"Accept": "application/json"}),
+        ("t", {"Accept": "application/json", "Authorization": "Bearer t"}),
+    ],
+)
+def test_what_is_asked_for(token: str, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page below the address, as JSON, with the token."""
+    asked: list[tuple[object, ...]] = []
+
+    def request(_: object, *line: str, headers: dict[str, str]) -> None:
+        asked.append((*line, headers))
+        raise TimeoutError
+
+    monkeypatch.setattr(http.client.HTTPConnection, "request", request)
+    connection = Connection("https://shop:8443/behind/", token)
+    with pytest.raises(Unavailable, match=r"^https://shop:8443/behind cannot be reached: TimeoutError\. Is"):
+        connection.get("/health")
+
+    assert asked == [("GET", "/behind/health", headers)]
+    assert (connection.url, connection.has_token) == ("https://shop:8443/behind", bool(token))
+
+
+def test_https_is_spoken_where_it_is_said() -> None:
+    with served() as (url, _), pytest.raises(Unavailable, match="SSL"):
+        Connection(url.replace("http", "https")).get("/health")
+
+
+@pytest.mark.parametrize(
+    ("alerts", "found"),
+    [
+        ([], Alerts()),
+        (
+            [
+                ("firing", {"alertname": "B", "severity": "warning"}),
+                ("firing", {"alertname": "C", "severity": "critical", "service": "shop"}),
+                ("firing", {"alertname": "A", "severity": "warning"}),
+                ("firing", {"alertname": "A", "severity": "warning"}),
+                ("pending", {"alertname": "D", "severity": "warning"}),
+                ("firing", {"alertname": "E", "severity": "info"}),
+                ("firing", {"alertname": "F"}),
+            ],
+            Alerts(("C (shop)",), ("A", "B")),
+        ),
+        ([("firing", {"severity": "warning"})], None),
+    ],
+)
+def test_the_alerts_that_fire(alerts: list[tuple[str, dict[str, str]]], found: Alerts | None) -> None:
+    """Each once, by their names, but for those that are for information; one without a name is none."""
+    body = {"data": {"alerts": [{"state": state, "labels": labels} for state, labels in alerts]}}
+    with served(alerts=body) as (url, _):
+        expected = found or Alerts(complaint=f"{url} answers 200, and no alerts")
+
+        assert Prometheus(url).alerts() == expected
+
+
+def test_a_prometheus_that_gives_no_answer_is_a_complaint() -> None:
+    with served(alerts=NO_HTTP) as (url, _):
+        alerts = Prometheus(url).alerts()
+
+    assert alerts.complaint.startswith(f"{url} cannot be reached: oops")
 
 
 @pytest.mark.parametrize(

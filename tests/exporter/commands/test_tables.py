@@ -67,7 +67,7 @@ def test_a_request_of_which_little_is_known(width: int, digits: int) -> None:
     epoch = datetime.fromtimestamp(0).strftime("%H:%M:%S.%f")[:digits]
     row = printed(tables.request_table([{}], View(), width))[1]
 
-    assert row.split() == [epoch, *["None"] * (2 if width >= 60 else 1), "0", "-"]
+    assert row.split() == [epoch, *["-"] * (2 if width >= 60 else 1), "0", "-"]
 
 
 @pytest.mark.parametrize(("status", "style"), [(399, ""), (400, "yellow"), (499, "yellow"), (500, "red")])
