@@ -199,7 +199,7 @@ class TestLive:
             yield ["p"]
             yield " 7 requests  paused"
             service.answers.put(Unavailable("gone"))
-            yield r"  DOWN 0 s  up -  7 requests  paused\s*\ngone"
+            yield r"  DOWN \d+ s  up -  7 requests  paused\s*\ngone"
             service.answers.put(look(8))
             yield "healthy  up -  7 requests  paused"
             yield ["j"]
