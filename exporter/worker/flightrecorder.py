@@ -198,7 +198,6 @@ class FlightRecorder:
         if former is not None and former.header.birth <= self._birth:
             self._header = header = header._replace(birth=former.header.birth)
         if former is not None and new:
-            memory[HEADER : header.first] = bytes(header.first - HEADER)
             oldest_first = sorted(self._free_slots, key=former.last_starts().__getitem__)
             self._free_slots.clear()
             self._free_slots.extend(oldest_first)

@@ -163,8 +163,10 @@ def writers(  # noqa: C901  five functions
                 other[at : at + RECORD] = former[at : at + RECORD]
                 starts[slot] = exchange.started
                 exchange.durations = durations
-            elif slot:
+            else:
                 starts[slot] = 0.0
+        with crowd:
+            starts[0] = len(surplus)
 
     return Writers(enter, stream, record, explain, leave, switch)
 

@@ -60,6 +60,18 @@ def test_what_comes_and_goes_during_a_change_to_another_ring_is_in_that_one() ->
     assert (ring.in_progress(), ring.answered()) == ([("/comes", "sending")], ["/stays"])
 
 
+def test_what_finds_no_place_during_a_change_to_another_ring_is_counted_in_that_one() -> None:
+    ring = Ring()
+    for _ in range(4):
+        ring.write.enter(exchange())
+    ring.memory, former = mmap.mmap(-1, ring.header.length), ring.memory
+    ring.memory[:] = former[:]
+    ring.write.enter(exchange())
+    ring.write.switch(ring.memory)
+
+    assert list(ring.content().starts()) == [2.0, 1.0, 1.0, 1.0]
+
+
 def test_a_stream_is_sending_and_not_answered() -> None:
     """So it is lost if its worker dies; once it has ended, its duration stays."""
     ring, request = Ring(), exchange()
