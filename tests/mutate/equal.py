@@ -187,6 +187,10 @@ EQUAL = {
         ): "each request looks for its second anew, which costs time and finds the same",
         ("count_at = 0", "0 → (1)"): "the first request finds its second before",
         ("until = low = high = 0.0", "0.0 → (1.0)"): "the monotonic clock of a running system is beyond both",
+        (
+            "low, high = doubles[at + 1], doubles[at + 2]",
+            "1 → (2)",
+        ): "it looks at the minimum more often, and writes what is there",
         ("if amount > high:", "amount > high → (amount >= high)"): "it writes what is there",
         ("elif amount < low:", "amount < low → (amount <= low)"): "it writes what is there",
         ("self[position] = place = bucket, [0.0], 0", "0.0 → (1.0)"): "nobody reads it",

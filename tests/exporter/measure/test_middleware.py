@@ -574,18 +574,23 @@ def test_a_mounted_application_has_one_place() -> None:
     assert counted(exporter, "flask_http_requests_in_progress") == {}
 
 
-@pytest.mark.parametrize("size", [0, 100, 101, 1_000_000])
-def test_sizes_are_counted_in_powers_of_ten(size: int) -> None:
+@pytest.mark.parametrize("announced", [None, 0, 100, 101, 1_000_000])
+def test_sizes_are_counted_in_powers_of_ten(announced: int | None) -> None:
     app, exporter = application()
 
     @app.post("/upload")
     def upload() -> bytes:
         return request.get_data()
 
+    size = announced or 0
     body = os.urandom(size)
-    variables = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(size)}
+    variables: dict[str, Any] = {"wsgi.input": io.BytesIO(body)}
+    if announced is not None:
+        variables["CONTENT_LENGTH"] = str(announced)
     assert call(app, "/upload", "POST", variables=variables).body == body
 
+    (recent,) = exporter.core.flight_recorder.read()
+    assert (recent.request_size, recent.response_size) == (size, size)
     for name in ("request", "response"):
         family = f"flask_http_{name}_size_bytes"
         labels = ("POST", "/upload")

@@ -44,12 +44,12 @@ def test_minimum_and_maximum_are_those_of_all_statuses_of_a_rule(instruments: Ex
     """Each recorder keeps what it saw; another's slower or faster request is not forgotten for it."""
     good, bad = recorder(instruments, "200"), recorder(instruments, "500")
     good(exchange(duration=0.5), 1000.1)
-    bad(exchange(duration=2.0, failed=True), 1000.2)
-    good(exchange(duration=1.0), 1000.3)
+    bad(exchange(duration=0.75, failed=True), 1000.2)
+    good(exchange(duration=0.6), 1000.3)
     bad(exchange(duration=0.1, failed=True), 1000.4)
     good(exchange(duration=0.3), 1000.5)
 
-    assert instruments.slots.extremes(1000.9) == {RULE: (0.1, 2.0)}
+    assert instruments.slots.extremes(1000.9) == {RULE: (0.1, 0.75)}
     assert instruments.slots.totals(1000.9) == (5, 2)
 
 
