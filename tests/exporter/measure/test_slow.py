@@ -157,6 +157,15 @@ def test_a_request_is_slow_from_the_limit_on(monkeypatch: pytest.MonkeyPatch) ->
         assert before <= request["timestamp"] + request["duration_ms"] / 1000 <= after
 
 
+def test_a_slow_request_has_the_path_of_its_client_or_its_first_200_bytes() -> None:
+    app, _ = application(slow=1e-9)
+    for path in "/grün", "/" + "x" * 199, "/" + "y" * 200:
+        call(app, path)
+
+    (requests,) = json.loads(call(app, "/monitoring/slow").body).values()
+    assert {request["path"] for request in requests} == {"/grün", "/" + "x" * 199, "/" + "y" * 199}
+
+
 def test_a_request_is_slow_under_the_first_prefix_only() -> None:
     app, exporter = application(slow=1e-9)
     exporter.export_defaults(prefix="second", app=app)
