@@ -48,7 +48,7 @@ def apply(
         excess = [
             (labels, keys)
             for family, sets in families.items()
-            if len(sets) > limit and _REQUESTS.search(family)
+            if _REQUESTS.search(family)
             for labels, keys in list(sets.items())[limit:]
             if not _is_coarse(dict(labels[1]))
         ]
@@ -68,7 +68,7 @@ def apply(
 
 def _coarse_key(key: str) -> str:
     family, name, labels, documentation = json.loads(key)
-    return json.dumps([family, name, _coarse(labels), documentation], sort_keys=True)
+    return json.dumps([family, name, _coarse(labels), documentation])
 
 
 def _coarse(labels: dict[str, str]) -> dict[str, str]:

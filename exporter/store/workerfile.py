@@ -59,7 +59,6 @@ class WorkerFile(MmapedDict):
         self._fname = filename
         self._is_gauge = os.path.basename(filename).startswith("gauge")
         self._m = None
-        self._used = self._capacity = 0
         self._positions: dict[str, int] = {}
         _files.add(self)
         forks.forget(self)

@@ -381,6 +381,118 @@ EQUAL = {
             "1 → (2)",
         ): "the first of them is the same",
     },
+    "store/archive.py": {
+        (
+            'elif total is None or (value < total[0] if stem == "gauge_min" else value > total[0]):',
+            "value < total[0] → (value <= total[0])",
+        ): "of two equal values either will do",
+        (
+            'elif total is None or (value < total[0] if stem == "gauge_min" else value > total[0]):',
+            "value > total[0] → (value >= total[0])",
+        ): "of two equal values either will do",
+        (
+            "if abs(value) < abs(partial):",
+            "abs(value) < abs(partial) → (abs(value) <= abs(partial))",
+        ): "the sum of two that are as large is exact in either order",
+    },
+    "store/compaction.py": {
+        (
+            "contents.append(self._contents.of(file, descriptor, alive=True))",
+            "True → (False)",
+        ): "a file without content has no label sets, whether it is empty or corrupt",
+    },
+    "store/contents.py": {
+        (
+            "header = os.pread(descriptor, 8, 0)",
+            "8 → (9)",
+        ): "nobody writes the ninth byte before the first eight",
+        (
+            "return time.time() - os.fstat(descriptor).st_mtime < _CREATION_SECONDS",
+            (
+                "time.time() - os.fstat(descriptor).st_mtime < _CREATION_SECONDS → (time.time() - "
+                "os.fstat(descriptor).st_mtime <= _CREATION_SECONDS)"
+            ),
+        ): "a patience",
+    },
+    "store/directory.py": {
+        (
+            "if is_alive and pid < os.getpid():",
+            "pid < os.getpid() → (pid <= os.getpid())",
+        ): "of this process's own number only dead files come here, which are not alive",
+        (
+            "return os.stat(LOCK, dir_fd=self._files.directory).st_mtime > posix.start_of(pid)",
+            (
+                "os.stat(LOCK, dir_fd=self._files.directory).st_mtime > posix.start_of(pid) → "
+                "(os.stat(LOCK, dir_fd=self._files.directory).st_mtime >= posix.start_of(pid))"
+            ),
+        ): "the start of a process is known to a hundredth of a second",
+    },
+    "store/files.py": {
+        ("PATIENCE = 1.0", "1.0 → (2.0)"): "a patience",
+        ("self.directory = -1", "1 → (2)"): "no descriptor either",
+        (
+            "self.directory = -1",
+            "self.directory = -1 → pass",
+        ): "nobody reads it outside of `enter`, which sets it",
+    },
+    "store/master.py": {
+        (
+            'holder = os.pread(master, 20, 0).decode("ascii", "replace").strip()',
+            "20 → (21)",
+        ): "a process id has fewer digits",
+        ("os.ftruncate(master, 0)", "0 → (1)"): "the byte that is left is overwritten",
+        (
+            "is_own = file.pid == os.getpid() and not promises_lock(os.pread(descriptor, 8, 0))",
+            "8 → (9)",
+        ): "the ninth byte is no part of the promise",
+    },
+    "store/workerfile.py": {
+        ("_lock = -1", "1 → (2)"): "no descriptor either",
+        ("self._lock = -1", "1 → (2)"): "no descriptor either",
+        ("self._lock, lock = lock, -1", "1 → (2)"): "no descriptor either",
+        (
+            "descriptor, lock = guard.regular(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, at), -1",
+            "1 → (2)",
+        ): "no descriptor either",
+        (
+            "if self._m is not None:",
+            "self._m is not None → (self._m is None)",
+        ): "the memory goes with its last reference all the same",
+        ("self._m.close()", "self._m.close() → pass"): "the memory goes with its last reference all the same",
+        (
+            "if self._lock >= 0:",
+            "self._lock >= 0 → (self._lock > 0)",
+        ): "0 is no lock: the directory is opened before it",
+        ("if self._lock >= 0:", "0 → (1)"): "0 is no lock: the directory is opened before it",
+        (
+            "if self._lock < 0 or os.fstat(self._lock).st_nlink:",
+            "self._lock < 0 → (self._lock <= 0)",
+        ): "0 is no lock: the directory is opened before it",
+        (
+            "if self._lock < 0 or os.fstat(self._lock).st_nlink:",
+            "0 → (1)",
+        ): "0 is no lock: the directory is opened before it",
+        (
+            "if self._lock < 0 or not os.path.samestat(os.fstat(descriptor), os.fstat(self._lock)):",
+            "self._lock < 0 → (self._lock <= 0)",
+        ): "0 is no lock: the directory is opened before it",
+        (
+            "if self._lock < 0 or not os.path.samestat(os.fstat(descriptor), os.fstat(self._lock)):",
+            "0 → (1)",
+        ): "0 is no lock: the directory is opened before it",
+        ("if lock >= 0:", "lock >= 0 → (lock > 0)"): "0 is no lock: the directory is opened before it",
+        ("if lock >= 0:", "0 → (1)"): "0 is no lock: the directory is opened before it",
+        (
+            "if end > self._capacity:",
+            "end > self._capacity → (end >= self._capacity)",
+        ): "it grows to the size that it has",
+        ("for value in early[:1]:", "1 → (2)"): "the first one has opened the files",
+        ("def read(descriptor: int, likely_size: int = 0) -> bytes:", "0 → (1)"): "less than a page either",
+        (
+            "part = os.pread(descriptor, used - len(data), len(data))",
+            "used - len(data) → (used + len(data))",
+        ): "what is too much is cut off",
+    },
     "worker/deaths.py": {
         (
             "counted: bool = field(default=False, kw_only=True)",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.settings import Settings
 from exporter.store import cap
 from exporter.store.directory import WorkerDirectory
 from tests.rig.workerfiles import NOBODY, dead, histogram, key, living, samples, total
@@ -45,6 +46,18 @@ def test_the_archive_keeps_the_cap(tmp_path: Path) -> None:
     assert sum(name.startswith("flask_http_request_seconds_count") for name in seen) == 51
     assert sum(value for name, value in seen.items() if "_count" in name) == 600.0
     assert sum(name.startswith("own_total") for name in seen) == 200
+
+
+def test_the_cap_is_that_of_a_worker(tmp_path: Path) -> None:
+    """1,000 label sets, and what the others fold into."""
+    limit = Settings.load({}).max_series
+    dead(tmp_path, "counter", NOBODY, {total(TOTAL, **requests(f"/{at}")): 1.0 for at in range(limit + 2)})
+    directory = WorkerDirectory(tmp_path)
+    directory.sweep()
+    seen = samples(directory)
+
+    assert len(seen) == limit + 1
+    assert seen['flask_http_request_total{method="_OTHER",path="_other",status="2xx"}'] == 2.0
 
 
 def test_a_living_counter_does_not_fall(tmp_path: Path) -> None:
@@ -100,6 +113,20 @@ def test_what_is_folded_began_with_the_first_of_it(tmp_path: Path) -> None:
 
     assert values == [1.0, 2.0]
     assert times[0] <= began["/c"] <= times[1] <= began["_other"] <= times[2]
+
+
+def test_a_family_without_methods_keeps_what_it_has_folded(tmp_path: Path) -> None:
+    """Its label sets are folded too, into one that is not folded again."""
+    directory = WorkerDirectory(tmp_path, max_series=1)
+    for _ in range(2):
+        counts = {total("http_client_disconnects", url_rule=rule): 1.0 for rule in ("/", "/orders", "/users")}
+        dead(tmp_path, "counter", NOBODY, counts)
+        directory.sweep()
+
+    assert samples(directory) == {
+        'http_client_disconnects_total{url_rule="/"}': 2.0,
+        'http_client_disconnects_total{url_rule="_other"}': 4.0,
+    }
 
 
 @pytest.mark.parametrize("stem", ["gauge_sum", "gauge_min", "gauge_mostrecent"])

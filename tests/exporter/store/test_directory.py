@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from exporter import guard
 from exporter.merge.format import LENGTH
 from exporter.merge.merge import Merge
 from exporter.settings import SettingsError
+from exporter.store import archive
 from exporter.store.contents import Contents
 from exporter.store.directory import WorkerDirectory
 from exporter.store.files import Files, LockedError
@@ -201,6 +203,30 @@ def test_a_dead_plain_process_is_folded(tmp_path: Path, directory: WorkerDirecto
     assert directory.counts() == {"live": 0, "archive": 1, "corrupt": 0}
 
 
+def test_a_fold_that_ends_before_it_has_removed_its_files_doubles_no_count(
+    tmp_path: Path, directory: WorkerDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one removes what the archive contains."""
+    unlink = os.unlink
+
+    def refuse(name: str, **at: int) -> None:
+        if name.startswith("archive-dead-"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        unlink(name, **at)
+
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            directory.sweep()
+    assert directory.counts() == {"live": 0, "archive": 2, "corrupt": 0}
+    assert samples(directory) == {"hits_total": 1.0}
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+
+    assert samples(directory) == {"hits_total": 2.0}
+    assert sorted(os.listdir(tmp_path)) == ["archive.json", "archive.lock"]
+
+
 def test_files_of_another_exporter_are_left_alone(tmp_path: Path, directory: WorkerDirectory) -> None:
     """It reads those of the dead itself; the next run of a server asks anew whose they are."""
     path = dead(tmp_path, "counter", NOBODY, {total(): 2})
@@ -253,7 +279,12 @@ def test_a_plain_process_of_somebody_else_is_alive(
 ) -> None:
     """The system lets nobody signal it, which says that there is one."""
     file = plain(tmp_path, "counter", NOBODY, {total(): 1.0})
-    monkeypatch.setattr(os, "kill", Raises(error()))
+
+    def kill(pid: int, number: int) -> None:
+        assert (pid, number) == (NOBODY, 0)  # 0 is no signal
+        raise error
+
+    monkeypatch.setattr(os, "kill", kill)
 
     assert samples(directory) == {"hits_total": 1.0}
     assert sorted(os.listdir(tmp_path)) == sorted([*names, "archive.lock"])
@@ -265,9 +296,10 @@ def test_a_most_recent_gauge_that_nobody_has_set_is_not_there(
     stamps: tuple[float, ...], tmp_path: Path, directory: WorkerDirectory
 ) -> None:
     files = [
-        living(tmp_path, "gauge_mostrecent", NOBODY + at, {key("g", ""): stamp}, timestamp=stamp)
+        living(tmp_path, "gauge_mostrecent", NOBODY + at, {key("g", ""): stamp} if stamp else {}, stamp)
         for at, stamp in enumerate(stamps)
     ]
+    files[0].read_value(key("g", ""))  # as prometheus_client does when a gauge is declared
 
     assert samples(directory) == ({"g": 7.0} if any(stamps) else {})
     for file in files:
@@ -528,13 +560,18 @@ def test_sums_never_fall_by_a_bit(tmp_path: Path, directory: WorkerDirectory) ->
         assert samples(directory)["took_sum"] == shown
 
 
-def test_prepare_makes_a_private_directory(tmp_path: Path) -> None:
-    """It is created for the owner alone."""
-    directory = WorkerDirectory(tmp_path / "made" / "here")
+@pytest.mark.parametrize("exists", [False, True])
+def test_prepare_makes_a_private_directory(exists: bool, tmp_path: Path) -> None:
+    """It is created for the owner alone, or taken from all others."""
+    path = tmp_path / "made" / "here"
+    if exists:
+        path.mkdir(parents=True, mode=0o755)
+    directory = WorkerDirectory(path)
     directory.prepare()
     directory.release()
 
-    assert (tmp_path / "made" / "here").stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert open_below(tmp_path) == []
 
 
 def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directory: WorkerDirectory) -> None:
@@ -542,6 +579,7 @@ def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directo
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     directory.sweep()
     dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    dead(tmp_path, "counter", os.getpid(), {total(): 1.0})  # another process had this number
     plain(tmp_path, "gauge_all", NOBODY, {}).close()
     file = living(tmp_path, "counter", NOBODY + 1, {total(): 1.0})
     (tmp_path / "precious.db").touch()
@@ -549,6 +587,7 @@ def test_prepare_removes_an_earlier_run_and_nothing_else(tmp_path: Path, directo
     (tmp_path / "errors_0.groups").touch()
     (tmp_path / "archive-corrupt-00000000000000000001-archive.json").touch()
     (tmp_path / "recent_1.ring").touch()
+    os.mkfifo(tmp_path / "recent_2.ring")
     with open(tmp_path / "recent_1.ring") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         directory.prepare()
@@ -576,6 +615,37 @@ def test_the_master_writes_its_process_id_and_nothing_else(
     directory.release()
 
     assert (tmp_path / "archive.master").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_master_that_cannot_write_holds_nothing(
+    tmp_path: Path, directory: WorkerDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pwrite", Raises(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    with pytest.raises(OSError, match="No space left"):
+        directory.prepare()
+
+    assert open_below(tmp_path) == []
+    assert not directory.is_held()
+
+
+def test_a_scrape_of_the_living_keeps_nobody_out(
+    tmp_path: Path, directory: WorkerDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a fold has the directory for itself."""
+    operations = []
+    flock = fcntl.flock
+
+    def watched(file: int, operation: int) -> None:
+        operations.append(operation & ~fcntl.LOCK_NB)
+        flock(file, operation)
+
+    file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
+    monkeypatch.setattr(fcntl, "flock", watched)
+
+    assert samples(directory) == {"hits_total": 1.0}
+    assert fcntl.LOCK_SH in operations
+    assert fcntl.LOCK_EX not in operations
+    file.close()
 
 
 def test_a_scrape_does_not_wait_for_a_fold(tmp_path: Path, directory: WorkerDirectory) -> None:
@@ -610,6 +680,19 @@ def test_what_the_dead_have_left_is_told_apart_from_what_the_living_write(
     assert (directory.is_held(), directory.is_left_over()) == (True, False)
     directory.release()
     assert not directory.is_held()
+
+
+def test_a_directory_is_younger_than_the_processes_that_began_before_it(
+    tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    """As its lock file tells, which the first reader makes."""
+    assert not directory.is_younger_than(os.getpid())
+    directory.sweep()
+    assert directory.is_younger_than(os.getpid())
+    assert not directory.is_younger_than(NOBODY)
+
+    os.utime(tmp_path / "archive.lock", (1, 1))
+    assert not directory.is_younger_than(os.getpid())
 
 
 def test_prepare_keeps_what_this_process_has_written(tmp_path: Path, directory: WorkerDirectory) -> None:
@@ -793,6 +876,17 @@ def test_another_archive_is_read_anew(same: str, tmp_path: Path, directory: Work
     assert samples(directory) == {"hits_total": 2.0}
 
 
+def test_an_archive_is_read_once_for_as_long_as_it_stays(
+    tmp_path: Path, directory: WorkerDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scrape costs by the living workers, however many have died."""
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
+    assert samples(directory) == samples(directory) == {"hits_total": 1.0}
+
+    monkeypatch.setattr(archive, "load", Raises())
+    assert samples(directory) == {"hits_total": 1.0}
+
+
 def test_scrapes_and_folds_leave_no_descriptor_open(tmp_path: Path, directory: WorkerDirectory) -> None:
     file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
     before = open_below(tmp_path)
@@ -875,18 +969,19 @@ def test_root_writes_as_the_owner_of_the_directory(tmp_path: Path, victim: Path)
     victim.chmod(0o600)
     path = Path("/dev/shm", tmp_path.name)  # the stranger must be able to get there
     directory = WorkerDirectory(path)
+    owner = STRANGER[0], STRANGER[1] - 1
 
     def fold() -> None:
-        directory.prepare(owner=STRANGER)
+        directory.prepare(owner=owner)
         dead(path, "counter", NOBODY, {total(): 1.0})
         (path / "archive.json.tmp").symlink_to(victim)
         assert directory.fold(NOBODY)
 
     try:
         as_child(fold)
-        assert {entry.stat().st_uid for entry in [path, *path.iterdir()]} == {STRANGER[0]}
+        assert {entry.stat().st_uid for entry in [path, *path.iterdir()]} == {owner[0]}
         assert path.stat().st_mode & 0o777 == 0o700
-        assert samples_as(STRANGER, path) == {"hits_total": 1.0}
+        assert samples_as(owner, path) == {"hits_total": 1.0}
     finally:
         shutil.rmtree(path, ignore_errors=True)
     assert victim.read_text() == "precious"
@@ -917,6 +1012,30 @@ def test_a_directory_that_cannot_be_made_is_a_setting_that_cannot_be_used(tmp_pa
 
     with pytest.raises(SettingsError, match="Not a directory; give a directory that the service may make"):
         WorkerDirectory(tmp_path / "file/x").prepare()
+
+
+@pytest.mark.parametrize(
+    ("call", "replacement", "reason"),
+    [
+        ("makedirs", Raises(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))), "No space left on device"),
+        ("access", lambda *_: False, "Permission denied"),
+    ],
+)
+def test_a_directory_that_cannot_be_written_is_one_too(
+    call: str, replacement: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, call, replacement)
+
+    with pytest.raises(SettingsError, match=f"{reason}; give a directory that the service may make"):
+        WorkerDirectory(tmp_path if call == "access" else tmp_path / "made").prepare()
+
+
+def test_a_scraper_does_not_make_a_missing_directory(tmp_path: Path) -> None:
+    """It is left to the next worker, or to the master."""
+    with pytest.raises(FileNotFoundError):
+        WorkerDirectory(tmp_path / "workers").sweep()
+
+    assert os.listdir(tmp_path) == []
 
 
 @needs_root
@@ -968,7 +1087,7 @@ def test_a_directory_that_vanishes_is_made_anew(
         directory.merge()
     if first == "master":
         directory.fold(NOBODY + 1)
-    file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
+    dead(tmp_path, "counter", NOBODY, {total(): 1.0})
     directory.fold(NOBODY + 1)
 
     assert samples(directory) == {"hits_total": 1.0}
@@ -976,7 +1095,7 @@ def test_a_directory_that_vanishes_is_made_anew(
     with pytest.raises(DirectoryInUseError):
         WorkerDirectory(tmp_path).prepare()
     directory.release()
-    file.close()
+    assert open_below(tmp_path) == []
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import mmap
 import os
 import stat
@@ -16,7 +17,8 @@ import pytest
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
-from exporter.merge.format import head, promises_lock, split
+from exporter import client, guard
+from exporter.merge.format import LENGTH, CorruptFileError, head, promises_lock, split
 from exporter.settings import SettingsError
 from exporter.store import workerfile
 from exporter.store.workerfile import WorkerFile, install, place
@@ -92,6 +94,15 @@ def test_a_lock_shows_life(tmp_path: Path) -> None:
     assert not is_locked(path)
 
 
+def test_who_asks_for_a_lock_does_not_keep_it(tmp_path: Path) -> None:
+    """A process that makes its file waits for no reader."""
+    path = dead(tmp_path, "counter", NOBODY, {})
+    with path.open() as reader, path.open() as writer:
+        assert not workerfile.is_locked(reader.fileno())
+        fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert workerfile.is_locked(reader.fileno())
+
+
 def test_a_child_does_not_keep_its_parent_alive(tmp_path: Path) -> None:
     """A forked child that outlives its parent does not hold the lock on the parent's file."""
     script = f"""
@@ -124,7 +135,18 @@ def test_an_existing_file_is_never_opened(tmp_path: Path) -> None:
     file.close()
 
     assert path.read_bytes() == before
-    assert Path(file._fname).name == f"counter_{77 + workerfile.SAME_PID}.db"
+    assert Path(file._fname).name == "counter_10000077.db"
+
+
+@pytest.mark.parametrize("stem", ["counter", "gauge_mostrecent"])
+@pytest.mark.parametrize("identifier", ["web", "web_3"])
+def test_a_process_that_has_a_name_of_its_own_writes_a_file_that_is_read(
+    stem: str, identifier: str, tmp_path: Path
+) -> None:
+    """Under its number: prometheus_client lets applications name their processes."""
+    WorkerFile(str(tmp_path / f"{stem}_{identifier}.db")).close()
+
+    assert os.listdir(tmp_path) == [f"{stem}_{os.getpid()}.db"]
 
 
 def test_closing_with_a_view_of_the_memory_is_no_error(tmp_path: Path) -> None:
@@ -137,6 +159,9 @@ def test_closing_with_a_view_of_the_memory_is_no_error(tmp_path: Path) -> None:
     view, at = held
     assert view[at] == 3.0
     view.release()
+    del held, view
+    gc.collect()
+    assert open_below(tmp_path) == []
 
 
 def test_all_places_are_in_one_view_of_the_memory(tmp_path: Path) -> None:
@@ -162,6 +187,26 @@ def test_install_makes_prometheus_client_use_it(monkeypatch: pytest.MonkeyPatch,
     assert type(value._file) is WorkerFile
     assert promises_lock(open_and_read(tmp_path / f"counter_{os.getpid()}.db"))
     value._file.close()
+
+
+def test_install_uses_no_prometheus_client_that_lacks_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "MmapedDict", MmapedDict)
+    monkeypatch.setattr(client, "check", Raises(ImportError("no mmap_key")))
+
+    with pytest.raises(ImportError, match="no mmap_key"):
+        install()
+    assert values.MmapedDict is MmapedDict  # type: ignore[attr-defined]
+
+
+def test_files_are_shared_by_the_class_of_prometheus_client_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the one for a single process, nor by one of the application's own."""
+    several = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    shares = []
+    for value_class in (several, values.MutexValue, object):
+        monkeypatch.setattr(values, "ValueClass", value_class)
+        shares.append(workerfile.shares_files())
+
+    assert shares == [True, False, False]
 
 
 def test_a_plain_file_promises_no_lock(tmp_path: Path) -> None:
@@ -235,10 +280,70 @@ def test_a_full_disk_is_no_fault_of_the_settings(
 
 def test_a_file_of_zeros_is_one_that_begins(tmp_path: Path) -> None:
     """Its space is reserved, and nothing is in it yet."""
-    for size in (8, 4096, 1 << 16):
+    for size in (0, 8, 4096, 1 << 16):
         (tmp_path / "counter_1.db").write_bytes(bytes(size))
 
         assert open_and_read(tmp_path / "counter_1.db") == bytes(8)
+
+
+def test_a_file_may_have_nothing_but_its_header(tmp_path: Path) -> None:
+    header = LENGTH.pack(8) + bytes(4)
+    (tmp_path / "counter_1.db").write_bytes(header)
+
+    assert open_and_read(tmp_path / "counter_1.db") == header
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"\x10\0\0", "shorter than its header"),
+        (LENGTH.pack(9) + bytes(100), "its header says 9 bytes"),
+        (LENGTH.pack(-8) + bytes(100), "its header says -8 bytes"),
+        (LENGTH.pack(112) + bytes(100), "shorter than the 112 bytes that its header says"),
+    ],
+)
+def test_a_file_that_is_shorter_than_it_says_is_corrupt(
+    content: bytes, complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "counter_1.db").write_bytes(content)
+
+    with pytest.raises(CorruptFileError, match=complaint):
+        open_and_read(tmp_path / "counter_1.db")
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dead(tmp_path, "counter", NOBODY, {total(path="/" + "x" * 5000): 1.0})
+    parts = iter([path.read_bytes()[:4096], b""])
+    monkeypatch.setattr(os, "pread", lambda *_: next(parts))
+
+    with pytest.raises(CorruptFileError, match="4096 bytes of 5080"):
+        open_and_read(path)
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "refused"),
+    [
+        (65_507, 65_536, 0),
+        (65_508, 131_072, 0),
+        (131_043, 131_072, 0),
+        (131_044, 262_144, 0),
+        (262_115, 262_144, 0),
+        (262_116, 65_536, 1),
+    ],
+)
+def test_a_file_doubles_when_it_is_full(
+    length: int, size: int, refused: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Header, length and values take 29 bytes or more beside a key; no file grows beyond what is read."""
+    monkeypatch.setattr(guard, "LIMIT", 262_144)
+    before = workerfile.refusals()
+    path = dead(tmp_path, "counter", NOBODY, {"x" * length: 1.0})
+
+    assert path.stat().st_size == size
+    assert workerfile.refusals() == before + refused
+    assert len(open_and_read(path)) == (8 if refused else (length + 36) // 8 * 8)
 
 
 def test_other_errors_are_not_hidden(tmp_path: Path) -> None:
@@ -268,10 +373,47 @@ def test_a_compactor_that_takes_the_new_file_is_noticed(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     file = living(tmp_path, "counter", 1, {total(): 1.0})
+    assert open_below(tmp_path) == [file._fname] * 2
     file.close()
 
     assert (tmp_path / "taken").stat().st_size == 0
-    assert Path(file._fname).name == f"counter_{1 + workerfile.SAME_PID}.db"
+    assert Path(file._fname).name == "counter_10000001.db"
+
+
+def test_a_file_that_somebody_has_replaced_is_not_written_into(tmp_path: Path) -> None:
+    """It would grow into it; what finds no place is counted."""
+    file = living(tmp_path, "counter", NOBODY, {total(): 1.0})
+    path = tmp_path / f"counter_{NOBODY}.db"
+    path.unlink()
+    path.write_bytes(b"precious")
+    before = workerfile.refusals()
+    file.write_value("x" * 65_536, 1.0, 0.0)
+
+    assert workerfile.refusals() == before + 1
+    assert isinstance(workerfile.error(), FileNotFoundError)
+    assert path.read_bytes() == b"precious"
+    file.close()
+
+
+def test_a_process_is_shut_out_if_none_of_its_files_has_a_place(tmp_path: Path) -> None:
+    """One that has no files is not; nor is one that has written one of them."""
+    script = f"""
+import os
+from exporter.store import workerfile
+path = {str(tmp_path / "workers")!r}
+workerfile.ready(path)
+os.rmdir(path)
+open(path, "w").close()
+print(workerfile.refusals(), workerfile.is_shut_out())
+files = [workerfile.WorkerFile(path + name) for name in ("/counter_1.db", "/gauge_all_1.db")]
+print(workerfile.refusals(), workerfile.is_shut_out())
+os.unlink(path)
+files[1].write_value("key", 1.0, 0.0)
+print(workerfile.refusals(), workerfile.is_shut_out())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "0 False\n2 True\n2 False\n"
 
 
 @pytest.mark.parametrize("place", ["a file", "a link", "a mode"])
@@ -317,7 +459,8 @@ def test_a_file_that_was_removed_is_written_anew_with_all_values(tmp_path: Path)
     path.parent.rmdir()
 
     assert workerfile.renew()  # all files of this process
-    assert not file.renew()
+    assert not workerfile.renew()
+    assert open_below(tmp_path) == [str(path)] * 2
     written |= {total(path=f"/more/{number:0100}"): 1.0 for number in range(1000)}
     for key, value in written.items():
         file.write_value(key, value, 0.0)
@@ -338,7 +481,7 @@ def test_a_reader_that_keeps_a_lock_on_a_new_file_costs_it(
     monkeypatch.setattr(fcntl, "flock", busy)
     file = WorkerFile(str(tmp_path / "counter_1.db"))
     monkeypatch.undo()
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == open_below(tmp_path) == []
 
     file.write_value(total(), 1.0, 0.0)
     assert os.listdir(tmp_path) == ["counter_1.db"]
