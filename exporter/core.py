@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterable
 from functools import cached_property, partial
+from traceback import walk_stack
 from typing import TYPE_CHECKING, cast
 from weakref import WeakMethod, WeakSet
 
@@ -278,10 +280,19 @@ def _announce(worker: Worker, prefix: str, version: str) -> bool:
         warnings.warn(
             f"the registry has {prefix}exporter_info from another exporter, so this application is "
             "not measured: give it a registry or an EXPORTER_PREFIX of its own",
-            stacklevel=5,
+            stacklevel=_level_outside(),
         )
         return False
     return True
+
+
+def _level_outside() -> int:
+    """The stack level, for a warning of the caller, of the line outside this package that led to it."""
+    return next(
+        level
+        for level, (frame, _) in enumerate(walk_stack(sys._getframe(1)), 1)
+        if not frame.f_globals.get("__name__", "").startswith("exporter.")
+    )
 
 
 def _declare(

@@ -150,7 +150,6 @@ class Observation:
 
     def routed(self) -> Route | None:
         """The route as far as it is known before the answer."""
-        return self.route
 
     def abandon(self) -> None:
         """Record that nobody reads the rest of the answer."""

@@ -1,7 +1,7 @@
 """The work of a master before it forks, for any server with forked workers.
 
-A master of your own calls `start` before it forks and before it imports the application, and tells the
-of each worker that has ended:
+A master of your own calls `start` before it forks and before it imports the application, and tells
+`ended` of each worker that has ended:
 
     from exporter import prefork
 
@@ -17,7 +17,6 @@ Without the last two lines the next scrape folds the files of the dead, and nobo
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from exporter import guard, posix
@@ -56,7 +55,6 @@ def start(
             )
         return None
     posix.require(DIRECTORY)
-    os.environ[DIRECTORY] = path  # prometheus_client would warn of the old name
     # Imported late, because prometheus_client reads the variable at its first import.
     from exporter.store.directory import WorkerDirectory
     from exporter.store.workerfile import install

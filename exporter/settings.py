@@ -193,11 +193,11 @@ class Settings:
                     values[key] = _parse(name, key, text)
             elif not _is_from_kubernetes(name):
                 variables = [PREFIX + key.upper() for key in _PARSERS]
-                nearest = difflib.get_close_matches(name, variables, n=1, cutoff=0.0)[0]
+                nearest = difflib.get_close_matches(name, variables, cutoff=0.0)[0]
                 warnings.warn(f"{name} is no setting of the exporter; did you mean {nearest}?", stacklevel=2)
         for key, value in arguments.items():
             if key not in _PARSERS:
-                nearest = difflib.get_close_matches(key, [*_PARSERS, *_ARGUMENTS], n=1, cutoff=0.0)[0]
+                nearest = difflib.get_close_matches(key, [*_PARSERS, *_ARGUMENTS], cutoff=0.0)[0]
                 raise SettingsError(key, value, f"there is no such setting; did you mean {nearest}?")
             if value is not None or key in _OPTIONAL:
                 values[key] = _parse(key, key, value)

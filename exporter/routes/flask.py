@@ -12,7 +12,7 @@ from flask import Flask, Response, got_request_exception, has_request_context, m
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
-from exporter.labels import UNMATCHED, clean, is_redirect
+from exporter.labels import clean, is_redirect
 from exporter.observation import EXCHANGE, Context, Observation, Route
 from exporter.routes.table import Finder
 from exporter.routes.template import NOWHERE, report
@@ -76,8 +76,6 @@ class FlaskGrouping:
 
 def group_of(group_by: str | Callable[[Any], Any]) -> Callable[[Any], str]:
     """The function from a Flask request to its group label, as in `PrometheusMetrics(group_by=…)`."""
-    if group_by == "url_rule":
-        return lambda request: request.url_rule.rule if request.url_rule else UNMATCHED
     if callable(group_by):
         return lambda request: clean(str(group_by(request)))
     return lambda request: clean(str(getattr(request, group_by)))
@@ -172,7 +170,7 @@ def context() -> Context | None:
 def rule_of(url_map: Map, method: str, path: str) -> str | None:
     """The rule of a path without its script name, on any host; None for none."""
     hosts = {rule.host if url_map.host_matching else rule.subdomain for rule in url_map.iter_rules()}
-    for host in sorted((host or "" for host in hosts if "<" not in (host or "")), key=len):
+    for host in sorted((host or "" for host in hosts), key=len):
         rule = _rule_on(url_map, host, method, path)
         if rule is not None:
             return rule
@@ -180,13 +178,10 @@ def rule_of(url_map: Map, method: str, path: str) -> str | None:
 
 
 def _rule_on(url_map: Map, host: str, method: str, path: str) -> str | None:
-    adapter = (
-        url_map.bind(host or "localhost")
-        if url_map.host_matching
-        else url_map.bind("localhost", subdomain=host)
-    )
+    server, subdomain = (host or "localhost", None) if url_map.host_matching else ("localhost", host)
     for websocket in (False, True):
         try:
+            adapter = url_map.bind(server, subdomain=subdomain)
             rule, _ = adapter.match(path, method, return_rule=True, websocket=websocket)
         except HTTPException:
             continue

@@ -42,8 +42,7 @@ def likely(path: str) -> Template:
 
 
 def note(environ: WSGIEnvironment, route: Route) -> None:
-    """Leave the match in the environ, and in that of the observation: a mount may have copied it."""
-    environ[ROUTE] = route
+    """Leave the match in the environ of the observation, of which a mount may have made a copy."""
     exchange = environ.get(EXCHANGE)
     if exchange is not None and not exchange.recorded:
         exchange.environ[ROUTE] = route

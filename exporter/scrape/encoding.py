@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from math import inf
 from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -159,7 +160,7 @@ def family_text(
 ) -> str:
     """The text of a family; `exemplars` by line, which only OpenMetrics has."""
     # Between these bounds Python writes a float as Go does; the rest is rare.
-    cells: list[Any] = [value if -1e6 < value < 1e6 else number(value) for value in values]
+    cells: list[Any] = [value if -inf < value < 1e6 else number(value) for value in values]
     if form.openmetrics and exemplars:
         metric = Metric("m", "m", family.type)
         for line, exemplar in exemplars.items():

@@ -122,7 +122,7 @@ class _Reader:
         """The exemplars that prometheus_client keeps: (line, exemplar)."""
         if self._slice is not None or "_child_samples" in vars(self._child):
             return ()
-        sources = self._child._buckets if self._buckets else self._sources[:1]
+        sources = self._child._buckets if self._buckets else self._sources
         return [(at, value._exemplar) for at, value in enumerate(sources) if value._exemplar]
 
     def _numbers(self, sources: list[Any]) -> list[float]:

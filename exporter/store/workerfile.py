@@ -246,7 +246,8 @@ def install() -> None:
         values.ValueClass = values.MutexValue
     if shares_files():
         posix.require(DIRECTORY)
-        # prometheus_client reads it for each file, and the application may change its working directory.
+        # prometheus_client reads it for each file, warns of its old name, and the application may change its
+        # working directory.
         os.environ[DIRECTORY] = worker_directory() or ""
         _adopt(values.ValueClass)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import site
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from prometheus_flask_exporter import PrometheusMetrics
 
 from exporter import NO_PREFIX, FlaskExporter, request_id
 from exporter.core import cores
+from exporter.places import Kind
 from tests.rig.wsgi import Raises, application, call, counted
 
 RULE = "/orders/<int:number>"
@@ -46,12 +50,14 @@ def test_several_applications_on_one_registry_share_the_families() -> None:
     exporter = FlaskExporter.for_app_factory(registry=registry)
     first, second, third = orders("first"), orders("second"), orders("third")
     exporter.init_app(first)
+    page = exporter.core.metrics_page
     exporter.init_app(second)
     FlaskExporter(third, registry=registry)
 
     for app in (first, second, third):
         call(app, "/orders/7")
 
+    assert exporter.core.metrics_page is page
     assert durations(exporter) == {("GET", RULE, "200"): 3}
     assert counted(exporter, "flask_http_request_duration_seconds_bucket")["GET", RULE, "200", "+Inf"] == 3
     assert call(first, "/metrics").body.count(b"# TYPE flask_http_request_total counter") == 1
@@ -105,6 +111,23 @@ def test_what_is_no_application_is_refused_with_the_remedy(wrong: Any) -> None:
         FlaskExporter(wrong, registry=CollectorRegistry())
 
 
+def test_an_installed_application_is_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error or a wait in it is told at its own line, not at that of a view elsewhere."""
+    monkeypatch.setattr(site, "getsitepackages", lambda: [str(tmp_path)])
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("installed_orders", "installed_library"):
+        (tmp_path / f"{name}.py").write_text("def function(): pass")
+    try:
+        functions = [import_module(name).function for name in ("installed_orders", "installed_library")]
+        exporter = FlaskExporter(Flask("installed_orders"), registry=CollectorRegistry())
+        places = [exporter.core.places.of(one.__code__, one.__globals__) for one in functions]
+    finally:
+        for name in ("installed_orders", "installed_library"):
+            sys.modules.pop(name, None)
+
+    assert [place.kind for place in places] == [Kind.OWN, Kind.LIBRARY]
+
+
 def test_other_labels_on_the_same_registry_raise_and_say_what_to_do() -> None:
     _, exporter = application()
 
@@ -112,16 +135,39 @@ def test_other_labels_on_the_same_registry_raise_and_say_what_to_do() -> None:
         FlaskExporter(orders(), registry=exporter.registry, group_by="endpoint")
 
 
-def test_families_of_the_parent_on_the_registry_are_left_alone() -> None:
+def late(app: Flask, registry: CollectorRegistry) -> None:
+    FlaskExporter(app, registry=registry, export_defaults=False).export_defaults()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda app, registry: FlaskExporter(app, registry=registry),
+        lambda app, registry: FlaskExporter.for_app_factory(registry=registry).init_app(app),
+        late,
+    ],
+)
+def test_families_of_the_parent_on_the_registry_are_left_alone(
+    measure: Callable[[Flask, CollectorRegistry], None],
+) -> None:
     registry = CollectorRegistry()
     PrometheusMetrics(orders("theirs"), registry=registry)
     app = orders()
-    exporter = FlaskExporter.for_app_factory(registry=registry)
 
     with pytest.warns(UserWarning, match="give it a registry or an EXPORTER_PREFIX of its own") as warnings:
-        exporter.init_app(app)
-    assert [warning.filename for warning in warnings] == [__file__]
+        measure(app, registry)
+    assert [(warning.filename, warning.lineno) for warning in warnings] == [
+        (__file__, measure.__code__.co_firstlineno + (measure is late))
+    ]
     assert call(app, "/orders/7").status == "200 OK"
+
+
+def test_a_request_keeps_a_thread_busy() -> None:
+    app, exporter = application()
+    app.add_url_rule("/busy", "busy", lambda: str(counted(exporter, "flask_worker_threads_busy")))
+
+    assert call(app, "/busy").body == b"{(): 1}"
+    assert counted(exporter, "flask_worker_threads_busy") == {}
 
 
 # Grouping, prefixes, labels
@@ -197,14 +243,17 @@ def test_default_labels_are_values_functions_and_functions_of_the_response() -> 
     app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
 
     call(app, "/orders/7")
+    call(app, "/orders/12")
     call(app, "/boom")
 
     assert durations(exporter) == {
         ("GET", RULE, "200", "a", "/orders/7", "7"): 1,
+        ("GET", RULE, "200", "a", "/orders/12", "12"): 1,
         ("GET", "/boom", "500", "a", "/boom", "265"): 1,
     }
     assert counted(exporter, "flask_http_request_total") == {
         ("GET", "200", "a", "/orders/7", "7"): 1,
+        ("GET", "200", "a", "/orders/12", "12"): 1,
         ("GET", "500", "a", "/boom", "265"): 1,
     }
     assert set(counted(exporter, "flask_http_request_exceptions_total")) == {
@@ -306,6 +355,18 @@ def test_exclude_all_metrics_hides_a_request_from_its_decorators_too() -> None:
 
     assert counted(exporter, "calls_total") == {}
     assert durations(exporter) == {}
+
+
+@pytest.mark.parametrize("decorator", ["do_not_track", "exclude_all_metrics"])
+def test_a_rule_may_hide_some_of_its_requests(decorator: str) -> None:
+    app, exporter = application()
+    hidden = getattr(exporter, decorator)()(lambda: "hidden")
+    app.add_url_rule("/some", "some", lambda: hidden() if request.args else "shown")
+
+    for path in ("/some", "/some?hide=1", "/some"):
+        call(app, path)
+
+    assert durations(exporter) == {("GET", "/some", "200"): 2}
 
 
 @pytest.mark.parametrize(
@@ -671,14 +732,20 @@ def test_the_host_keeps_its_logging() -> None:
     assert logging.getLogger().handlers == before
 
 
-def test_flask_s_plain_lines_end_where_the_request_log_begins(tmp_path: Path) -> None:
-    """They could be forged with a line feed in a path."""
-    app = orders("plain")
+@pytest.mark.parametrize(
+    ("own", "level"), [(logging.NOTSET, logging.WARNING), (logging.ERROR, logging.ERROR)]
+)
+def test_flask_s_plain_lines_end_where_the_request_log_begins(own: int, level: int, tmp_path: Path) -> None:
+    """They could be forged with a line feed in a path. A level that the application has set stays."""
+    app = orders(f"plain-{own}")
     app.logger.addHandler(default_handler)
-    exporter = FlaskExporter(app, registry=CollectorRegistry(), request_log=str(tmp_path / "requests.log"))
+    app.logger.setLevel(own)
+    log = str(tmp_path / "requests.log")
+    exporter = FlaskExporter(app, registry=CollectorRegistry(), request_log=log, log_level="warning")
     exporter.core.request_log.close()
 
     assert app.logger.handlers == []
+    assert app.logger.level == level
 
 
 def test_a_view_knows_the_id_of_its_request() -> None:

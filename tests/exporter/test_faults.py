@@ -370,3 +370,68 @@ def test_a_worker_directory_that_is_read_only_or_full(
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout) == [[True, True, True, True], stages]
+
+
+REMOVAL = """
+import json, os, shutil, sys
+
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+from tests.rig.wsgi import application, call
+
+app, exporter = application(slow=1e-9)
+app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
+
+def shown():
+    call(app, "/boom")
+    groups, slow = (json.loads(call(app, f"/monitoring/{page}").body) for page in ("errors", "slow"))
+    return [group["count"] for group in groups], {rule: len(requests) for rule, requests in slow.items()}
+
+before = shown()
+shutil.rmtree(sys.argv[1])
+exporter.core.worker.tick(0)
+print(json.dumps([before, shown(), call(app, "/metrics").status]))
+"""
+
+
+def test_errors_and_slow_requests_are_shown_again_after_a_removal_of_the_directory(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", REMOVAL, str(tmp_path / "workers")]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout) == [[[1], {"/boom": 1}]] * 2 + ["200 OK"]
+
+
+SHUT_OUT = """
+import json, os, shutil, sys
+
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+from tests.rig.wsgi import application, call
+
+app, exporter = application()
+shutil.rmtree(sys.argv[1])
+open(sys.argv[1], "w").close()
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+answers = [call(app, path) for path in ("/orders/7", "/metrics")]
+os.unlink(sys.argv[1])
+exporter.core.worker.tick(0)
+answers += [call(app, path) for path in ("/orders/7", "/metrics")]
+print(json.dumps([[answer.status, answer.body.decode().strip()] for answer in answers]))
+"""
+
+
+def test_a_worker_without_a_place_in_the_directory_says_why_and_takes_one_later(tmp_path: Path) -> None:
+    """What it could not write till then is a failure."""
+    script = [sys.executable, "-c", SHUT_OUT, str(tmp_path / "workers")]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, (refusal, reason), second, (status, text) = json.loads(done.stdout)
+    assert first == second == ["200 OK", "xxxxxxx"]
+    assert refusal == "500 INTERNAL SERVER ERROR"
+    assert reason.startswith(
+        "This worker cannot write into PROMETHEUS_MULTIPROC_DIR: [Errno 20] Not a directory"
+    )
+    assert status == "200 OK"
+    assert 'flask_http_request_total{method="GET",status="200"} 1.0' in text.splitlines()
+    assert counted_text(text.encode(), "worker_file") > 0

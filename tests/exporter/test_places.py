@@ -283,6 +283,12 @@ def test_what_jinja_puts_before_the_first_line_of_a_template_belongs_to_it() -> 
     assert Place("a.html", Kind.OWN, code, f"7={code.co_firstlineno}").line(10_000) == 0
 
 
+def test_what_is_not_in_the_code_has_no_line() -> None:
+    code = (lambda: None).__code__
+
+    assert [Place("orders:view", Kind.OWN, code).line(at) for at in (-1, 1000)] == [0, 0]
+
+
 def test_an_exception_names_a_template_as_its_frames_do(shop: Flask) -> None:
     """Jinja puts code of its own making into a traceback, whose module is the template's absolute path."""
     places = Places()
@@ -341,8 +347,9 @@ def test_the_place_of_the_same_code_is_the_same_object() -> None:
 def test_an_application_that_is_told_of_later_is_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "getsitepackages", lambda: ["/srv/site"])
     places = Places()
-    before = place_in(places, "/srv/site/shop/views.py").kind
+    seen, new = (last_function("/srv/site/shop/views.py", "orders", "def view(): pass") for _ in range(2))
+    before = places.of(*seen).kind
 
     places.add("unknown.name", "/srv/site/shop")
 
-    assert (before, place_in(places, "/srv/site/shop/views.py").kind) == (Kind.LIBRARY, Kind.OWN)
+    assert (before, places.of(*seen).kind, places.of(*new).kind) == (Kind.LIBRARY, Kind.OWN, Kind.OWN)

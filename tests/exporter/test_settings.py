@@ -109,6 +109,11 @@ def test_each_variable_has_a_keyword_argument(name: str, text: str, value: Any) 
     assert getattr(Settings.load({}, **{name: text}), name) == value
 
 
+def test_each_variable_has_its_meaning() -> None:
+    assert [name for name, _ in meanings()] == [f"EXPORTER_{name.upper()}" for name in Settings.__slots__]
+    assert dict(meanings())["EXPORTER_MAX_SERIES"] == "label sets that a family may have"
+
+
 @pytest.mark.parametrize("text", ["", " ", "\t\n"])
 @pytest.mark.parametrize("name", Settings.__slots__)
 def test_an_empty_variable_is_not_set(name: str, text: str) -> None:
@@ -123,8 +128,32 @@ def test_an_empty_argument_is_what_it_says() -> None:
     for nothing in ("", None):
         settings = Settings.load({}, instance=nothing, listen=nothing, token_file=nothing)
         assert (settings.instance, settings.listen, settings.token_file) == (None, None, None)
+    with pytest.raises(SettingsError, match=r"^buckets=\(\): give at least one upper bound in seconds"):
+        Settings.load({}, buckets=())
     with pytest.raises(SettingsError, match=r"^allow='': give at least one address or network"):
         Settings.load({}, allow="")
+
+
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("path", "/internal"),
+        ("grafana_url", "http://127.0.0.1:3000"),
+        ("token_file", "/run/secrets/token"),
+        ("instance", "web-1"),
+        ("listen", "127.0.0.1:9101"),
+    ],
+)
+def test_an_argument_turns_off_what_a_variable_gives(name: str, text: str, value: str | None) -> None:
+    environ = {f"EXPORTER_{name.upper()}": text}
+
+    assert getattr(Settings.load(environ), name) is not None
+    assert getattr(Settings.load(environ, **{name: value}), name) is None
+
+
+def test_a_listener_may_be_given_as_host_and_port() -> None:
+    assert Settings.load({}, listen=("::1", 9101)).listen == ("::1", 9101)
 
 
 @pytest.mark.parametrize(
@@ -297,8 +326,10 @@ def test_thresholds_in_the_wrong_order_are_an_error() -> None:
     with pytest.raises(
         SettingsError,
         match=r"EXPORTER_HEALTH_WARNING=0\.2: it must be at most EXPORTER_HEALTH_DEGRADED=0\.1",
-    ):
+    ) as raised:
         Settings.load({"EXPORTER_HEALTH_WARNING": "0.2"})
+    assert (raised.value.setting, raised.value.value) == ("EXPORTER_HEALTH_WARNING", 0.2)
+    assert raised.value.remedy == "it must be at most EXPORTER_HEALTH_DEGRADED=0.1"
 
 
 @pytest.mark.parametrize(
@@ -377,3 +408,27 @@ def test_a_text_that_cannot_be_written_is_refused_at_the_start(setting: str, tex
     """Bytes of the environment that are no UTF-8, halves of surrogate pairs, what a terminal would obey."""
     with pytest.raises(SettingsError, match=f"EXPORTER_{setting.upper()}.*printable text in UTF-8"):
         Settings.load({f"EXPORTER_{setting.upper()}": text})
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_forgotten", "directory"),
+    [
+        ({}, False, None),
+        ({"PROMETHEUS_MULTIPROC_DIR": ""}, True, None),
+        ({"prometheus_multiproc_dir": ""}, True, None),
+        ({"PROMETHEUS_MULTIPROC_DIR": "", "prometheus_multiproc_dir": "/workers"}, False, "/workers"),
+        ({"PROMETHEUS_MULTIPROC_DIR": "/new", "prometheus_multiproc_dir": "/old"}, False, "/new"),
+        ({"PROMETHEUS_MULTIPROC_DIR": "workers"}, False, str(Path.cwd() / "workers")),
+    ],
+)
+def test_an_empty_worker_directory_is_none(
+    variables: dict[str, str], is_forgotten: bool, directory: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert forget_empty_directory() is is_forgotten
+    assert worker_directory() == directory
+    assert "" not in map(os.environ.get, variables)

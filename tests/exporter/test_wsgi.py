@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import site
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import bottle
 import falcon
+import flask
 import pytest
+import werkzeug
 from flask import Flask, got_request_exception
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,6 +30,7 @@ from exporter.places import Kind
 from exporter.routes.template import likely
 from exporter.worker.worker import serve_with
 from exporter.wsgi import WSGIExporter
+from tests.rig.places import ROOT
 from tests.rig.wsgi import call, counted
 
 DURATIONS = "flask_http_request_duration_seconds_count"
@@ -56,18 +60,32 @@ def test_flask_is_not_imported_for_it() -> None:
     assert subprocess.run([sys.executable, "-c", check], check=False, timeout=60).returncode == 0
 
 
-def test_an_application_of_no_framework_runs_beside_all_of_them() -> None:
-    """In a process that has imported them."""
-    check = "import bottle, django.core.handlers.wsgi, falcon, flask, pyramid.router, exporter.wsgi as wsgi; "
-    command = [sys.executable, "-c", f"{check} wsgi.WSGIExporter(lambda *_: [])"]
+def test_an_empty_worker_directory_is_none(tmp_path: Path) -> None:
+    """From the import on: prometheus_client would write into the current directory."""
+    check = "import exporter.wsgi, prometheus_client; prometheus_client.Counter('orders', 'Orders').inc()"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": ""}
+    subprocess.run([sys.executable, "-c", check], cwd=tmp_path, env=environ, check=True, timeout=60)
 
-    assert subprocess.run(command, check=False, timeout=60).returncode == 0
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_status_line_without_a_number_is_shown_as_0() -> None:
+    def odd(_: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("OK", [])
+        return [b"odd"]
+
+    app = measured(odd)
+    call(app, "/orders/7")
+    (request,) = json.loads(call(app, "/monitoring/requests").body)
+
+    assert (request["path"], request["status_code"]) == ("/orders/7", 0)
 
 
 def test_a_request_is_counted_and_has_an_id() -> None:
-    app = measured()
+    app = measured(buckets=(60.0,))
     answers = [call(app, "/orders/7"), call(app, "/orders/8"), call(app, "/nothing"), call(app, "/boom")]
 
+    assert request_id() == ""
     assert [answer.body.decode() for answer in answers[:2]] == [
         dict(answer.headers)["X-Request-ID"] for answer in answers[:2]
     ]
@@ -77,6 +95,9 @@ def test_a_request_is_counted_and_has_an_id() -> None:
         ("GET", "_unmatched", "404"): 1,
         ("GET", "/boom", "500"): 1,
     }
+    orders = {("GET", "/orders/<id>", "200", bound): 2 for bound in ("60.0", "+Inf")}
+    assert orders.items() <= counted(app, f"{DURATIONS.removesuffix('count')}bucket").items()
+    assert app.core.window() == (4, 1)
     assert counted(app, "flask_http_request_errors_total") == {
         ("GET", "_unmatched", "404", "NotFound"): 1,
         ("GET", "/boom", "500", "ValueError"): 1,
@@ -118,6 +139,7 @@ def test_families_of_another_exporter_on_the_registry_are_left_alone() -> None:
         app = WSGIExporter(shop, registry=registry)
     assert [warning.filename for warning in warnings] == [__file__]
     assert call(app, "/orders/7").status == "200 OK"
+    assert durations(app) == {}
 
 
 def test_an_installed_application_is_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +215,8 @@ def test_health_checks() -> None:
         ("/files/report-2026.pdf", "/files/<id>"),
         ("/caf\xc3\xa9", "/<id>"),
         (f"/{'a' * 40}", "/<id>"),
+        ("/a/b/c/d/e/f", "/a/b/c/d/e/f"),
+        ("/a/b/c/d/e/f/g", "/a/b/c/d/e/f/<path>"),
         ("/a/b/c/d/e/f/g/h", "/a/b/c/d/e/f/<path>"),
     ],
 )
@@ -226,10 +250,11 @@ def test_the_cap_folds_routes_that_clients_make_up() -> None:
     assert counted(app, "flask_exporter_series_dropped_total") == {(): 40}
 
 
-def test_a_route_of_the_application_takes_the_place_of_a_page() -> None:
-    app = bottle.Bottle()
+@pytest.mark.parametrize("make", [bottle.Bottle, lambda: Flask("shop")])
+def test_a_route_of_the_application_takes_the_place_of_a_page(make: Callable[[], Any]) -> None:
+    app = make()
     app.get("/health")(lambda: "mine")
-    app.get("/<path:path>")(lambda **_: "a catch-all")
+    app.route("/<path:path>", endpoint="any")(lambda **_: "a catch-all")
     wrapped = measured(app)
 
     assert call(wrapped, "/health").body == b"mine"
@@ -246,20 +271,19 @@ def test_all_names_have_the_prefix() -> None:
     call(app, "/orders/7", take=0)
     text = call(app, "/metrics").body.decode()
     serve_with(0)
-    flask = {
+    of_flask = {
         family.name
         for family in FlaskExporter(Flask("other"), registry=CollectorRegistry()).registry.collect()
     }
     names = {family.name for family in text_string_to_metric_families(text)}
 
     assert {name for name in names if name.startswith("flask")} == set()
-    assert {name.replace("flask_", "web_", 1) for name in flask} <= names
+    assert {name.replace("flask_", "web_", 1) for name in of_flask} <= names
     assert json.loads(call(app, "/monitoring/stats").body)["total_requests"] == 4
 
 
 def test_the_prefix_is_for_flask_applications_too() -> None:
-    flask = Flask("shop")
-    exporter = FlaskExporter(flask, registry=CollectorRegistry(), prefix="web")
+    exporter = FlaskExporter(Flask("shop"), registry=CollectorRegistry(), prefix="web")
 
     assert {family.name.partition("_")[0] for family in exporter.registry.collect()} == {"web"}
 
@@ -335,6 +359,34 @@ def test_an_application_that_is_given_a_copy_of_the_environ_tells_its_rules(
     }
 
 
+def test_what_no_route_takes_is_unmatched_whatever_its_answer() -> None:
+    bottles = bottle.Bottle()
+    bottles.get("/orders")(lambda: "orders")
+    flasks = DispatcherMiddleware(shop, {"/inner": flask_application()})
+    for app, path in (measured(bottles), "/orders"), (measured(flasks), "/inner/orders/7"):
+        call(app, path, "POST")
+
+        assert durations(app) == {("POST", "_unmatched", "405"): 1}
+
+
+@pytest.mark.parametrize("kind", [werkzeug.Request, flask.Request])
+def test_a_request_that_is_not_routed_has_a_likely_route(kind: type[werkzeug.Request]) -> None:
+    """A service without a framework may use Werkzeug's, and a middleware Flask's."""
+    app = measured(lambda environ, start: werkzeug.Response(kind(environ).method)(environ, start))
+
+    assert call(app, "/orders/7").body == b"GET"
+    assert durations(app) == {("GET", "/orders/<id>", "200"): 1}
+    assert counted(app, "flask_exporter_failures_total") == {}
+
+
+def test_an_application_that_nobody_measures_answers_as_before() -> None:
+    """The hooks into its framework are there for another one."""
+    inner = falcon_application()
+    measured(inner)
+
+    assert [call(inner, f"/orders/{number}").status[:3] for number in (7, 0)] == ["200", "500"]
+
+
 def test_a_bug_in_the_routing_has_no_rule() -> None:
     class Broken(falcon.routing.BaseConverter):
         def convert(self, value: str) -> None:
@@ -365,6 +417,17 @@ def test_a_request_in_progress_has_its_rule() -> None:
     call(app, "/ask/7")
 
     assert [[request["url_rule"] for request in answer] for answer in seen] == [["/ask/{number}"]]
+
+
+@pytest.mark.parametrize(("route", "rule"), [(None, "/ask/<id>"), (lambda _: "ask", "_unmatched")])
+def test_a_request_in_progress_has_a_likely_route_unless_a_function_tells_it(route: Any, rule: str) -> None:
+    def ask(_: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [call(app, "/monitoring/inflight").body]
+
+    app = measured(ask, route=route)
+
+    assert [request["url_rule"] for request in json.loads(call(app, "/ask/7").body)] == [rule]
 
 
 def test_a_redirect_that_a_flask_application_signals_is_no_error() -> None:
@@ -404,10 +467,12 @@ def test_log_records_have_the_id_also_in_a_stream(tmp_path: Path) -> None:
 
     path = tmp_path / "requests.log"
     app = measured(stream, request_log=str(path))
+    logging.getLogger("shop").warning("start")
     answer = call(app, "/orders/7")
     app.core.request_log.close()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    start, *lines = (json.loads(line) for line in path.read_text().splitlines())
 
+    assert (start["message"], start.get("request_id", "")) == ("start", "")
     assert [line["message"] for line in lines] == ["before", "after", "GET /orders/<id> 200"]
     assert {line["request_id"] for line in lines} == {dict(answer.headers)["X-Request-ID"]} - {""}
     assert {line["url_rule"] for line in lines} == {"/orders/<id>"}

@@ -263,6 +263,8 @@ EQUAL = {
     "observation.py": {
         ("untracked = False", "False → (True)"): "each request says so from its beginning",
         ("failed = False", "False → (True)"): "each request says so from its beginning",
+        ("reported = False", "False → (True)"): "it is read beside an exception alone, and set with it",
+        ("request_size = 0", "0 → (1)"): "each request is recorded with its own before anybody reads it",
     },
     "pages/access.py": {
         ("_NO_FILE = 0, 0, 0", "0 → (1)"): "no file has this number",
@@ -320,7 +322,7 @@ EQUAL = {
         ("setattr(request, mark, True)", "True → (False)"): "that it is there counts",
     },
     "parsers.py": {
-        ("number = low - 1", "1 → (2)"): "any number below the lowest is refused",
+        ("number = low - 1", "1 → (2)"): "any number below the range is refused",
     },
     "places.py": {
         (
@@ -334,6 +336,44 @@ EQUAL = {
     },
     "prefork.py": {
         ("BURIAL = 2.0", "2.0 → (3.0)"): "a patience",
+    },
+    "routes/bottle.py": {
+        ("@lru_cache(10_000)", "10000 → (10001)"): "the size of a cache",
+    },
+    "routes/django.py": {
+        ("@lru_cache(10_000)", "10000 → (10001)"): "the size of a cache",
+    },
+    "routes/falcon.py": {
+        ("@lru_cache(10_000)", "10000 → (10001)"): "the size of a cache",
+    },
+    "routes/frameworks.py": {
+        ("by_rule = True", "True → (False)"): "each request resolves its labels anew, which costs time",
+        ("return route", "return route → return None"): "as above",
+    },
+    "routes/py4web.py": {
+        ("@lru_cache(10_000)", "10000 → (10001)"): "the size of a cache",
+    },
+    "routes/pyramid.py": {
+        (
+            "setattr(match, ROUTE, template)",
+            "setattr(match, ROUTE, template) → pass",
+        ): "each request has a template of its own, which costs time and is the same",
+    },
+    "routes/template.py": {
+        ("@lru_cache(1000)", "1000 → (1001)"): "the size of a cache",
+    },
+    "routes/web2py.py": {
+        ("@lru_cache(10_000)", "10000 → (10001)"): "the size of a cache",
+    },
+    "scrape/encoding.py": {
+        (
+            'return Format(content_type, False, escaping, choose_encoder("")[0], protobuf=True)',
+            "False → (True)",
+        ): "its text is only tried, for what can be written",
+        (
+            "if form.openmetrics and exemplars:",
+            "form.openmetrics and exemplars → (form.openmetrics or exemplars)",
+        ): "the plain text writes the value alone, as without; and of no exemplars there are no lines",
     },
     "scrape/exposition.py": {
         ("for part in self._source.parts(details=False):", "False → (True)"): "no text shows them",
@@ -365,21 +405,35 @@ EQUAL = {
             "seconds > time() - _START_SECONDS → (seconds >= time() - _START_SECONDS)",
         ): "an instant",
     },
+    "scrape/registered.py": {
+        ("self._created = False", "False → (True)"): "the first read finds no family, and makes all anew",
+        (
+            'return [getattr(child, "_created", 0.0) for child in self._children]',
+            "0.0 → (1.0)",
+        ): "gauges alone have none, and their messages no place for one",
+    },
     "scrape/sources.py": {
         (
             "if any(name in selection for group in family.groups[:1] for name, _ in group.lines)",
             "1 → (2)",
         ): "all groups have the same names",
     },
+    "scrape/wire.py": {
+        ("if 128 <= number < 16_384:", "128 → (129)"): "the longer way gives the same",
+        (
+            "_SMALL += [varint(number) for number in range(1024)]",
+            "_SMALL += [varint(number) for number in range(1024)] → pass",
+        ): "numbers are made anew, which costs time",
+        ("_SMALL += [varint(number) for number in range(1024)]", "1024 → (1025)"): "the size of a table",
+    },
+    "servers.py": {
+        ("sys.meta_path.insert(0, _Watcher(changes))", "0 → (1)"): "before the finder of files too",
+    },
     "settings.py": {
         (
-            "nearest = difflib.get_close_matches(name, variables, n=1, cutoff=0.0)[0]",
-            "1 → (2)",
-        ): "the first of them is the same",
-        (
-            "nearest = difflib.get_close_matches(key, [*_PARSERS, *_ARGUMENTS], n=1, cutoff=0.0)[0]",
-            "1 → (2)",
-        ): "the first of them is the same",
+            "class SettingsArguments(TypedDict, total=False):",
+            "False → (True)",
+        ): "a declaration: the type checkers notice it",
     },
     "store/archive.py": {
         (

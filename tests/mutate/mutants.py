@@ -29,7 +29,14 @@ BESIDE = {
     "pages": (f"{TESTS}/servers/test_gevent.py",),
     "routes": (f"{TESTS}/measure", f"{TESTS}/servers/test_frameworks.py"),
     "startup": (f"{TESTS}/servers/test_auto.py",),
-    "extension.py": (f"{TESTS}/log", f"{TESTS}/pages"),
+    "core.py": (
+        *(f"{TESTS}/log", f"{TESTS}/pages", f"{TESTS}/measure", f"{TESTS}/worker"),
+        f"{TESTS}/servers",
+    ),
+    "extension.py": (
+        *(f"{TESTS}/log", f"{TESTS}/pages", f"{TESTS}/measure"),
+        f"{TESTS}/servers/test_unprepared.py",
+    ),
     "guard.py": (f"{TESTS}/store",),
     "posix.py": (f"{TESTS}/worker",),
     "auto.py": (f"{TESTS}/servers/test_gunicorn.py",),

@@ -44,7 +44,6 @@ CAUSES = {
 HOLDERS = ("regex", "json", "garbage")
 """They keep the interpreter for themselves, in calls of C that last."""
 
-_listener = socket.create_server(("127.0.0.1", 0))
 _lock = Lock()
 _lock.acquire()
 _file = NamedTemporaryFile(suffix=".db")  # noqa: SIM115  for as long as the process lives
@@ -104,8 +103,8 @@ def http() -> str:
 
 
 def fetch_price() -> None:
-    with suppress(URLError, TimeoutError):
-        urlopen(f"http://127.0.0.1:{_listener.getsockname()[1]}/price", timeout=SECONDS)
+    with socket.create_server(("127.0.0.1", 0)) as silent, suppress(URLError, TimeoutError):
+        urlopen(f"http://127.0.0.1:{silent.getsockname()[1]}/price", timeout=SECONDS)
 
 
 @app.get("/socket")

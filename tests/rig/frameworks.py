@@ -55,7 +55,14 @@ def show(request, number):
 def boom(request):
     raise ValueError("bug")
 
-urlpatterns = [path("orders/<int:number>", show, name="show"), path("boom", boom, name="boom")]
+def mine(request):
+    return HttpResponse("mine")
+
+urlpatterns = [
+    path("orders/<int:number>", show, name="show"),
+    path("boom", boom, name="boom"),
+    path("monitoring/endpoints", mine),
+]
 app = get_wsgi_application()
 """
 
@@ -73,6 +80,10 @@ def show(number):
 @app.get("/boom")
 def boom():
     raise ValueError("bug")
+
+@app.get("/monitoring/endpoints")
+def mine():
+    return "mine"
 """
 
 PYRAMID = """
@@ -87,6 +98,9 @@ def show(request):
 def boom(request):
     raise ValueError("bug")
 
+def mine(request):
+    return Response("mine")
+
 def polite(error, request):
     return Response("sorry", status=500)
 
@@ -95,6 +109,8 @@ config.add_route("show", "/orders/{number}")
 config.add_view(show, route_name="show")
 config.add_route("boom", "boom")
 config.add_view(boom, route_name="boom")
+config.add_route("mine", "monitoring/endpoints")
+config.add_view(mine, route_name="mine")
 config.add_exception_view(polite, context=ValueError)
 app = config.make_wsgi_app()
 """
@@ -112,9 +128,14 @@ class Boom:
     def on_get(self, request, response):
         raise ValueError("bug")
 
+class Mine:
+    def on_get(self, request, response):
+        response.text = "mine"
+
 app = falcon.App()
 app.add_route("/orders/{number}", Order())
 app.add_route("/boom", Boom())
+app.add_route("/monitoring/endpoints", Mine())
 """
 
 # Each worker makes the files, and none may read half of one that another makes.
@@ -135,7 +156,7 @@ write("apps/shop/__init__.py", '''
 import logging
 from py4web import action
 
-@action("orders/<number:int>")
+@action("orders/<number:int>", method="GET")
 def show(number):
     logging.getLogger("shop").warning("order %s", number)
     return "an order"
@@ -143,6 +164,10 @@ def show(number):
 @action("boom")
 def boom():
     raise ValueError("bug")
+
+@action("monitoring/endpoints")
+def mine():
+    return "mine"
 ''')
 from py4web.core import wsgi
 
@@ -164,7 +189,11 @@ def show():
 
 def boom():
     raise ValueError("bug")
+
+def sorry():
+    return "sorry: " + request.vars.ticket
 ''')
+write("routes.py", "routes_onerror = [('shop/500', '/shop/orders/sorry')]")
 from gluon.main import wsgibase as app
 """
 
@@ -178,25 +207,42 @@ class Service:
     """The path of orders, without the number."""
     rule: str
     """The rule of orders."""
+    endpoint: str = "show"
+    """The name of what answers orders."""
     boom: str = "/boom"
     """The path, and the rule, of what raises a ValueError."""
     nothing: str = "/nothing"
     """What there is no route for."""
+    monitoring: str = "/monitoring"
+    """Where the exporter's figures are."""
+    mine: bool = True
+    """Whether the service has a page of its own in the place of one of those."""
 
 
 CONDITIONS = {"py4web": needs_apart, "web2py": needs_imp}
 """What a framework needs to be tested."""
 
 SERVICES = {
-    "bare": Service(BARE, "/orders/", "/orders/<id>"),
+    "bare": Service(BARE, "/orders/", "/orders/<id>", "", mine=False),
     "django": Service(DJANGO, "/orders/", "/orders/<int:number>"),
     "bottle": Service(BOTTLE, "/orders/", "/orders/<number:int>"),
     "pyramid": Service(PYRAMID, "/orders/", "/orders/{number}"),
-    "falcon": Service(FALCON, "/orders/", "/orders/{number}"),
+    "falcon": Service(FALCON, "/orders/", "/orders/{number}", "Order"),
     "py4web": Service(
-        PY4WEB, "/shop/orders/", "/shop/orders/<number:int>", "/shop/boom", nothing="/shop/nothing"
+        PY4WEB,
+        "/shop/orders/",
+        "/shop/orders/<number:int>",
+        boom="/shop/boom",
+        nothing="/shop/nothing",
+        monitoring="/shop/monitoring",
     ),
     "web2py": Service(
-        WEB2PY, "/shop/orders/show/", "/shop/orders/show", "/shop/orders/boom", "/shop/orders/nothing"
+        WEB2PY,
+        "/shop/orders/show/",
+        "/shop/orders/show",
+        "orders.show",
+        boom="/shop/orders/boom",
+        nothing="/shop/orders/nothing",
+        mine=False,  # nobody can ask web2py whether it has one
     ),
 }

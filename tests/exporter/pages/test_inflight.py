@@ -193,11 +193,15 @@ def test_rules_are_looked_for_on_every_host_and_subdomain() -> None:
     hosts.add_url_rule("/a", "a", lambda: "x", host="a.example")
     hosts.add_url_rule("/any", "any", lambda **_: "x", host="<name>.example")
     subdomains.add_url_rule("/b", "b", lambda: "x", subdomain="api")
+    tenants = Flask("tenants")
+    tenants.add_url_rule("/c", "c", lambda **_: "x", subdomain="<tenant>")
     routes = Routes()
     routes.add(partial(rule_of, hosts.url_map))
     routes.add(partial(rule_of, subdomains.url_map))
+    routes.add(partial(rule_of, tenants.url_map))
 
-    assert [routes.rule("GET", path) for path in ("/a", "/b", "/any")] == ["/a", "/b", "/any"]
+    paths = ["/a", "/b", "/any", "/c"]
+    assert [routes.rule("GET", path) for path in paths] == paths
 
 
 def test_the_rule_of_a_mounted_application_has_no_script_name() -> None:

@@ -71,6 +71,7 @@ def registry() -> CollectorRegistry:
                 chance.random() * 3, {"id": path[:5]} if chance.random() < 0.3 else None
             )
     Histogram("below_zero", "b", buckets=(-1, 0, 1), registry=made).observe(0.5)
+    Histogram("from_zero", "f", buckets=(0, 1), registry=made).observe(0.5)
     hits = Counter("hits", "h", ["a"], registry=made)
     for value in (0.1, 1e6, 999999.0, 1e21, 5e-7, float("inf"), float("nan")):
         hits.labels(str(value)).inc(value, {"id": "x"})
@@ -124,12 +125,27 @@ def test_names_select_samples(accept: str | None, registry: CollectorRegistry) -
 def test_created_series_can_be_turned_off(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in prometheus_client, at any time."""
+    """As in prometheus_client, at any time, and from the start."""
     exposition = Exposition(RegistrySource(registry))
     assert b"hits_created" in exposition.render()[0]
     monkeypatch.setattr("prometheus_client.metrics._use_created", False)
 
-    assert exposition.render()[0] == choose_encoder("")[0](registry)
+    for each in exposition, Exposition(RegistrySource(registry)):
+        assert each.render()[0] == choose_encoder("")[0](registry)
+
+
+@pytest.mark.parametrize("latency_as_histogram", [True, False])
+def test_what_the_exporter_records_reads_as_prometheus_client_tells_it(latency_as_histogram: bool) -> None:
+    app, exporter = application(default_latency_as_histogram=latency_as_histogram)
+    for path in ("/orders/7", "/orders/700", "/nowhere"):
+        call(app, path)
+
+    def requests(text: bytes) -> list[bytes]:
+        return [line for line in text.splitlines() if line.startswith(b"flask_http_request_duration")]
+
+    text, _ = Exposition(RegistrySource(exporter.registry)).render()
+    assert requests(text) == requests(choose_encoder("")[0](exporter.registry))
+    assert b'duration_seconds_count{method="GET",status="200",url_rule="/orders/<int:number>"} 2.0' in text
 
 
 def test_a_version_that_is_no_number_gets_the_plain_text(registry: CollectorRegistry) -> None:

@@ -92,7 +92,11 @@ def test_a_users_own_collector_is_told_too() -> None:
     class Own:
         def collect(self) -> list[object]:
             counter = CounterMetricFamily("own", "Own", labels=["a"])
-            counter.add_metric(["b"], 3, created=1.5e9, exemplar=Exemplar({"id": "x"}, 1.0, 1.6e9))
+            counter.add_metric(["b"], 3, created=1.5e9, exemplar=Exemplar({"id": "x"}, 1.0, 1.6e9 + 0.9))
+            counter.add_metric(["c"], 4, exemplar=Exemplar({"id": "y"}, 2.0))
+            created_first = Metric("late", "Late", "counter")
+            created_first.add_sample("late_created", {}, 1.5e9)
+            created_first.add_sample("late_total", {}, 5.0, None, Exemplar({"id": "z"}, 5.0))
             summary = SummaryMetricFamily("size", "Size", count_value=4, sum_value=9.5)
             summary.add_sample("size", {"quantile": "0.5"}, 2.0)
             summary.add_sample("size_created", {}, 1.5e9)
@@ -102,6 +106,7 @@ def test_a_users_own_collector_is_told_too() -> None:
             empty.add_sample("empty_sum", {}, 2.5)
             return [
                 counter,
+                created_first,
                 summary,
                 GaugeHistogramMetricFamily("gh", "G", buckets=[("1", 2), ("+Inf", 3)], gsum_value=5),
                 HistogramMetricFamily("sumless", "H", buckets=[("1", 2), ("+Inf", 4)]),
@@ -116,6 +121,11 @@ def test_a_users_own_collector_is_told_too() -> None:
     counter = got["own_total"].metric[0].counter  # type: ignore[attr-defined]
     assert (counter.value, counter.created_timestamp.seconds) == (3.0, 1_500_000_000)
     assert (counter.exemplar.label[0].value, counter.exemplar.timestamp.seconds) == ("x", 1_600_000_000)
+    assert counter.exemplar.timestamp.nanos == 900_000_095  # as exactly as a double has it
+    timeless = got["own_total"].metric[1].counter  # type: ignore[attr-defined]
+    assert (timeless.exemplar.value, timeless.exemplar.HasField("timestamp")) == (2.0, False)
+    late = got["late_total"].metric[0].counter  # type: ignore[attr-defined]
+    assert (late.value, late.created_timestamp.seconds, late.exemplar.value) == (5.0, 1_500_000_000, 5.0)
     assert got["gh"].type == 5  # type: ignore[attr-defined]
     histograms = [got[name].metric[0].histogram for name in ("gh", "sumless", "empty")]  # type: ignore[attr-defined]
     assert [(one.sample_count, one.sample_sum) for one in histograms] == [(3, 5.0), (4, 0.0), (0, 2.5)]
@@ -126,6 +136,36 @@ def test_a_users_own_collector_is_told_too() -> None:
     assert summary.created_timestamp.seconds == 1_500_000_000
     raw: Any = got["raw_bytes"]
     assert (raw.unit, raw.metric[0].untyped.value) == ("bytes", 7.0)
+
+
+@pytest.mark.parametrize("names", [(), ("depth", "hits_total")])
+@pytest.mark.parametrize(
+    "bad", [({"queue": None}, 1.0), ({"queue": "\ud800"}, 1.0), ({"queue": "slow"}, None)]
+)
+def test_a_series_that_cannot_be_written_costs_itself(bad: tuple[Any, Any], names: tuple[str, ...]) -> None:
+    """Of a collector's family, and of a plain metric."""
+
+    class Own:
+        def collect(self) -> list[Metric]:
+            depth = Metric("depth", "Depth", "gauge")
+            for labels, value in ({"queue": "mail"}, 3.0), bad, ({"queue": "sms"}, 4.0):
+                depth.add_sample("depth", labels, value)
+            return [depth]
+
+    registry = CollectorRegistry()
+    hits = Counter("hits", "Hits", ["shop"], registry=registry)
+    for shop in ("north", "\ud800", "south"):
+        hits.labels(shop).inc(2)
+    registry.register(Own())
+    errors: list[BaseException] = []
+    body, _ = Exposition(RegistrySource(registry), on_failure=errors.append).render(PROTOBUF, names)
+    told = {family.name: [labels_of(metric) for metric in family.metric] for family in families(body)}
+
+    assert told == {
+        "hits_total": [{"shop": "north"}, {"shop": "south"}],
+        "depth": [{"queue": "mail"}, {"queue": "sms"}],
+    }
+    assert len(errors) == 2
 
 
 @pytest.mark.parametrize(
@@ -196,9 +236,11 @@ def test_names_select_and_gzip_compresses() -> None:
 
 
 def test_the_numbers_of_the_wire_format() -> None:
-    """The examples of protobuf's own documentation, and both ends of 64 bits."""
+    """The examples of protobuf's own documentation, both ends of 64 bits, and where a byte more begins."""
     assert (varint(0), varint(150), varint(2**64 - 1)) == (b"\0", b"\x96\x01", b"\xff" * 9 + b"\x01")
-    assert varint(2**21) == b"\x80\x80\x80\x01"
+    for length in range(1, 10):
+        assert varint(2 ** (7 * length) - 1) == b"\xff" * (length - 1) + b"\x7f"
+        assert varint(2 ** (7 * length)) == b"\x80" * length + b"\x01"
     assert [zigzag(number) for number in (0, -1, 1, -2, 2)] == [b"\0", b"\x01", b"\x02", b"\x03", b"\x04"]
     assert zigzag(-(2**31)) == varint(2**32 - 1)
 

@@ -32,6 +32,7 @@ directory = prefork.start(workers=3)
 reading, writing = os.pipe()
 for worker in range(3):
     if os.fork() == 0:
+        os.chdir("/")
         from prometheus_client import Counter, Gauge
         Counter("hits", "help").inc(worker + 1)
         Gauge("alive", "help", multiprocess_mode="livesum").inc()
@@ -45,15 +46,22 @@ print(sorted(os.listdir(directory.path)))
 """
 
 
-def test_a_pre_fork_server_of_ones_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_a_pre_fork_server_of_ones_own(variable: str, tmp_path: Path) -> None:
     """The documented three calls leave the counts of killed workers in the archive and no other file.
 
-    Each worker shows that it lives; what an earlier run has left is gone.
+    Each worker shows that it lives; what an earlier run has left is gone. The directory's name begins where
+    the master does, and prometheus_client does not warn of an old name of the variable.
     """
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "workers")}
+    environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    environment[variable] = os.path.relpath(tmp_path / "workers")
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "-c", FORKS], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-W", "error:prometheus_multiproc_dir:DeprecationWarning", "-c", FORKS],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
         files = ["archive.json", "archive.lock", "archive.master", "deaths_0.ring"]
