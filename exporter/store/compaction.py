@@ -18,7 +18,7 @@ from exporter.posix import fcntl
 from exporter.store import cap
 from exporter.store.archive import Archive
 from exporter.store.contents import Contents, has_unlocked_writer
-from exporter.store.files import ARCHIVE, CORRUPT, DEAD, File, Files
+from exporter.store.files import ARCHIVE, CORRUPT, DEAD, TEMPORARY, File, Files
 
 _KEEP_CORRUPT = 10
 # The file has a living process, is gone, or belongs to somebody else.
@@ -38,6 +38,7 @@ class Compaction:
     def __call__(self, dead_pid: int | None) -> None:
         """Compact; `dead_pid` is a process that is known to be dead. Raises OSError (disk full)."""
         files = self._files
+        files.unlink([TEMPORARY])  # left by a compactor that was killed
         try:
             total = self._contents.archive()
             self._merge.archive_contents(total.series, total.created)

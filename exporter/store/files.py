@@ -106,7 +106,6 @@ class Files:
 
     def replace(self, name: str, content: bytes) -> None:
         """Put a file in place at once and whole; raises OSError, with the old one untouched."""
-        self.unlink([TEMPORARY])  # left by a compactor that was killed
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             with open(self.descriptor(TEMPORARY, flags), "wb") as file:
