@@ -22,6 +22,7 @@ from exporter.commands import terminal, top
 from exporter.commands.connection import Unavailable
 from exporter.commands.remote import Snapshot
 from tests.exporter.commands.test_remote import PAGES, served
+from tests.rig.deadline import eventually
 
 MISLEADING = "[red]:smile:"
 """A type of errors that would be a colour and a picture to rich."""
@@ -188,7 +189,7 @@ class TestLive:
             yield "requests"
 
         assert run(script(), interval="3600") == 0
-        assert service.asked == [{}, {"endpoint": "/boom"}, {}]
+        eventually(lambda: service.asked == [{}, {"endpoint": "/boom"}, {}], "a look for all requests again")
 
     def test_a_pause_keeps_the_figures_until_other_requests_are_wanted(
         self, run: Run, service: Scripted
