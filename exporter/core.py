@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-import warnings
 from collections.abc import Iterable
 from functools import cached_property, partial
-from traceback import walk_stack
 from typing import TYPE_CHECKING, cast
 from weakref import WeakMethod, WeakSet
 
@@ -34,7 +31,7 @@ from exporter.routes.table import Routes
 from exporter.scrape.exemplars import Observed, of_requests
 from exporter.scrape.exposition import Exposition
 from exporter.scrape.sources import DirectorySource, NativeCounts, RegistrySource, Source
-from exporter.settings import Settings
+from exporter.settings import Settings, warn
 from exporter.store import workerfile
 from exporter.store.directory import WorkerDirectory, shared_path
 from exporter.worker import deaths
@@ -277,22 +274,12 @@ def _announce(worker: Worker, prefix: str, version: str) -> bool:
             multiprocess_mode="max",
         ).labels(version).set(1)
     except ValueError:
-        warnings.warn(
+        warn(
             f"the registry has {prefix}exporter_info from another exporter, so this application is "
-            "not measured: give it a registry or an EXPORTER_PREFIX of its own",
-            stacklevel=_level_outside(),
+            "not measured: give it a registry or an EXPORTER_PREFIX of its own"
         )
         return False
     return True
-
-
-def _level_outside() -> int:
-    """The stack level, for a warning of the caller, of the line outside this package that led to it."""
-    return next(
-        level
-        for level, (frame, _) in enumerate(walk_stack(sys._getframe(1)), 1)
-        if not frame.f_globals.get("__name__", "").startswith("exporter.")
-    )
 
 
 def _declare(

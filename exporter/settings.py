@@ -6,9 +6,11 @@ import difflib
 import math
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from traceback import walk_stack
 from typing import Any, TypedDict
 
 from click import ClickException
@@ -194,7 +196,7 @@ class Settings:
             elif not _is_from_kubernetes(name):
                 variables = [PREFIX + key.upper() for key in _PARSERS]
                 nearest = difflib.get_close_matches(name, variables, cutoff=0.0)[0]
-                warnings.warn(f"{name} is no setting of the exporter; did you mean {nearest}?", stacklevel=2)
+                warn(f"{name} is no setting of the exporter; did you mean {nearest}?")
         for key, value in arguments.items():
             if key not in _PARSERS:
                 nearest = difflib.get_close_matches(key, [*_PARSERS, *_ARGUMENTS], cutoff=0.0)[0]
@@ -214,10 +216,17 @@ class Settings:
     def _warn_of_milliseconds(self, name: str) -> None:
         if parse.milliseconds(self.buckets):
             bounds = ",".join(f"{bound:g}" for bound in self.buckets[:-1])
-            warnings.warn(
-                f"{name}={bounds}: bounds are in seconds; are these milliseconds? Then divide them by 1000",
-                stacklevel=3,
-            )
+            warn(f"{name}={bounds}: bounds are in seconds; are these milliseconds? Then divide them by 1000")
+
+
+def warn(message: str) -> None:
+    """Warn at the line outside this package that led to it, however the application was set up."""
+    level = next(
+        level
+        for level, (frame, _) in enumerate(walk_stack(sys._getframe()), 1)
+        if not frame.f_globals.get("__name__", "").startswith("exporter.")
+    )
+    warnings.warn(message, stacklevel=level)
 
 
 class SettingsArguments(TypedDict, total=False):

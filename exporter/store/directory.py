@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -16,7 +15,7 @@ from exporter import forks, guard, posix
 from exporter.merge.merge import Merge
 from exporter.merge.plan import Content, FamilyValues
 from exporter.posix import fcntl
-from exporter.settings import DIRECTORY, worker_directory
+from exporter.settings import DIRECTORY, warn, worker_directory
 from exporter.store import master, workerfile
 from exporter.store.compaction import Compaction
 from exporter.store.contents import Contents
@@ -189,10 +188,9 @@ def shared_path() -> str | None:
     """The path of the worker directory, if prometheus_client writes there; the first file makes it ready."""
     path = worker_directory()
     if path and not workerfile.shares_files():
-        warnings.warn(
+        warn(
             f"{DIRECTORY}={path!r} has no effect, because prometheus_client was imported before or its "
-            "ValueClass replaced: set it before the process starts, and leave the class",
-            stacklevel=3,
+            "ValueClass replaced: set it before the process starts, and leave the class"
         )
         return None
     return path
