@@ -2,14 +2,14 @@
 
 A request has one record in one slot. The worker writes it when the request arrives, completes it when the
 request has been answered, and keeps it until another request needs the slot: so the flight recorder has both
-the requests in progress and the latest ones. Layout, little-endian: a header of 64 bytes; for each slot the
-start of its request in monotonic seconds, or 0.0 after its end; the records. The starts stand apart because
-counts and ages need nothing else.
+the requests in progress and the latest ones. Layout, native byte order: a header of 64 bytes; for each slot
+the start of its request in monotonic seconds, or 0.0 after its end; the records. The starts stand apart
+because counts and ages need nothing else.
 
 A record has a tail, which comes first, a head, and no checksum. The last field that a writer fills in commits
-the others: the duration commits the tail, and the start commits the head. After a kill half-way the request
-is still running, or the record does not exist. Readers do not map the file, because a truncated one would end
-them with SIGBUS.
+the others: the duration commits the tail, and the start commits the head. Native numbers ("@") are written
+at once, those of any other format byte by byte. After a kill half-way the request is still running, or the
+record does not exist. Readers do not map the file, because a truncated one would end them with SIGBUS.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ HEAD_AT = 248
 """The offset of the head in a record; the head begins with the duration."""
 
 _MAGIC = b"request1"
-_header = struct.Struct("<8sIIdQ32s")
-tail = struct.Struct("<32s200sqqd")
+_header = struct.Struct("@8sIIdQ32s")
+tail = struct.Struct("@32s200sqqd")
 """Trace id, names, sizes of the request and of the response in bytes, duration in seconds or 0.0."""
-head = struct.Struct("<d64s8sH254sQdd")
+head = struct.Struct("@d64s8sH254sQdd")
 """The same duration, request id, method, length of the script name, path, thread, the lead of the wall clock
 on the monotonic clock in seconds, and the start in monotonic seconds."""
 

@@ -19,6 +19,11 @@ def head(start: float, lead: float) -> bytes:
     return requests.head.pack(0.0, b"id", b"GET", 0, b"/orders", 1, lead, start)
 
 
+def test_a_number_is_written_at_once() -> None:
+    """Python writes numbers of a standard byte order byte by byte, and a duration was read half written."""
+    assert (requests.head.format[0], requests.tail.format[0]) == ("@", "@")
+
+
 @pytest.mark.parametrize(
     ("lead", "start_time"),
     [
