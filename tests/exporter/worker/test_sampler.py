@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import subprocess
@@ -217,7 +218,7 @@ def test_it_looks_by_itself_and_again_after_a_fork() -> None:
 
 
 def test_without_a_thread_requests_are_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("_thread.start_new_thread", Raises(RuntimeError("can't start new thread")))
+    monkeypatch.setattr(_thread, "start_new_thread", Raises(RuntimeError("can't start new thread")))
     monkeypatch.setattr(sampler, "_clock", sampler._Clock())
     rig = Rig(Request(0.0))
     rig.sampler.start()
@@ -241,8 +242,8 @@ class Thread:
     def run(self, waits: int) -> None:
         """Start the thread, and let it end after so many waits."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("_thread.allocate_lock", lambda: self)
-            patch.setattr("_thread.start_new_thread", lambda *arguments: threads.append(arguments))
+            patch.setattr(_thread, "allocate_lock", lambda: self)
+            patch.setattr(_thread, "start_new_thread", lambda *arguments: threads.append(arguments))
             patch.setattr(sampler, "perf_counter", lambda: self.now)
             threads: list[Any] = []
             self.waits = waits
@@ -373,6 +374,7 @@ eventually(lambda: rig.live[1].samples, "it runs")
 def test_its_thread_takes_no_signal_from_the_main_thread() -> None:
     """A server that waits in accept ends at Ctrl-C: the signal must interrupt the thread that waits."""
     source = f"""
+import _thread
 import os
 from pathlib import Path
 {STARTED}
