@@ -412,7 +412,7 @@ AIMED = (
         "log/records.py",
         " and observation.exception is record.exc_info[1]:",
         ":",
-        ("log/test_requestlog.py",),
+        ("log/test_records.py",),
     ),
     Aimed(
         "trace-end",
@@ -420,7 +420,7 @@ AIMED = (
         "log/records.py",
         "(trace)[-TEXT_LIMIT:]",
         "(trace)[:TEXT_LIMIT]",
-        ("log/test_requestlog.py",),
+        ("log/test_records.py",),
     ),
     Aimed(
         "close-new",
@@ -428,7 +428,7 @@ AIMED = (
         "log/rotating.py",
         "            os.close(file)\n            if status",
         "            if status",
-        ("log/test_requestlog.py",),
+        ("log/test_rotating.py",),
     ),
     Aimed(
         "close-lock",
@@ -436,7 +436,7 @@ AIMED = (
         "log/rotating.py",
         "            fcntl.flock(lock, fcntl.LOCK_UN)\n            os.close(lock)",
         "            fcntl.flock(lock, fcntl.LOCK_UN)",
-        ("log/test_requestlog.py",),
+        ("log/test_rotating.py",),
     ),
     Aimed(
         "ring-open",
@@ -553,7 +553,7 @@ AIMED = (
         "log/destinations.py",
         "rest = rest[size:]",
         'rest = b""',
-        ("log/test_requestlog.py",),
+        ("log/test_destinations.py",),
     ),
     Aimed(
         "ftruncate",
@@ -858,7 +858,7 @@ AIMED = (
         "log/rotating.py",
         "has_lock = self._patience.lock(lock, fcntl.LOCK_EX, _PATIENCE)",
         "has_lock = True",
-        ("log/test_requestlog.py",),
+        ("log/test_rotating.py",),
     ),
     Aimed(
         "reg-children",
