@@ -49,10 +49,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         signal.setitimer(signal.ITIMER_REAL, _choice[item.nodeid])
     if CALLS not in os.environ:
         return (yield)
+    root = f"{item.config.rootpath}{os.sep}"
     codes: dict[int, CodeType] = {}
 
     def trace(frame: FrameType, _: str, __: object) -> None:
-        codes[id(frame.f_code)] = frame.f_code
+        code = frame.f_code
+        if code.co_filename.startswith(root):
+            codes[id(code)] = code
 
     start = time.monotonic()
     threading.settrace(trace)
@@ -62,12 +65,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     finally:
         sys.settrace(None)
         threading.settrace(None)
-        root = f"{item.config.rootpath}{os.sep}"
-        places = {
-            f"{code.co_filename.removeprefix(root)}:{code.co_firstlineno}"
-            for code in codes.values()
-            if code.co_filename.startswith(root)
-        }
+        places = {f"{code.co_filename.removeprefix(root)}:{code.co_firstlineno}" for code in codes.values()}
         _calls[item.nodeid] = time.monotonic() - start, sorted(places)
 
 
