@@ -541,6 +541,7 @@ EQUAL = {
             "end > self._capacity → (end >= self._capacity)",
         ): "it grows to the size that it has",
         ("for value in early[:1]:", "1 → (2)"): "the first one has opened the files",
+        ("file.close()", "file.close() → pass"): "the file goes with its last reference all the same",
         ("def read(descriptor: int, likely_size: int = 0) -> bytes:", "0 → (1)"): "less than a page either",
         (
             "part = os.pread(descriptor, used - len(data), len(data))",
