@@ -31,6 +31,7 @@ from exporter.store.directory import WorkerDirectory
 from exporter.store.files import Files, LockedError
 from exporter.store.master import DirectoryInUseError
 from exporter.store.workerfile import WorkerFile
+from tests.rig.deadline import eventually
 from tests.rig.descriptors import open_below
 from tests.rig.disk import small_disk
 from tests.rig.switches import quick_switches
@@ -760,6 +761,25 @@ def test_simultaneous_scrapes_and_folds_agree(shared: bool, tmp_path: Path) -> N
     for one in shown:
         assert one == sorted(one)
     assert samples(WorkerDirectory(tmp_path)) == {"hits_total": 60.0}
+
+
+@pytest.mark.parametrize(
+    "read", [WorkerDirectory.merge, WorkerDirectory.merge_with_natives, WorkerDirectory.counts]
+)
+def test_nobody_reads_while_another_thread_folds(
+    read: Callable[[WorkerDirectory], object], tmp_path: Path, directory: WorkerDirectory
+) -> None:
+    fold = threading.Thread(target=directory.sweep, kwargs={"wait": 30.0})
+    reader = threading.Thread(target=read, args=[directory])
+    with WorkerDirectory(tmp_path)._files.lock(fcntl.LOCK_SH):
+        fold.start()
+        eventually(lambda: open_below(tmp_path).count(f"{tmp_path}/archive.lock") == 2, "the fold waits")
+        reader.start()
+        reader.join(0.2)
+
+        assert reader.is_alive()
+    fold.join()
+    reader.join()
 
 
 def test_a_reader_that_hangs_does_not_hang_the_master(tmp_path: Path, directory: WorkerDirectory) -> None:
