@@ -7,6 +7,7 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -188,6 +189,8 @@ def test_server(tmp_path: Path, block: Block) -> None:
     has_jq = shutil.which("jq") is not None or not any("jq" in look.text for look in looks)
     with started(local(block.text, {"8001": port}, tmp_path), tmp_path, environment()) as output:
         await_200(f"{url}/health/ready", 60, output)
+        if "uwsgi" in block.text:
+            eventually(lambda: hears_signals(output), "uWSGI's master hears signals", 30)
         for look in looks if has_jq else ():
             # A line is logged after its answer.
             eventually(lambda look=look: sees(look, tmp_path, port), f"{look} says {look.output}", 30)  # type: ignore[misc]
@@ -195,6 +198,15 @@ def test_server(tmp_path: Path, block: Block) -> None:
             count_items(tmp_path, block, url, output)
     if not has_jq:
         pytest.skip(f"NOT EXECUTED: what {block} shows (there is no jq on the PATH)")
+
+
+def hears_signals(output: Path) -> bool:
+    """Whether uWSGI's master has its handlers: its first workers answer before, and then Ctrl-C is lost."""
+    master = re.search(r"master process \(pid: (\d+)\)", output.read_text())
+    assert master is not None
+    caught = re.search(r"^SigCgt:\s+(\w+)$", Path(f"/proc/{master[1]}/status").read_text(), re.MULTILINE)
+    assert caught is not None
+    return bool(int(caught[1], 16) & 1 << signal.SIGUSR1 - 1)  # the last one that it sets
 
 
 def sees(block: Block, directory: Path, port: int) -> bool:

@@ -33,8 +33,9 @@ def started(
             os.killpg(process.pid, signal.SIGINT)
             try:
                 # A signal that meets gunicorn's threaded worker as it starts a thread blocks that worker (in
-                # ThreadPoolExecutor.shutdown) until graceful_timeout, 30 s.
-                process.wait(40)
+                # ThreadPoolExecutor.shutdown) until graceful_timeout, 30 s. uWSGI kills a worker that has not
+                # heard it after 60 s.
+                process.wait(75)
                 eventually(lambda: not _running(process.pid), f"Ctrl-C ends {command}", 10)
             finally:
                 with suppress(ProcessLookupError):
