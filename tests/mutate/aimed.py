@@ -75,7 +75,7 @@ AIMED = (
         "store/contents.py",
         "                except CorruptFileError:\n                    untidy = True",
         "                except CorruptFileError:\n                    raise",
-        ("store/test_directory.py",),
+        ("store/test_damage.py",),
     ),
     Aimed(
         "corrupt-folded",
@@ -83,7 +83,7 @@ AIMED = (
         "store/compaction.py",
         "                    self._set_aside(file.name)\n                    continue",
         "                    raise",
-        ("store/test_directory.py",),
+        ("store/test_damage.py",),
     ),
     Aimed(
         "peers",
@@ -176,7 +176,7 @@ AIMED = (
             "                file.write(content)\n"
         ),
         (
-            "store/test_directory.py",
+            "store/test_damage.py",
             "store/test_archive.py",
             "store/test_calls.py",
             "test_faults.py",
@@ -189,7 +189,7 @@ AIMED = (
         ("            with suppress(OSError):\n                self.unlink([TEMPORARY])\n            raise"),
         "            raise",
         (
-            "store/test_directory.py",
+            "store/test_damage.py",
             "store/test_archive.py",
             "test_faults.py",
         ),
@@ -201,7 +201,7 @@ AIMED = (
         "            self.rename(TEMPORARY, name)\n",
         "                self.rename(TEMPORARY, name)\n",
         (
-            "store/test_directory.py",
+            "store/test_damage.py",
             "store/test_archive.py",
             "store/test_calls.py",
             "test_faults.py",
@@ -236,7 +236,7 @@ AIMED = (
         "        with self._busy:\n            return self._merge(",
         "        if True:\n            return self._merge(",
         (
-            "store/test_directory.py",
+            "store/test_locks.py",
             "scrape/test_exposition.py",
         ),
     ),
@@ -247,7 +247,7 @@ AIMED = (
         "        with self._busy:\n            contents =",
         "        if True:\n            contents =",
         (
-            "store/test_directory.py",
+            "store/test_locks.py",
             "scrape/test_exposition.py",
             "scrape/test_protobuf.py",
         ),
@@ -258,7 +258,7 @@ AIMED = (
         "store/directory.py",
         "with self._busy, suppress(LockedError):",
         "with suppress(LockedError):",
-        ("store/test_directory.py",),
+        ("store/test_locks.py",),
     ),
     Aimed(
         "pid-lives-again",
@@ -282,7 +282,7 @@ AIMED = (
         "store/master.py",
         'name.endswith(".ring") and not _has_holder(files, name)',
         'name.endswith(".ring")',
-        ("store/test_directory.py",),
+        ("store/test_master.py",),
     ),
     Aimed(
         "permission",
@@ -352,7 +352,7 @@ AIMED = (
         "merge/plan.py",
         "except (OverflowError, ValueError)",
         "except OverflowError",
-        ("store/test_directory.py",),
+        ("store/test_damage.py",),
     ),
     Aimed(
         "cap-gauge",
@@ -561,7 +561,7 @@ AIMED = (
         "store/master.py",
         "        os.ftruncate(master, 0)\n",
         "",
-        ("store/test_directory.py",),
+        ("store/test_master.py",),
     ),
     Aimed(
         "corrupt-stay",
@@ -569,7 +569,7 @@ AIMED = (
         "store/master.py",
         ", *(name for name in files.names() if name.startswith(CORRUPT))]",
         "]",
-        ("store/test_directory.py",),
+        ("store/test_master.py",),
     ),
     Aimed(
         "nofollow",
@@ -588,7 +588,7 @@ AIMED = (
         "store/files.py",
         "entry.is_file(follow_symlinks=False)",
         "entry.is_file()",
-        ("store/test_directory.py",),
+        ("store/test_damage.py",),
     ),
     Aimed(
         "mostrecent",
@@ -807,7 +807,7 @@ AIMED = (
         "store/directory.py",
         "self.sweep(wait=0)",
         "self.sweep()",
-        ("store/test_directory.py",),
+        ("store/test_locks.py",),
     ),
     Aimed(
         "reg-mode",
@@ -919,7 +919,7 @@ AIMED = (
         "measure/exchange.py",
         "            self.abandon()\n            raise",
         "            raise",
-        ("measure/test_exchange.py", "measure/test_middleware.py"),
+        ("measure/test_start_response.py", "measure/test_middleware.py"),
     ),
     Aimed(
         "counted-silent",
@@ -927,7 +927,7 @@ AIMED = (
         "measure/outcomes.py",
         'else "500"\n            self.resolve',
         'else "200"\n            self.resolve',
-        ("measure/test_exchange.py", "measure/test_middleware.py"),
+        ("measure/test_upgrades.py", "measure/test_middleware.py"),
     ),
     Aimed(
         "response-enter",

@@ -14,11 +14,6 @@ from werkzeug.routing import RequestRedirect
 from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
 @pytest.mark.parametrize("refuse", [lambda: abort(403), lambda: ("no", 403)], ids=["abort", "return"])
 def test_an_early_403_is_counted_and_timed_with_its_rule(refuse: Callable[[], Any], clock: Clock) -> None:
     app, exporter = application()

@@ -28,12 +28,6 @@ from tests.rig.switches import quick_switches
 from tests.rig.users import as_child
 from tests.rig.wsgi import RULE, Clock, Counts, application, call, counted, environ, forgotten
 
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
 # Rules
 
 
