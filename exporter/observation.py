@@ -149,7 +149,7 @@ class Observation:
         return self.matched if self.outcome is None else self.outcome.matched
 
     def routed(self) -> Route | None:
-        """The route as far as it is known before the answer."""
+        """The route as far as it is known before the answer: an exchange asks its application."""
 
     def abandon(self) -> None:
         """Record that nobody reads the rest of the answer."""
