@@ -1,9 +1,10 @@
 """Peers: other processes that serve the same application on the same address and count for themselves.
 
 `wsgi.multiprocess` does not tell: bridges from ASGI say True with one process, granian says False with two.
-So each process that serves holds a read lock on one byte of a file that nobody else opens; the number of the
-byte is a digest of the application and its address. A process that would block a write lock is a peer.
-Nothing is written, the locks end with their process, and a forked child has none.
+So each process that serves holds read locks on two bytes of a file that nobody else opens; their numbers are
+digests of the application with its address, and with the socket that listens there. A process that would
+block a write lock on both is a peer: one that blocks the first alone has left the address, and only answers
+its last requests. Nothing is written, the locks end with their process, and a forked child has none.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Peers:
 
     def after_fork(self) -> None:
         """Serve nothing yet."""
-        self._bytes: set[int] = set()
+        self._addresses: dict[int, tuple[str, str]] = {}
+        self._sockets: set[int] = set()
         self._is_for_one = False
 
     def join(self, environ: WSGIEnvironment, application: str) -> None:
@@ -45,15 +47,22 @@ class Peers:
         # The next request has another process: CGI, and Werkzeug's server with `processes`.
         forks_each_time = "werkzeug.socket" in environ and environ.get("wsgi.multiprocess")
         self._is_for_one = bool(environ.get("wsgi.run_once") or forks_each_time)
-        for place in _places(environ):
-            digest = sha256(f"{application}\0{place}".encode("utf-8", "replace")).digest()
-            self._bytes.add(int.from_bytes(digest[:7], "big"))
+        service = f"{application}\0{_network()}"
+        for address, socket in _places(environ):
+            self._addresses[_byte(service, address)] = service, address
+            self._sockets.add(_byte(service, socket))
         self.present()
 
     def present(self) -> bool:
         """Whether there are any peers. Raises OSError."""
-        count = sum(map(_lock, self._bytes))  # any() would not renew each lost lock
-        return count > 0 or self._is_for_one
+        for at in (*self._addresses, *self._sockets):
+            _hold(at)
+        return self._is_for_one or any(
+            _is_shared(_byte(service, socket))
+            for at, (service, address) in self._addresses.items()
+            if _is_shared(at)
+            for socket in _sockets(address)
+        )
 
 
 class _File:
@@ -77,12 +86,17 @@ class _File:
 _file = _File()
 
 
-def _lock(at: int) -> bool:
-    """Hold the lock on this byte, and tell whether another process holds one, too."""
-    if fcntl is None:  # Windows, where no server forks
+def _hold(at: int) -> None:
+    """Hold the lock on this byte, which is lost when anything else in the process closes the file."""
+    if fcntl is not None:  # else Windows, where no server forks
+        fcntl.lockf(_file.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, at)
+
+
+def _is_shared(at: int) -> bool:
+    """Whether another process holds the lock on this byte."""
+    if fcntl is None:
         return False
     descriptor = _file.descriptor
-    fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, at)
     if sys.platform == "linux":  # struct flock
         query = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0)
         kind = struct.unpack("hhqqi", fcntl.fcntl(descriptor, fcntl.F_GETLK, query))[0]
@@ -92,34 +106,48 @@ def _lock(at: int) -> bool:
     return bool(kind != fcntl.F_UNLCK)
 
 
-def _places(environ: WSGIEnvironment) -> Iterator[str]:
-    """The addresses on which the request may have arrived, each with the network that it belongs to.
+def _byte(service: str, place: str) -> int:
+    digest = sha256(f"{service} {place}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def _network() -> str:
+    """The network of the addresses: the file may lie on a disk that containers or machines share."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        return f"{boot}{os.stat('/proc/self/ns/net').st_ino}"
+    return ""
+
+
+def _places(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+    """The addresses on which the request may have arrived, and their sockets.
 
     A process without any gets its requests from its parent, which tells whether there may be others.
     """
-    sockets = list(_listen_addresses())
-    port = f":{int(environ['SERVER_PORT']):04X}" if str(environ.get("SERVER_PORT")).isdecimal() else "none"
-    addresses = [address for address in sockets if address.endswith(port)] or sockets
-    if not addresses and environ.get("wsgi.multiprocess"):
-        addresses = [f"child of {os.getppid()}"]
-    network = ""
-    with suppress(OSError):  # the file may lie on a disk that containers or machines share
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-        network = f"{boot}{os.stat('/proc/self/ns/net').st_ino}"
-    for address in addresses:
-        yield f"{network} {address}"
-
-
-def _listen_addresses() -> Iterator[str]:
-    """The addresses on which this process listens, from /proc: asking a socket could change its time-out."""
     inodes = set()
     with suppress(OSError):
         for name in os.listdir("/proc/self/fd"):
             with suppress(OSError):
                 inodes.add(os.readlink(f"/proc/self/fd/{name}"))
+    mine = [(address, socket) for address, socket in _listening() if socket in inodes]
+    port = f":{int(environ['SERVER_PORT']):04X}" if str(environ.get("SERVER_PORT")).isdecimal() else "none"
+    places = [place for place in mine if place[0].endswith(port)] or mine
+    if not places and environ.get("wsgi.multiprocess"):
+        parent = f"child of {os.getppid()}"
+        places = [(parent, parent)]
+    return places
+
+
+def _sockets(address: str) -> list[str]:
+    """The sockets that listen on an address now; itself where none is known."""
+    return [socket for other, socket in _listening() if other == address] or [address]
+
+
+def _listening() -> Iterator[tuple[str, str]]:
+    """All addresses and sockets that listen, from /proc: asking a socket could change its time-out."""
     for protocol, (column, state, address, inode) in _TABLES.items():
         with suppress(OSError), open(f"/proc/self/net/{protocol}", "rb") as table:
             for line in table:
                 columns = line.decode("utf-8", "replace").split()
-                if columns[column] == state and f"socket:[{columns[inode]}]" in inodes:
-                    yield f"{protocol} {columns[address]}"
+                if columns[column] == state:
+                    yield f"{protocol} {columns[address]}", f"socket:[{columns[inode]}]"

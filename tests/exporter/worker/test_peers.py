@@ -16,6 +16,7 @@ import pytest
 
 from exporter.worker.peers import Peers
 from tests.rig.descriptors import open_below
+from tests.rig.network import free_ports
 from tests.rig.places import ROOT
 
 MAYBE = {"wsgi.multiprocess": True}
@@ -54,10 +55,10 @@ needs_ipv6 = pytest.mark.skipif(
 
 
 @contextmanager
-def listener(host: str = "127.0.0.1") -> Iterator[int]:
+def listener(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """The port of a socket that this process, and each that is forked from it, listens on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as server:
+    with socket.create_server((host, port), family=family) as server:
         yield server.getsockname()[1]
 
 
@@ -133,6 +134,21 @@ def test_a_process_without_standard_input_opens_the_file_once() -> None:
 
     with listener() as port, child(ask):
         pass
+
+
+def test_whoever_listened_on_the_address_before_is_no_peer() -> None:
+    """It has closed the socket and answers its last requests, while the next process begins."""
+    (port,) = free_ports(1)
+
+    def end() -> None:
+        with listener(port=port):
+            serve(port)
+
+    with child(end), listener(port=port):
+        mine = serve(port)
+        assert not mine.present()
+        with child(lambda: serve(port)):
+            assert mine.present()
 
 
 def test_another_application_on_the_address_is_no_peer() -> None:
@@ -233,6 +249,20 @@ def test_two_sockets_that_share_a_port_make_peers() -> None:
 
         with child(listen_too):
             assert mine.present()
+
+
+def test_whoever_shared_the_port_and_asked_for_peers_is_none_after_it_has_left() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as server:
+        address = server.getsockname()
+        mine = serve(address[1])
+
+        def ask_and_leave() -> None:
+            os.close(server.fileno())
+            with socket.create_server(address, reuse_port=True):
+                assert serve(address[1]).present()
+
+        with child(ask_and_leave):
+            assert not mine.present()
 
 
 def test_children_of_one_parent_that_listen_nowhere_believe_their_server() -> None:
