@@ -21,6 +21,7 @@ BESIDE = {
     "__main__.py": (f"{TESTS}/servers/test_auto.py",),
     "buckets.py": (f"{TESTS}/scrape", f"{TESTS}/measure"),
     "merge": (f"{TESTS}/store",),
+    "store": (f"{TESTS}/servers/test_prefork.py",),
     "measure": (
         *(f"{TESTS}/worker", f"{TESTS}/scrape"),
         *(f"{TESTS}/servers/test_prefork.py", f"{TESTS}/servers/test_downloads.py"),
