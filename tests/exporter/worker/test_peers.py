@@ -158,6 +158,18 @@ def test_another_application_on_the_address_is_no_peer() -> None:
             assert not mine.present()
 
 
+def test_the_same_address_in_another_network_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers may share the file, and each may listen on the same port."""
+    stat = os.stat
+
+    def elsewhere(path: Any, **options: Any) -> os.stat_result:
+        return stat("/" if path == "/proc/self/ns/net" else path, **options)
+
+    with listener() as port, child(lambda: serve(port)):
+        monkeypatch.setattr(os, "stat", elsewhere)
+        assert not serve(port).present()
+
+
 @pytest.mark.parametrize("family", ["tcp", pytest.param("tcp6", marks=needs_ipv6), "unix"])
 def test_the_same_application_on_another_address_is_no_peer(family: str, tmp_path: Path) -> None:
     """Two instances behind a balancer, each asked for itself."""
