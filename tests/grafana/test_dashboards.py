@@ -374,11 +374,8 @@ class Traffic:
 
 def workers(stack: Run) -> set[int]:
     """Process ids of gunicorn's workers: gunicorns that another gunicorn started."""
-    gunicorns = {pid for pid, command in stack.processes().items() if "gunicorn" in command}
-    parents = {
-        pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in gunicorns
-    }
-    return {pid for pid, parent in parents.items() if parent in gunicorns}
+    parents = stack.gunicorns()
+    return {pid for pid, parent in parents.items() if parent in parents}
 
 
 @pytest.fixture(scope="module")

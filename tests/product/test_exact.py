@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,8 +112,9 @@ def kill_workers(load: Load, every: int, stop: threading.Event, killed: list[int
     while not stop.wait(0.01):
         pids = children.read_text().split()
         if pids and load.complete >= (len(killed) + 1) * every:
-            os.kill(int(random.choice(pids)), signal.SIGKILL)
-            killed.append(int(pids[0]))
+            with suppress(ProcessLookupError):  # it may have ended since, by --max-requests
+                os.kill(int(random.choice(pids)), signal.SIGKILL)
+                killed.append(int(pids[0]))
 
 
 def counts_exactly(directory: Path, requests: int, every: int) -> None:

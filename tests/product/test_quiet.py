@@ -103,11 +103,7 @@ def starts(run: Run) -> float:
 
 def master(run: Run) -> int:
     """Process id of gunicorn's master."""
-    (found,) = (
-        pid
-        for pid, command in run.processes().items()
-        if "gunicorn" in command and f"PPid:\t{run.process.pid}\n" in Path(f"/proc/{pid}/status").read_text()
-    )
+    (found,) = (pid for pid, parent in run.gunicorns().items() if parent == run.process.pid)
     return found
 
 

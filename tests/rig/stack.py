@@ -67,6 +67,15 @@ class Run:
                     commands[int(directory.name)] = (directory / "cmdline").read_text().replace("\0", " ")
         return commands
 
+    def gunicorns(self) -> dict[int, int]:
+        """The process ids of gunicorn's master and workers, and those of their parents."""
+        parents = {}
+        for pid, command in self.processes().items():
+            with contextlib.suppress(OSError):  # it may have ended since
+                if "gunicorn" in command:
+                    parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return parents
+
     def end(self, number: int = signal.SIGINT) -> tuple[int, str]:
         """Send a signal; return the exit status and the standard error."""
         self.process.send_signal(number)
