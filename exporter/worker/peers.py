@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,7 @@ class Peers:
 
     def after_fork(self) -> None:
         """Serve nothing yet."""
-        self._addresses: dict[int, tuple[str, str]] = {}
-        self._sockets: set[int] = set()
+        self._places: set[tuple[str, str]] = set()
         self._is_for_one = False
 
     def join(self, environ: WSGIEnvironment, application: str) -> None:
@@ -48,21 +48,24 @@ class Peers:
         forks_each_time = "werkzeug.socket" in environ and environ.get("wsgi.multiprocess")
         self._is_for_one = bool(environ.get("wsgi.run_once") or forks_each_time)
         service = f"{application}\0{_network()}"
-        for address, socket in _places(environ):
-            self._addresses[_byte(service, address)] = service, address
-            self._sockets.add(_byte(service, socket))
-        self.present()
+        self._places |= {(service, place) for place in _places(environ)}
+        self._hold()
 
     def present(self) -> bool:
         """Whether there are any peers. Raises OSError."""
-        for at in (*self._addresses, *self._sockets):
-            _hold(at)
+        self._hold()
         return self._is_for_one or any(
-            _is_shared(_byte(service, socket))
-            for at, (service, address) in self._addresses.items()
-            if _is_shared(at)
-            for socket in _sockets(address)
+            _is_shared(service, socket)
+            for service, place in self._places
+            if _is_shared(service, place)
+            for socket in _sockets(place)
         )
+
+    def _hold(self) -> None:
+        """Hold the locks, which are lost when anything else in the process closes the file."""
+        if fcntl is not None:  # else Windows, where no server forks
+            for place in self._places:
+                fcntl.lockf(_file.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _byte(*place))
 
 
 class _File:
@@ -86,16 +89,11 @@ class _File:
 _file = _File()
 
 
-def _hold(at: int) -> None:
-    """Hold the lock on this byte, which is lost when anything else in the process closes the file."""
-    if fcntl is not None:  # else Windows, where no server forks
-        fcntl.lockf(_file.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, at)
-
-
-def _is_shared(at: int) -> bool:
-    """Whether another process holds the lock on this byte."""
+def _is_shared(service: str, place: str) -> bool:
+    """Whether another process holds the lock on the byte of this place."""
     if fcntl is None:
         return False
+    at = _byte(service, place)
     descriptor = _file.descriptor
     if sys.platform == "linux":  # struct flock
         query = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0)
@@ -119,8 +117,8 @@ def _network() -> str:
     return ""
 
 
-def _places(environ: WSGIEnvironment) -> list[tuple[str, str]]:
-    """The addresses on which the request may have arrived, and their sockets.
+def _places(environ: WSGIEnvironment) -> set[str]:
+    """The addresses on which the request may have arrived, and the sockets of this process there.
 
     A process without any gets its requests from its parent, which tells whether there may be others.
     """
@@ -133,14 +131,13 @@ def _places(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     port = f":{int(environ['SERVER_PORT']):04X}" if str(environ.get("SERVER_PORT")).isdecimal() else "none"
     places = [place for place in mine if place[0].endswith(port)] or mine
     if not places and environ.get("wsgi.multiprocess"):
-        parent = f"child of {os.getppid()}"
-        places = [(parent, parent)]
-    return places
+        return {f"child of {os.getppid()}"}
+    return {*chain.from_iterable(places)}
 
 
-def _sockets(address: str) -> list[str]:
-    """The sockets that listen on an address now; itself where none is known."""
-    return [socket for other, socket in _listening() if other == address] or [address]
+def _sockets(place: str) -> list[str]:
+    """The sockets that listen on an address now; a socket, or another place, itself."""
+    return [socket for address, socket in _listening() if address == place] or [place]
 
 
 def _listening() -> Iterator[tuple[str, str]]:

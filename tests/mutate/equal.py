@@ -610,7 +610,7 @@ EQUAL = {
     },
     "worker/peers.py": {
         (
-            "fcntl.lockf(_file.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, at)",
+            "fcntl.lockf(_file.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _byte(*place))",
             "1 → (2)",
         ): "the next byte is that of one address in 2 to the power of 56",
         ('query = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0)', "1 → (2)"): "as above",

@@ -113,8 +113,8 @@ def kill_workers(load: Load, every: int, stop: threading.Event, killed: list[int
         pids = children.read_text().split()
         if pids and load.complete >= (len(killed) + 1) * every:
             with suppress(ProcessLookupError):  # it may have ended since, by --max-requests
-                os.kill(int(random.choice(pids)), signal.SIGKILL)
-                killed.append(int(pids[0]))
+                os.kill(pid := int(random.choice(pids)), signal.SIGKILL)
+                killed.append(pid)
 
 
 def counts_exactly(directory: Path, requests: int, every: int) -> None:
