@@ -48,7 +48,8 @@ class Peers:
         forks_each_time = "werkzeug.socket" in environ and environ.get("wsgi.multiprocess")
         self._is_for_one = bool(environ.get("wsgi.run_once") or forks_each_time)
         service = f"{application}\0{_network()}"
-        self._places |= {(service, place) for place in _places(environ)}
+        # A new set: another thread may go through the old one.
+        self._places = self._places | {(service, place) for place in _places(environ)}
         self._hold()
 
     def present(self) -> bool:
