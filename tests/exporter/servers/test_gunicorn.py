@@ -13,7 +13,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -454,11 +455,12 @@ def test_without_its_directory_the_service_goes_on(loss: str, tmp_path: Path) ->
         order(master, 10)
         (tmp_path / "open").mkdir()
         (tmp_path / "open").chmod(0o777)
-        shutil.rmtree(master.directory)
-        if loss == "a file":
-            master.directory.touch()
-        elif loss == "unreadable":
-            (tmp_path / "open").rename(master.directory)
+        with still(master.children()):  # a worker that ends its last request may make files anew
+            shutil.rmtree(master.directory)
+            if loss == "a file":
+                master.directory.touch()
+            elif loss == "unreadable":
+                (tmp_path / "open").rename(master.directory)
         os.kill(order(master)[0], signal.SIGKILL)
         eventually(lambda: master.text().count("Booting worker") >= 3, "another worker")
 
@@ -471,6 +473,18 @@ def test_without_its_directory_the_service_goes_on(loss: str, tmp_path: Path) ->
         order(master, 20)
         assert master.samples()[ORDERS] == before + 20
         assert master.directory.stat().st_mode & 0o777 == 0o700
+
+
+@contextmanager
+def still(pids: list[int]) -> Iterator[None]:
+    """These processes stand still inside the context."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    statuses = [Path(f"/proc/{pid}/status") for pid in pids]
+    eventually(lambda: all("\nState:\tT" in status.read_text() for status in statuses), "a stop")
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
 
 
 def counters(master: Server) -> list[Path]:
