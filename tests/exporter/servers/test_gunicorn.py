@@ -452,10 +452,10 @@ def uids(pid: int) -> str:
 def test_without_its_directory_the_service_goes_on(loss: str, tmp_path: Path) -> None:
     """Workers are replaced, requests answered; the living ones lose nothing, where it can be made anew."""
     with serving(tmp_path, workers=2) as master:
-        order(master, 10)
+        eventually(lambda: order(master) and len(counters(master)) == 2, "files of both workers")
         (tmp_path / "open").mkdir()
         (tmp_path / "open").chmod(0o777)
-        with still(master.children()):  # a worker that ends its last request may make files anew
+        with still(master.children()):  # one of them may still make its other files
             shutil.rmtree(master.directory)
             if loss == "a file":
                 master.directory.touch()
