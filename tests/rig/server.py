@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +140,14 @@ def gunicorn(
     return started([*command, "-w", str(workers), *options, application], directory, source, **variables)
 
 
+def _is_worker(pid: int) -> bool:
+    """Whether it handles SIGABRT, as workers of gunicorn do: one that only starts would miss a signal."""
+    with suppress(OSError):  # it has ended
+        (mask,) = re.findall(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return bool(int(mask, 16) >> (signal.SIGABRT - 1) & 1)
+    return False
+
+
 @contextmanager
 def serving(
     directory: Path,
@@ -162,7 +171,7 @@ def serving(
         **variables,
     ) as server:
         server.port = int(server.await_text(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
-        eventually(lambda: server.text().count("Booting worker") >= workers, "all workers")
+        eventually(lambda: sum(map(_is_worker, server.children())) >= workers, "all workers")
         eventually(lambda: server.get("/health/live").status == 200, "an answer")
         yield server
         server.process.send_signal(signal.SIGTERM)
