@@ -116,7 +116,7 @@ def test_reading_while_four_workers_write_for_long(tmp_path: Path) -> None:
 
 
 def _read_while_four_write(directory: Path, seconds: float) -> None:
-    """For so long, and until every ring is full: a record of each may be under way."""
+    """For so long, and until every ring is full."""
     stop = threading.Event()
 
     def paired(client: int) -> Iterator[tuple[str, str, dict[str, str]]]:
@@ -132,7 +132,7 @@ def _read_while_four_write(directory: Path, seconds: float) -> None:
         end, deadline = time.monotonic() + seconds, time.monotonic() + seconds + 60
         requests: list[dict[str, Any]] = []
         try:
-            while time.monotonic() < end or (len(requests) < 396 and time.monotonic() < deadline):
+            while time.monotonic() < end or (len(requests) < 400 and time.monotonic() < deadline):
                 found = service.get("/monitoring/requests?limit=10000")
                 pages = [service.get(f"/monitoring/{page}").status for page in ("stats", "endpoints")]
 
