@@ -478,13 +478,15 @@ def test_without_its_directory_the_service_goes_on(loss: str, tmp_path: Path) ->
 @contextmanager
 def still(pids: list[int]) -> Iterator[None]:
     """These processes stand still inside the context."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
     statuses = [Path(f"/proc/{pid}/status") for pid in pids]
-    eventually(lambda: all("\nState:\tT" in status.read_text() for status in statuses), "a stop")
-    yield
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: all("\nState:\tT" in status.read_text() for status in statuses), "a stop")
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def counters(master: Server) -> list[Path]:
