@@ -48,8 +48,7 @@ class Peers:
         forks_each_time = "werkzeug.socket" in environ and environ.get("wsgi.multiprocess")
         self._is_for_one = bool(environ.get("wsgi.run_once") or forks_each_time)
         service = f"{application}\0{_network()}"
-        # A new set: another thread may go through the old one.
-        self._places = self._places | {(service, place) for place in _places(environ)}
+        self._places.update([(service, place) for place in _places(environ)])
         self._hold()
 
     def present(self) -> bool:
@@ -57,7 +56,7 @@ class Peers:
         self._hold()
         return self._is_for_one or any(
             _is_shared(service, socket)
-            for service, place in self._places
+            for service, place in tuple(self._places)  # another thread may join
             if _is_shared(service, place)
             for socket in _sockets(place)
         )
@@ -65,7 +64,7 @@ class Peers:
     def _hold(self) -> None:
         """Hold the locks, which are lost when anything else in the process closes the file."""
         if fcntl is not None:  # else Windows, where no server forks
-            for place in self._places:
+            for place in tuple(self._places):
                 fcntl.lockf(_file.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _byte(*place))
 
 

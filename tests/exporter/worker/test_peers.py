@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -80,6 +81,21 @@ def test_two_processes_on_one_address_are_peers_while_both_live(host: str) -> No
         with child(lambda: serve(port)):
             assert mine.present()
         assert not mine.present()
+
+
+def test_applications_that_are_joined_at_once_are_all_known() -> None:
+    names = [f"shop {number}" for number in range(8)]
+    with listener() as port:
+        mine = Peers()
+        joins = [Thread(target=mine.join, args=(environ(port), name)) for name in names]
+        for join in joins:
+            join.start()
+        for join in joins:
+            join.join()
+
+        for name in names:
+            with child(lambda name=name: serve(port, name)):  # type: ignore[misc]
+                assert mine.present(), name
 
 
 def test_those_of_a_server_that_may_have_several_are_told_by_their_address() -> None:
