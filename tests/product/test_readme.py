@@ -26,6 +26,7 @@ from prometheus.tools.toolbox import executable, gave_up
 from tests.rig.deadline import eventually
 from tests.rig.network import free_ports, get_json, status
 from tests.rig.places import ROOT
+from tests.rig.program import handles
 from tests.rig.readme import BLOCKS, NAMES, PAGES, Block, Page, shows
 from tests.rig.terminal import await_200, environment, local, started
 
@@ -204,9 +205,7 @@ def hears_signals(output: Path) -> bool:
     """Whether uWSGI's master has its handlers: its first workers answer before, and then Ctrl-C is lost."""
     master = re.search(r"master process \(pid: (\d+)\)", output.read_text())
     assert master is not None
-    caught = re.search(r"^SigCgt:\s+(\w+)$", Path(f"/proc/{master[1]}/status").read_text(), re.MULTILINE)
-    assert caught is not None
-    return bool(int(caught[1], 16) & 1 << signal.SIGUSR1 - 1)  # the last one that it sets
+    return handles(int(master[1]), signal.SIGUSR1)  # the last one that it sets
 
 
 def sees(block: Block, directory: Path, port: int) -> bool:

@@ -63,6 +63,13 @@ class Program:
         return self.process.wait(seconds)
 
 
+def handles(pid: int, number: int) -> bool:
+    """Whether the process has a handler for this signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (mask,) = re.findall(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def module(name: str, *arguments: str) -> list[str]:
     """The command for `python -m name`."""
     return [sys.executable, "-m", name, *arguments]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from tests.rig.clients import Answer, ask
 from tests.rig.deadline import eventually
-from tests.rig.program import Program
+from tests.rig.program import Program, handles
 
 WORKER_IDS = """
 import os, time
@@ -143,8 +142,7 @@ def gunicorn(
 def _is_worker(pid: int) -> bool:
     """Whether it handles SIGABRT, as workers of gunicorn do: one that only starts would miss a signal."""
     with suppress(OSError):  # it has ended
-        (mask,) = re.findall(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-        return bool(int(mask, 16) >> (signal.SIGABRT - 1) & 1)
+        return handles(pid, signal.SIGABRT)
     return False
 
 
