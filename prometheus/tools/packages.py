@@ -136,7 +136,8 @@ def check(package: Package, executable: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(f"{executable} does not run here: {error}") from error
     output = answer.stdout + answer.stderr
-    if package.project == "VictoriaMetrics" and (not output.strip() or "not defined: -version" in output):
+    silent = answer.returncode == 0 and not answer.stdout.strip()
+    if package.project == "VictoriaMetrics" and (silent or "not defined: -version" in output):
         return  # Debian's builds run and tell no version
     match = re.search(r"(?:version:? (?:nginx/)?|tags-)v?(\d+)\.(\d+)", output, re.IGNORECASE)
     if answer.returncode != 0 or match is None:

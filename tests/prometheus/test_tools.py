@@ -608,11 +608,14 @@ class TestDebian:
         assert lines[1:] == [*templates.splitlines(), f"{process.pid} --config.file=a b", str(tmp_path)]
 
     def test_programs_that_tell_no_version(self, site: Site, tmp_path: Path, debian: Path) -> None:
-        """Debian's VictoriaMetrics says nothing, or knows no such flag; its one package is two of ours."""
-        ignorant = "#!/bin/sh\necho 'flag provided but not defined: -version' >&2\nexit 1\n"
-        files = {
-            f"usr/bin/{name}": "#!/bin/sh\necho\n" for name in ("victoria-metrics", *VMUTILS.executables)
-        }
+        """Debian's VictoriaMetrics says nothing, or knows no such flag; its one package is two of ours.
+
+        Without /sys/fs/cgroup/cpu.pressure each says so in a line of its log, on stderr.
+        """
+        log = "echo 'INFO: metrics: disable exposing PSI metrics' >&2\n"
+        ignorant = f"#!/bin/sh\n{log}echo 'flag provided but not defined: -version' >&2\nexit 1\n"
+        silent = f"#!/bin/sh\n{log}echo\n"
+        files = {f"usr/bin/{name}": silent for name in ("victoria-metrics", *VMUTILS.executables)}
         publish_deb(site, debian, "victoria-metrics", {**files, "usr/bin/vmalert-tool": ignorant})
 
         missing, names = filled(tmp_path / "tools", site, VICTORIAMETRICS, VMUTILS)
@@ -620,6 +623,17 @@ class TestDebian:
         assert missing == {}
         assert names == {"victoria-metrics", *VMUTILS.executables}
         assert site.asked.count("/debian/pool/victoria-metrics.deb") == 1
+
+    def test_a_program_that_fails_is_none_that_tells_no_version(
+        self, site: Site, tmp_path: Path, debian: Path
+    ) -> None:
+        files = {"usr/bin/victoria-metrics": "#!/bin/sh\necho 'no such library' >&2\nexit 127\n"}
+        publish_deb(site, debian, "victoria-metrics", files)
+
+        missing, names = filled(tmp_path / "tools", site, VICTORIAMETRICS)
+
+        assert names == {"victoria-metrics.unavailable"}
+        assert "victoria-metrics --version failed: no such library" in missing[VICTORIAMETRICS]
 
     def test_a_program_that_is_a_link(self, site: Site, tmp_path: Path, debian: Path) -> None:
         """Debian's compose is a plugin of docker's, and a link to it."""
